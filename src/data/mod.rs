@@ -1,0 +1,1 @@
+//! Data sets, image operations, augmentation, sampling and batches.

@@ -1,0 +1,54 @@
+//! Names of the entries of a run directory.
+
+use std::path::{Path, PathBuf};
+
+/// Paths inside one run directory.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    root: PathBuf,
+}
+
+impl RunDir {
+    /// The directory at `root` (not created).
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        RunDir { root: root.into() }
+    }
+
+    /// The directory of stage `fingerprint` in the store at `store`.
+    pub fn in_store(store: &Path, fingerprint: &str) -> Self {
+        RunDir::new(store.join("stages").join(fingerprint))
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn stage(&self) -> PathBuf {
+        self.root.join("stage.json")
+    }
+
+    pub fn launch(&self) -> PathBuf {
+        self.root.join("launch.json")
+    }
+
+    pub fn events(&self) -> PathBuf {
+        self.root.join("events.jsonl")
+    }
+
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    /// Final weights: what a child stage starts from.
+    pub fn weights(&self) -> PathBuf {
+        self.root.join("checkpoints").join("final.safetensors")
+    }
+
+    pub fn predictions(&self) -> PathBuf {
+        self.root.join("predictions.bin")
+    }
+
+    pub fn attempt_log(&self, attempt: u32) -> PathBuf {
+        self.root.join(format!("attempt-{attempt}.log"))
+    }
+}

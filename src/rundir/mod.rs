@@ -1,0 +1,17 @@
+//! The run directory: `<store>/stages/<fingerprint>/`.
+//!
+//! It is the whole interface between a worker and the rest of the program; a worker on another
+//! machine, started by another engine, writes the same directory:
+//!
+//! | entry | written by | holds |
+//! | --- | --- | --- |
+//! | `stage.json` | scheduler | [`stage::StageSpec`]: everything that can change the result |
+//! | `launch.json` | scheduler | [`stage::Launch`]: what can't (device, threads, paths, cadence) |
+//! | `events.jsonl` | worker | [`event::Event`]s, append-only, checksummed |
+//! | `checkpoints/` | worker | weights, optimizer state, position |
+//! | `predictions.bin` | worker | per-image results of the final evaluation |
+//! | `attempt-N.log` | scheduler | stdout and stderr of attempt N |
+
+pub mod event;
+pub mod layout;
+pub mod stage;

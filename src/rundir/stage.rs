@@ -1,0 +1,70 @@
+//! What a worker is told: the stage's identity (`stage.json`) and the circumstances of one attempt
+//! (`launch.json`).
+
+use crate::spec::recipe::Recipe;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Revision of the trainer's semantics. Raised whenever the same configuration would give another
+/// result; part of every fingerprint.
+pub const TRAINER_REVISION: u32 = 1;
+
+/// A stage: complete and canonical. Nothing that changes a result is implied by code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageSpec {
+    /// Format of this file.
+    pub version: u32,
+    /// [`TRAINER_REVISION`] of the program that planned it.
+    pub trainer_revision: u32,
+    /// BLAKE3 of everything else here, in lower-case hexadecimal, 32 digits (128 bits).
+    pub fingerprint: String,
+    pub task: Task,
+    pub recipe: Recipe,
+    pub seed: u64,
+    /// Content hash of the data set.
+    pub data_hash: String,
+    /// Number of classes of the data set, and images in its train and val splits.
+    pub data_shape: DataShape,
+    /// Fingerprint of the stage whose final weights this one starts from.
+    pub parent: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// Train, then evaluate.
+    Train,
+    /// Evaluate the parent's weights; needs a parent.
+    Evaluate,
+}
+
+/// Size of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataShape {
+    pub classes: usize,
+    pub train_images: usize,
+    pub val_images: usize,
+}
+
+/// The circumstances of one attempt: what cannot change the result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Launch {
+    pub attempt: u32,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// Compute threads.
+    pub threads: usize,
+    /// Threads that prepare batches; 0: the compute thread does it.
+    pub loader_threads: usize,
+    /// Root of the image folder; `None`: the embedded data set.
+    pub data_root: Option<PathBuf>,
+    /// Run directory of the parent stage.
+    pub parent_dir: Option<PathBuf>,
+    /// Seconds between `step` events.
+    pub log_seconds: f64,
+    /// Seconds between checkpoints.
+    pub checkpoint_seconds: f64,
+}

@@ -1,0 +1,1 @@
+//! The queue, slots, executors and retry policy.

@@ -1,0 +1,3 @@
+//! The YAML language: documents, positions, fields, defaults, validation, JSON Schema.
+
+pub mod recipe;

@@ -1,0 +1,1 @@
+//! The SQLite store: migrations, queries, views; the only SQL.
