@@ -14,4 +14,5 @@
 
 pub mod event;
 pub mod layout;
+pub mod predictions;
 pub mod stage;

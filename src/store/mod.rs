@@ -1,1 +1,3 @@
 //! The SQLite store: migrations, queries, views; the only SQL.
+
+pub mod rows;
