@@ -14,5 +14,6 @@
 
 pub mod event;
 pub mod layout;
+pub mod log;
 pub mod predictions;
 pub mod stage;
