@@ -31,8 +31,8 @@ pub struct ExperimentInfo {
     pub path: String,
     /// Names of the stages in topological order; the last one is the run's result.
     pub stage_names: Vec<String>,
-    /// Labels of the baseline variant, one per axis.
-    pub baseline: Option<Vec<String>>,
+    /// The baseline: one label per axis, `None` where deltas are taken between variants of equal label.
+    pub baseline: Option<Vec<Option<String>>>,
     /// The `report:` section, already validated.
     pub report: ReportSpec,
 }

@@ -1,1 +1,9 @@
 //! Statistics, tables and plots.
+
+pub mod data;
+pub mod frame;
+pub mod metric;
+pub mod plot;
+pub mod statistics;
+pub mod table;
+pub mod text;

@@ -22,8 +22,8 @@ pub struct ExperimentRow {
     /// Axes and their labels in the file's order.
     pub axes: Vec<crate::plan::model::AxisInfo>,
     pub stage_names: Vec<String>,
-    /// Labels of the baseline variant, one per axis.
-    pub baseline: Option<Vec<String>>,
+    /// The baseline: one label per axis, `None` where deltas are taken between variants of equal label.
+    pub baseline: Option<Vec<Option<String>>>,
     pub report: crate::plan::model::ReportSpec,
     /// Unix time of the last `ablate run`.
     pub updated: f64,
