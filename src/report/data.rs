@@ -13,6 +13,8 @@ pub struct ExperimentData {
     pub curves: Vec<CurveRow>,
     /// Per-image results by stage fingerprint; stages may be left out.
     pub predictions: BTreeMap<String, Vec<Prediction>>,
+    /// Name of the data set, where known.
+    pub data_set: Option<String>,
 }
 
 /// One variant and its runs.
@@ -47,7 +49,10 @@ impl Tally {
 impl Variant<'_> {
     /// Counts its runs by state.
     pub fn tally(&self) -> Tally {
-        let mut tally = Tally { planned: self.runs.len(), ..Tally::default() };
+        let mut tally = Tally {
+            planned: self.runs.len(),
+            ..Tally::default()
+        };
         for run in &self.runs {
             match run.status {
                 Status::Done => tally.done += 1,
@@ -111,9 +116,15 @@ impl ExperimentData {
         let given: Vec<&str> = baseline.iter().flatten().map(String::as_str).collect();
         if given.len() == baseline.len() {
             let variants = self.variants();
-            let named = variants.iter().find(|variant| variant.labels.iter().map(String::as_str).eq(given.iter().copied()));
+            let named = variants.iter().find(|variant| {
+                variant
+                    .labels
+                    .iter()
+                    .map(String::as_str)
+                    .eq(given.iter().copied())
+            });
             if let Some(variant) = named {
-                return Some(variant.name.to_owned());
+                return Some(self.display_name(variant, &variants));
             }
         }
         (!given.is_empty()).then(|| given.join(", "))
@@ -124,14 +135,36 @@ impl ExperimentData {
     pub fn named_by_labels(&self, variants: &[Variant<'_>]) -> bool {
         let axes = self.experiment.axes.len();
         axes > 0
-            && variants
-                .iter()
-                .all(|variant| variant.labels.len() == axes && variant.name == variant.labels.join(","))
+            && variants.iter().all(|variant| {
+                variant.labels.len() == axes && variant.name == variant.labels.join(",")
+            })
+    }
+
+    /// A variant's name for a legend or a label: its labels, numbers with their axis in front
+    /// (`resolution 48`); or its own name where the design gives it one.
+    pub fn display_name(&self, variant: &Variant<'_>, all: &[Variant<'_>]) -> String {
+        if !self.named_by_labels(all) {
+            return variant.name.to_owned();
+        }
+        let parts: Vec<String> = self
+            .experiment
+            .axes
+            .iter()
+            .zip(variant.labels)
+            .map(|(axis, label)| match numeric_labels(&axis.labels) {
+                Some(_) => format!("{} {label}", axis_words(&axis.name)),
+                None => label.clone(),
+            })
+            .collect();
+        parts.join(", ")
     }
 
     /// Position of the axis called `name`.
     pub fn axis(&self, name: &str) -> Option<usize> {
-        self.experiment.axes.iter().position(|axis| axis.name == name)
+        self.experiment
+            .axes
+            .iter()
+            .position(|axis| axis.name == name)
     }
 
     /// Names of the stages; at least the last one is the run's result.
@@ -188,5 +221,9 @@ pub fn axis_words(name: &str) -> String {
         ("name" | "policy", Some(parent)) => parent,
         _ => last,
     };
-    word.replace('_', " ")
+    if word == "lr" {
+        "learning rate".to_owned()
+    } else {
+        word.replace('_', " ")
+    }
 }

@@ -69,31 +69,52 @@ pub fn results(data: &ExperimentData) -> Result<DataFrame, FrameError> {
         Column::new("run".into(), text(|row| &row.run)),
         Column::new(
             "variant".into(),
-            rows.iter().map(|row| variant(row).map(|run| run.variant.as_str())).collect::<Vec<_>>(),
+            rows.iter()
+                .map(|row| variant(row).map(|run| run.variant.as_str()))
+                .collect::<Vec<_>>(),
         ),
-        Column::new("variant_index".into(), rows.iter().map(|row| row.variant_index).collect::<Vec<_>>()),
+        Column::new(
+            "variant_index".into(),
+            rows.iter().map(|row| row.variant_index).collect::<Vec<_>>(),
+        ),
     ];
     for (axis, info) in data.experiment.axes.iter().enumerate() {
         columns.push(Column::new(
             format!("axis:{}", info.name).into(),
             rows.iter()
-                .map(|row| variant(row).and_then(|run| run.labels.get(axis)).map(String::as_str))
+                .map(|row| {
+                    variant(row)
+                        .and_then(|run| run.labels.get(axis))
+                        .map(String::as_str)
+                })
                 .collect::<Vec<_>>(),
         ));
     }
     columns.extend([
-        Column::new("seed".into(), rows.iter().map(|row| row.seed).collect::<Vec<_>>()),
+        Column::new(
+            "seed".into(),
+            rows.iter().map(|row| row.seed).collect::<Vec<_>>(),
+        ),
         Column::new("stage".into(), text(|row| &row.stage)),
         Column::new("set".into(), text(|row| &row.set)),
-        Column::new("resolution".into(), rows.iter().map(|row| row.resolution).collect::<Vec<_>>()),
+        Column::new(
+            "resolution".into(),
+            rows.iter().map(|row| row.resolution).collect::<Vec<_>>(),
+        ),
         Column::new("metric".into(), text(|row| &row.metric)),
-        Column::new("value".into(), rows.iter().map(|row| row.value).collect::<Vec<_>>()),
+        Column::new(
+            "value".into(),
+            rows.iter().map(|row| row.value).collect::<Vec<_>>(),
+        ),
     ]);
     DataFrame::new_infer_height(columns)
         .and_then(|frame| {
             frame
                 .lazy()
-                .sort(["variant_index", "seed", "stage", "set", "metric"], in_order())
+                .sort(
+                    ["variant_index", "seed", "stage", "set", "metric"],
+                    in_order(),
+                )
                 .collect()
         })
         .map_err(failed("results"))
@@ -120,7 +141,10 @@ pub fn arms(results: &DataFrame) -> Result<Vec<Arm>, FrameError> {
     let grouped = results
         .clone()
         .lazy()
-        .sort(["variant_index", "stage", "set", "metric", "seed"], in_order())
+        .sort(
+            ["variant_index", "stage", "set", "metric", "seed"],
+            in_order(),
+        )
         .group_by_stable(keys.map(col))
         .agg([col("seed"), col("value")])
         .collect()
@@ -130,9 +154,15 @@ pub fn arms(results: &DataFrame) -> Result<Vec<Arm>, FrameError> {
 
 fn read_arms(grouped: &DataFrame) -> PolarsResult<Vec<Arm>> {
     let variants = grouped.column("variant_index")?.u32()?;
-    let (stages, sets, metrics) =
-        (grouped.column("stage")?.str()?, grouped.column("set")?.str()?, grouped.column("metric")?.str()?);
-    let (seeds, values) = (grouped.column("seed")?.list()?, grouped.column("value")?.list()?);
+    let (stages, sets, metrics) = (
+        grouped.column("stage")?.str()?,
+        grouped.column("set")?.str()?,
+        grouped.column("metric")?.str()?,
+    );
+    let (seeds, values) = (
+        grouped.column("seed")?.list()?,
+        grouped.column("value")?.list()?,
+    );
     let mut arms = Vec::with_capacity(grouped.height());
     for row in 0..grouped.height() {
         let seeds = list_u64(seeds, row)?;
@@ -149,11 +179,19 @@ fn read_arms(grouped: &DataFrame) -> PolarsResult<Vec<Arm>> {
 }
 
 /// The points of the frame that [`curves`] made, for one stage and metric, by variant and epoch.
-pub fn curve_points(curves: &DataFrame, stage: &str, metric: &str) -> Result<Vec<CurvePoint>, FrameError> {
+pub fn curve_points(
+    curves: &DataFrame,
+    stage: &str,
+    metric: &str,
+) -> Result<Vec<CurvePoint>, FrameError> {
     let grouped = curves
         .clone()
         .lazy()
-        .filter(col("stage").eq(lit(stage)).and(col("metric").eq(lit(metric))))
+        .filter(
+            col("stage")
+                .eq(lit(stage))
+                .and(col("metric").eq(lit(metric))),
+        )
         .sort(["variant_index", "epoch", "seed"], in_order())
         .group_by_stable([col("variant_index"), col("epoch")])
         .agg([col("value")])
@@ -182,7 +220,9 @@ pub fn curve_points(curves: &DataFrame, stage: &str, metric: &str) -> Result<Vec
 /// reads back as itself.
 pub fn to_csv(mut frame: DataFrame) -> Result<String, FrameError> {
     let mut bytes = Vec::new();
-    CsvWriter::new(&mut bytes).finish(&mut frame).map_err(failed("a CSV file"))?;
+    CsvWriter::new(&mut bytes)
+        .finish(&mut frame)
+        .map_err(failed("a CSV file"))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

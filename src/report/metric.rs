@@ -5,6 +5,8 @@
 pub struct Metric {
     /// Name in the store (`top1`), without the evaluation set.
     pub name: String,
+    /// The shortest words (`top-1`).
+    pub short: String,
     /// Words for a column's head (`top-1 (%)`).
     pub head: String,
     /// Words for a sentence or an axis (`top-1 accuracy (%)`).
@@ -20,17 +22,22 @@ impl Metric {
     /// The metric called `name`; an unknown one is shown by its name, larger is better unless it is
     /// a loss or an error.
     pub fn named(name: &str) -> Self {
-        let metric = |head: &str, words: &str, higher_is_better, decimals, is_accuracy| Metric {
+        let metric = |short: &str, words: &str, higher_is_better, decimals, is_accuracy| Metric {
             name: name.to_owned(),
-            head: head.to_owned(),
+            short: short.to_owned(),
+            head: if is_accuracy {
+                format!("{short} (%)")
+            } else {
+                short.to_owned()
+            },
             words: words.to_owned(),
             higher_is_better,
             decimals,
             is_accuracy,
         };
         match name {
-            "top1" => metric("top-1 (%)", "top-1 accuracy (%)", true, 1, true),
-            "top5" => metric("top-5 (%)", "top-5 accuracy (%)", true, 1, true),
+            "top1" => metric("top-1", "top-1 accuracy (%)", true, 1, true),
+            "top5" => metric("top-5", "top-5 accuracy (%)", true, 1, true),
             "loss" => metric("loss", "loss", false, 3, false),
             "train_loss" => metric("training loss", "training loss", false, 3, false),
             "lr" => metric("learning rate", "learning rate", true, 5, false),
@@ -69,18 +76,30 @@ pub fn decimals_for(uncertainty: f64) -> Option<usize> {
 /// `value` with `decimals`, with a real minus sign and never "-0".
 pub fn number(value: f64, decimals: usize) -> String {
     if !value.is_finite() {
-        return if value.is_nan() { "NaN".into() } else { if value > 0.0 { "∞" } else { "−∞" }.into() };
+        return if value.is_nan() {
+            "NaN".into()
+        } else {
+            if value > 0.0 { "∞" } else { "−∞" }.into()
+        };
     }
     let text = format!("{:.decimals$}", value.abs());
     let is_zero = text.bytes().all(|byte| matches!(byte, b'0' | b'.'));
-    if value < 0.0 && !is_zero { format!("−{text}") } else { text }
+    if value < 0.0 && !is_zero {
+        format!("−{text}")
+    } else {
+        text
+    }
 }
 
 /// `value` with its sign (`+1.3`, `−0.4`, `0.0`).
 pub fn signed(value: f64, decimals: usize) -> String {
     let text = number(value, decimals);
     let is_zero = text.bytes().all(|byte| matches!(byte, b'0' | b'.'));
-    if value > 0.0 && !is_zero { format!("+{text}") } else { text }
+    if value > 0.0 && !is_zero {
+        format!("+{text}")
+    } else {
+        text
+    }
 }
 
 #[cfg(test)]
@@ -89,9 +108,17 @@ mod tests {
 
     #[test]
     fn decimals_follow_the_uncertainty() {
-        for (uncertainty, decimals) in
-            [(0.58, 1), (0.13, 2), (0.354, 2), (0.36, 1), (0.0962, 2), (2.3, 1), (4.2, 0), (12.0, 0), (0.0012, 4)]
-        {
+        for (uncertainty, decimals) in [
+            (0.58, 1),
+            (0.13, 2),
+            (0.354, 2),
+            (0.36, 1),
+            (0.0962, 2),
+            (2.3, 1),
+            (4.2, 0),
+            (12.0, 0),
+            (0.0012, 4),
+        ] {
             assert_eq!(decimals_for(uncertainty), Some(decimals), "{uncertainty}");
         }
         assert_eq!(decimals_for(0.0), None);

@@ -7,3 +7,7 @@ pub mod plot;
 pub mod statistics;
 pub mod table;
 pub mod text;
+pub mod write;
+
+pub use data::ExperimentData;
+pub use table::{Table, summary_table};

@@ -31,7 +31,10 @@ mod tests {
     fn nothing_invisible_or_active_passes() {
         assert_eq!(clean("a\nb\tc"), "a b c");
         assert_eq!(clean("\u{1b}[31mred\u{7}"), "\\u{1b}[31mred\\u{7}");
-        assert_eq!(clean("x\u{202e}y\u{200f}\u{2066}\u{feff}"), "x\\u{202e}y\\u{200f}\\u{2066}\\u{feff}");
+        assert_eq!(
+            clean("x\u{202e}y\u{200f}\u{2066}\u{feff}"),
+            "x\\u{202e}y\\u{200f}\\u{2066}\\u{feff}"
+        );
         assert_eq!(clean("Größe α ± ≤ 模型"), "Größe α ± ≤ 模型");
     }
 }

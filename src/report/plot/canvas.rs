@@ -11,7 +11,9 @@ use plotters::drawing::{DrawingArea, IntoDrawingArea};
 use plotters::element::{Circle, DashedPathElement, Drawable, PathElement, Polygon, Rectangle};
 use plotters::prelude::SVGBackend;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{Color, FontDesc, FontFamily, FontStyle, FontTransform, RGBColor, ShapeStyle, TextStyle};
+use plotters::style::{
+    Color, FontDesc, FontFamily, FontStyle, FontTransform, RGBColor, ShapeStyle, TextStyle,
+};
 
 /// Units per CSS pixel.
 const FINE: f64 = 10.0;
@@ -60,9 +62,21 @@ pub struct Text {
 }
 
 impl Text {
-    pub const LABEL: Text = Text { size: style::TEXT, bold: false, colour: style::INK };
-    pub const TICK: Text = Text { size: style::SMALL_TEXT, bold: false, colour: style::INK };
-    pub const FAINT: Text = Text { size: style::SMALL_TEXT, bold: false, colour: style::FAINT_INK };
+    pub const LABEL: Text = Text {
+        size: style::TEXT,
+        bold: false,
+        colour: style::INK,
+    };
+    pub const TICK: Text = Text {
+        size: style::SMALL_TEXT,
+        bold: false,
+        colour: style::INK,
+    };
+    pub const FAINT: Text = Text {
+        size: style::SMALL_TEXT,
+        bold: false,
+        colour: style::FAINT_INK,
+    };
 
     /// Width of `text` in this setting.
     pub fn width(&self, text: &str) -> f64 {
@@ -88,8 +102,19 @@ pub fn draw(
     let mut svg = String::new();
     let failure = {
         let area = SVGBackend::with_string(&mut svg, fine).into_drawing_area();
-        let mut canvas = Canvas { area, failure: None };
-        canvas.fill(Rect { left: 0.0, top: 0.0, right: width, bottom: height }, style::PAPER);
+        let mut canvas = Canvas {
+            area,
+            failure: None,
+        };
+        canvas.fill(
+            Rect {
+                left: 0.0,
+                top: 0.0,
+                right: width,
+                bottom: height,
+            },
+            style::PAPER,
+        );
         paint(&mut canvas);
         if let Err(error) = canvas.area.present() {
             canvas.fail(error.to_string());
@@ -97,7 +122,10 @@ pub fn draw(
         canvas.failure
     };
     if let Some(message) = failure {
-        return Err(PlotError::Draw { plot: plot.to_owned(), message });
+        return Err(PlotError::Draw {
+            plot: plot.to_owned(),
+            message,
+        });
     }
     // Plotters' opening tag has the fine size; ours has the real one.
     let body = svg.split_once('\n').map_or("", |(_, body)| body);
@@ -112,7 +140,10 @@ pub fn draw(
 
 /// `text` as XML character data.
 fn xml(text: &str) -> String {
-    crate::report::text::clean(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    crate::report::text::clean(text)
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 fn fine((x, y): Point) -> (i32, i32) {
@@ -124,11 +155,19 @@ fn fine_length(length: f64) -> i32 {
 }
 
 fn stroke(colour: RGBColor, width: f64) -> ShapeStyle {
-    ShapeStyle { color: colour.to_rgba(), filled: false, stroke_width: fine_length(width).max(1) as u32 }
+    ShapeStyle {
+        color: colour.to_rgba(),
+        filled: false,
+        stroke_width: fine_length(width).max(1) as u32,
+    }
 }
 
 fn filled(colour: RGBColor, opacity: f64) -> ShapeStyle {
-    ShapeStyle { color: colour.mix(opacity), filled: true, stroke_width: 0 }
+    ShapeStyle {
+        color: colour.mix(opacity),
+        filled: true,
+        stroke_width: 0,
+    }
 }
 
 impl<'a> Canvas<'a> {
@@ -185,24 +224,42 @@ impl<'a> Canvas<'a> {
 
     /// A small ring: one run.
     pub fn ring(&mut self, at: Point, radius: f64, colour: RGBColor) {
-        self.element(&Circle::new(fine(at), fine_length(radius), filled(style::PAPER, 1.0)));
-        self.element(&Circle::new(fine(at), fine_length(radius), stroke(colour, 0.8)));
+        self.element(&Circle::new(
+            fine(at),
+            fine_length(radius),
+            filled(style::PAPER, 1.0),
+        ));
+        self.element(&Circle::new(
+            fine(at),
+            fine_length(radius),
+            stroke(colour, 0.8),
+        ));
     }
 
     /// The mark of a series, with a thin halo that sets it off from lines below it.
     pub fn mark(&mut self, at: Point, look: &Look) {
-        for (radius, colour) in [(style::MARK + 0.7, style::PAPER), (style::MARK, look.colour)] {
+        for (radius, colour) in [
+            (style::MARK + 0.7, style::PAPER),
+            (style::MARK, look.colour),
+        ] {
             self.shape(at, radius, look.mark, colour);
         }
     }
 
     fn shape(&mut self, (x, y): Point, r: f64, mark: Mark, colour: RGBColor) {
         let mut polygon = |corners: &[Point]| {
-            let points: Vec<Point> = corners.iter().map(|(dx, dy)| (x + r * dx, y + r * dy)).collect();
+            let points: Vec<Point> = corners
+                .iter()
+                .map(|(dx, dy)| (x + r * dx, y + r * dy))
+                .collect();
             self.area(&points, colour, 1.0);
         };
         match mark {
-            Mark::Circle => self.element(&Circle::new(fine((x, y)), fine_length(r), filled(colour, 1.0))),
+            Mark::Circle => self.element(&Circle::new(
+                fine((x, y)),
+                fine_length(r),
+                filled(colour, 1.0),
+            )),
             Mark::Square => polygon(&[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)]),
             Mark::Triangle => polygon(&[(0.0, -1.2), (1.1, 0.8), (-1.1, 0.8)]),
             Mark::TriangleDown => polygon(&[(0.0, 1.2), (1.1, -0.8), (-1.1, -0.8)]),
@@ -211,11 +268,30 @@ impl<'a> Canvas<'a> {
                 // A plus with arms of width 2w; the cross is the same turned by 45°.
                 let (w, l) = (0.32, 1.25);
                 let arms = [
-                    (-w, -l), (w, -l), (w, -w), (l, -w), (l, w), (w, w), (w, l), (-w, l), (-w, w), (-l, w), (-l, -w), (-w, -w),
+                    (-w, -l),
+                    (w, -l),
+                    (w, -w),
+                    (l, -w),
+                    (l, w),
+                    (w, w),
+                    (w, l),
+                    (-w, l),
+                    (-w, w),
+                    (-l, w),
+                    (-l, -w),
+                    (-w, -w),
                 ];
-                let turn = if mark == Mark::Cross { std::f64::consts::FRAC_1_SQRT_2 } else { 1.0 };
+                let turn = if mark == Mark::Cross {
+                    std::f64::consts::FRAC_1_SQRT_2
+                } else {
+                    1.0
+                };
                 let turned = arms.map(|(dx, dy)| {
-                    if mark == Mark::Cross { ((dx - dy) * turn, (dx + dy) * turn) } else { (dx, dy) }
+                    if mark == Mark::Cross {
+                        ((dx - dy) * turn, (dx + dy) * turn)
+                    } else {
+                        (dx, dy)
+                    }
                 });
                 polygon(&turned);
             }
@@ -225,7 +301,11 @@ impl<'a> Canvas<'a> {
     /// `text` at a point. Nothing invisible or active gets into the SVG.
     pub fn text(&mut self, text: &str, at: Point, anchor: Anchor, setting: Text) {
         let text = crate::report::text::clean(text);
-        let style = if setting.bold { FontStyle::Bold } else { FontStyle::Normal };
+        let style = if setting.bold {
+            FontStyle::Bold
+        } else {
+            FontStyle::Normal
+        };
         let size = (setting.size * FINE).round() * PLOTTERS_TEXT;
         let mut font = FontDesc::new(FontFamily::Name(font::FAMILY), size, style);
         // Half the difference between the height of digits and the x-height that SVG centres by.
@@ -239,7 +319,9 @@ impl<'a> Canvas<'a> {
                 (HPos::Center, (at.0 + lift, at.1))
             }
         };
-        let style = TextStyle::from(font).color(&setting.colour).pos(Pos::new(horizontal, VPos::Center));
+        let style = TextStyle::from(font)
+            .color(&setting.colour)
+            .pos(Pos::new(horizontal, VPos::Center));
         if let Err(error) = self.area.draw_text(&text, &style, fine(at)) {
             self.fail(error.to_string());
         }

@@ -26,9 +26,17 @@ static REGISTERED: LazyLock<bool> = LazyLock::new(|| {
 pub fn width(text: &str, size: f64, bold: bool) -> f64 {
     // Measured large, because plotters rounds down to whole pixels.
     const EM: f64 = 1000.0;
-    let style = if bold { FontStyle::Bold } else { FontStyle::Normal };
+    let style = if bold {
+        FontStyle::Bold
+    } else {
+        FontStyle::Normal
+    };
     let measured = REGISTERED
-        .then(|| FontDesc::new(FontFamily::Name(FAMILY), EM * HEIGHT, style).layout_box(text).ok())
+        .then(|| {
+            FontDesc::new(FontFamily::Name(FAMILY), EM * HEIGHT, style)
+                .layout_box(text)
+                .ok()
+        })
         .flatten();
     match measured {
         Some(((left, _), (right, _))) => f64::from(right - left) / EM * size,
@@ -44,7 +52,10 @@ pub fn elide(text: &str, size: f64, bold: bool, room: f64) -> String {
     }
     let characters: Vec<char> = text.chars().collect();
     for kept in (1..characters.len()).rev() {
-        let candidate = format!("{}…", characters[..kept].iter().collect::<String>().trim_end());
+        let candidate = format!(
+            "{}…",
+            characters[..kept].iter().collect::<String>().trim_end()
+        );
         if width(&candidate, size, bold) <= room {
             return candidate;
         }
@@ -68,13 +79,19 @@ pub fn wrap(text: &str, size: f64, bold: bool, room: f64, lines: usize) -> Vec<S
     for piece in pieces {
         let last = wrapped.len() - 1;
         let joined = format!("{}{piece}", wrapped[last]);
-        if wrapped[last].is_empty() || wrapped.len() == lines || width(joined.trim_end(), size, bold) <= room {
+        if wrapped[last].is_empty()
+            || wrapped.len() == lines
+            || width(joined.trim_end(), size, bold) <= room
+        {
             wrapped[last] = joined;
         } else {
             wrapped.push(piece);
         }
     }
-    wrapped.iter().map(|line| elide(line.trim(), size, bold, room)).collect()
+    wrapped
+        .iter()
+        .map(|line| elide(line.trim(), size, bold, room))
+        .collect()
 }
 
 /// The fonts for the PNG: ours alone, so that a machine's own fonts change nothing.
@@ -108,7 +125,10 @@ mod tests {
     fn text_is_cut_to_its_room() {
         assert_eq!(elide("short", 10.0, false, 100.0), "short");
         let cut = elide("a label that is much too long", 10.0, false, 60.0);
-        assert!(cut.ends_with('…') && width(&cut, 10.0, false) <= 60.0, "{cut}");
+        assert!(
+            cut.ends_with('…') && width(&cut, 10.0, false) <= 60.0,
+            "{cut}"
+        );
         let lines = wrap("three-augment + color jitter", 10.0, false, 75.0, 2);
         assert_eq!(lines, ["three-augment +", "color jitter"]);
         assert_eq!(elide("anything", 10.0, false, 1.0), "…");

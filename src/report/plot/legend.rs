@@ -31,7 +31,10 @@ impl Legend {
                 (font::elide(&label, setting.size, setting.bold, one), look)
             })
             .collect();
-        let measured: Vec<f64> = entries.iter().map(|(label, _)| setting.width(label)).collect();
+        let measured: Vec<f64> = entries
+            .iter()
+            .map(|(label, _)| setting.width(label))
+            .collect();
         let most = entries.len().clamp(1, 4);
         let (columns, widths) = (1..=most)
             .rev()
@@ -53,7 +56,11 @@ impl Legend {
                         <= room
             })
             .unwrap_or((1, vec![one]));
-        Legend { entries, columns, widths }
+        Legend {
+            entries,
+            columns,
+            widths,
+        }
     }
 
     fn rows(&self) -> usize {
@@ -70,12 +77,25 @@ impl Legend {
         let rows = self.rows().max(1);
         for (position, (label, look)) in self.entries.iter().enumerate() {
             let column = position / rows;
-            let before: f64 = self.widths[..column].iter().map(|width| width + SAMPLE + style::GAP + BETWEEN).sum();
+            let before: f64 = self.widths[..column]
+                .iter()
+                .map(|width| width + SAMPLE + style::GAP + BETWEEN)
+                .sum();
             let x = left + before;
             let y = top + (position % rows) as f64 * LINE_HEIGHT + LINE_HEIGHT / 2.0;
-            canvas.path(&[(x, y), (x + SAMPLE, y)], look.colour, style::DATA_LINE, look.dash);
+            canvas.path(
+                &[(x, y), (x + SAMPLE, y)],
+                look.colour,
+                style::DATA_LINE,
+                look.dash,
+            );
             canvas.mark((x + SAMPLE / 2.0, y), look);
-            canvas.text(label, (x + SAMPLE + style::GAP, y), Anchor::Left, Text::TICK);
+            canvas.text(
+                label,
+                (x + SAMPLE + style::GAP, y),
+                Anchor::Left,
+                Text::TICK,
+            );
         }
     }
 }

@@ -54,5 +54,20 @@ pub fn plots(data: &ExperimentData) -> Result<Vec<Plot>, PlotError> {
     plots.extend(variants::plot(&cells)?);
     plots.extend(sweep::plots(&cells)?);
     plots.extend(curves::plots(&cells)?);
+    tell_apart(&mut plots);
     Ok(plots)
+}
+
+/// Numbers plots whose names are alike (two axes may end in the same word).
+fn tell_apart(plots: &mut [Plot]) {
+    let mut known: Vec<String> = Vec::new();
+    for plot in plots {
+        let stem = plot.name.clone();
+        let mut number = 2;
+        while known.contains(&plot.name) {
+            plot.name = format!("{stem}-{number}");
+            number += 1;
+        }
+        known.push(plot.name.clone());
+    }
 }

@@ -17,16 +17,24 @@ pub fn file_part(text: &str) -> String {
     out.trim_end_matches('-').to_owned()
 }
 
-/// A scale for `values` with their `intervals`. An interval far wider than the values themselves (two
-/// seeds give such) is let run out of the plot instead of pressing everything else together.
-pub fn scale_for(values: &[f64], intervals: &[Interval]) -> Option<Scale> {
+/// A scale for `values` with their intervals, each with its n. The interval of two runs, which may be
+/// twelve times as wide as their distance, is let run out of the plot instead of pressing everything else
+/// together.
+pub fn scale_for(
+    values: &[f64],
+    intervals: impl IntoIterator<Item = (Interval, usize)>,
+) -> Option<Scale> {
     let (low, high) = extent(values.iter().copied())?;
-    let span = if high > low { high - low } else { (low.abs() * 0.02).max(1e-6) };
-    let bounds = extent(intervals.iter().flat_map(|interval| [interval.low, interval.high]));
+    let span = if high > low {
+        high - low
+    } else {
+        (low.abs() * 0.02).max(1e-6)
+    };
     let (mut from, mut to) = (low, high);
-    if let Some((lowest, highest)) = bounds {
-        from = from.min(lowest.max(low - span));
-        to = to.max(highest.min(high + span));
+    for (interval, n) in intervals {
+        let room = if n == 2 { 0.5 * span } else { f64::INFINITY };
+        from = from.min(interval.low.max(low - room));
+        to = to.max(interval.high.min(high + room));
     }
     Some(Scale::linear(from, to).padded(0.05))
 }
@@ -42,6 +50,14 @@ pub fn sentence(text: &str) -> String {
 
 /// `n = 3`, or `n = 2 to 3`.
 pub fn n_words(counts: impl IntoIterator<Item = usize>) -> String {
-    let (least, most) = counts.into_iter().fold((usize::MAX, 0), |(least, most), n| (least.min(n), most.max(n)));
-    if least >= most { format!("n = {most}") } else { format!("n = {least} to {most}") }
+    let (least, most) = counts
+        .into_iter()
+        .fold((usize::MAX, 0), |(least, most), n| {
+            (least.min(n), most.max(n))
+        });
+    if least >= most {
+        format!("n = {most}")
+    } else {
+        format!("n = {least} to {most}")
+    }
 }

@@ -52,8 +52,15 @@ pub enum Mark {
     Plus,
 }
 
-const MARKS: [Mark; 7] =
-    [Mark::Circle, Mark::Square, Mark::Triangle, Mark::Diamond, Mark::TriangleDown, Mark::Cross, Mark::Plus];
+const MARKS: [Mark; 7] = [
+    Mark::Circle,
+    Mark::Square,
+    Mark::Triangle,
+    Mark::Diamond,
+    Mark::TriangleDown,
+    Mark::Cross,
+    Mark::Plus,
+];
 
 /// Dash and gap; `None`: solid.
 pub type Dash = Option<(f64, f64)>;
@@ -80,7 +87,11 @@ impl Look {
 
     /// The look of the one variant that all others are compared with.
     pub fn baseline() -> Self {
-        Look { colour: INK, mark: Mark::Circle, dash: None }
+        Look {
+            colour: INK,
+            mark: Mark::Circle,
+            dash: None,
+        }
     }
 
     /// Looks of `count` series, of which `baseline` may be the baseline.

@@ -19,6 +19,8 @@ use polars::prelude::*;
 const LOG_RATIO: f64 = 30.0;
 /// Distance in pixels between the marks of neighbouring series at the same value.
 const DODGE: f64 = 3.0;
+/// Distance in pixels of the single runs from their mean, so that neither hides the other.
+const RUNS: f64 = 5.5;
 
 struct Series {
     label: String,
@@ -44,78 +46,141 @@ pub fn plots(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
     Ok(plots)
 }
 
-fn plot(cells: &Cells<'_>, axis: usize, values: &[f64], unit: &str) -> Result<Option<Plot>, PlotError> {
+fn plot(
+    cells: &Cells<'_>,
+    axis: usize,
+    values: &[f64],
+    unit: &str,
+) -> Result<Option<Plot>, PlotError> {
     let info = &cells.data.experiment.axes[axis];
     let source = headline(cells);
     let metric = Metric::named(&source.metric);
     let series = series(cells, axis, values, &source);
-    let shown: std::collections::BTreeSet<u64> =
-        series.iter().flat_map(|series| series.points.iter().map(|point| point.x.to_bits())).collect();
+    let shown: std::collections::BTreeSet<u64> = series
+        .iter()
+        .flat_map(|series| series.points.iter().map(|point| point.x.to_bits()))
+        .collect();
     if shown.len() < 2 {
         return Ok(None);
     }
     let points = || series.iter().flat_map(|series| &series.points);
-    let numbers: Vec<f64> = points().flat_map(|point| point.values.iter().copied()).collect();
-    let intervals: Vec<Interval> = points().filter_map(|point| point.interval).collect();
-    let Some(y_scale) = scale_for(&numbers, &intervals) else {
+    let numbers: Vec<f64> = points()
+        .flat_map(|point| point.values.iter().copied())
+        .collect();
+    let intervals = points().filter_map(|point| Some((point.interval?, point.sample.n)));
+    let Some(y_scale) = scale_for(&numbers, intervals) else {
         return Ok(None);
     };
-    let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)));
-    let x_scale = if low > 0.0 && high / low >= LOG_RATIO { Scale::log(low, high) } else { Scale::linear(low, high) };
+    let (low, high) = values
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
+            (low.min(*v), high.max(*v))
+        });
+    let x_scale = if low > 0.0 && high / low >= LOG_RATIO {
+        Scale::log(low, high)
+    } else {
+        Scale::linear(low, high)
+    };
     let mut ticks: Vec<Tick> = info
         .labels
         .iter()
         .zip(values)
-        .map(|(label, value)| Tick { value: *value, label: label.trim_end_matches(unit).trim().to_owned() })
+        .map(|(label, value)| Tick {
+            value: *value,
+            label: label.trim_end_matches(unit).trim().to_owned(),
+        })
         .collect();
     ticks.sort_by(|a, b| a.value.total_cmp(&b.value));
     let words = axis_words(&info.name);
-    let unit = if unit.is_empty() && words.ends_with("resolution") { "px" } else { unit };
+    let unit = if unit.is_empty() && words.ends_with("resolution") {
+        "px"
+    } else {
+        unit
+    };
     let x = Axis {
-        label: if unit.is_empty() { words.clone() } else { format!("{words} ({unit})") },
+        label: if unit.is_empty() {
+            words.clone()
+        } else {
+            format!("{words} ({unit})")
+        },
         scale: x_scale.padded(0.06),
         ticks,
     };
-    let y = Axis { label: metric.words.clone(), scale: y_scale, ticks: y_scale.ticks(5, false) };
+    let y = Axis {
+        label: metric.words.clone(),
+        scale: y_scale,
+        ticks: y_scale.ticks(6, false),
+    };
     let looks = Look::all(series.len(), None);
-    let entries = series.iter().map(|series| series.label.clone()).zip(looks.iter().copied()).collect();
+    let entries = series
+        .iter()
+        .map(|series| series.label.clone())
+        .zip(looks.iter().copied())
+        .collect();
     let chart = Chart::new(x, y, entries);
     let name = format!("by-{}", file_part(&words));
-    let svg = draw(&name, (chart.width, chart.height), &cells.data.experiment.title, |canvas| {
-        chart.draw(canvas);
-        for (index, (series, look)) in series.iter().zip(&looks).enumerate() {
-            let dodge = (index as f64 - (series_count(&looks) - 1.0) / 2.0) * DODGE;
-            let at = |x: f64, y: f64| (chart.x.scale.at(x) + dodge, chart.y.scale.at(y));
-            let line: Vec<_> = series.points.iter().map(|point| at(point.x, point.sample.mean)).collect();
-            canvas.path(&line, look.colour, style::DATA_LINE, look.dash);
-            for point in &series.points {
-                if let Some(interval) = point.interval {
-                    let (low, high) = (chart.y.scale.clamp(interval.low), chart.y.scale.clamp(interval.high));
-                    let (from, to) = (at(point.x, low), at(point.x, high));
-                    canvas.line(from, to, look.colour, style::AXIS_LINE);
-                    for (end, bound) in [(from, interval.low), (to, interval.high)] {
-                        if chart.y.scale.shows(bound) {
-                            canvas.line((end.0 - 2.0, end.1), (end.0 + 2.0, end.1), look.colour, style::AXIS_LINE);
+    let svg = draw(
+        &name,
+        (chart.width, chart.height),
+        &cells.data.experiment.title,
+        |canvas| {
+            chart.draw(canvas);
+            for (index, (series, look)) in series.iter().zip(&looks).enumerate() {
+                let dodge = (index as f64 - (series_count(&looks) - 1.0) / 2.0) * DODGE;
+                let at = |x: f64, y: f64| (chart.x.scale.at(x) + dodge, chart.y.scale.at(y));
+                let line: Vec<_> = series
+                    .points
+                    .iter()
+                    .map(|point| at(point.x, point.sample.mean))
+                    .collect();
+                canvas.path(&line, look.colour, style::DATA_LINE, look.dash);
+                for point in &series.points {
+                    if let Some(interval) = point.interval {
+                        let (low, high) = (
+                            chart.y.scale.clamp(interval.low),
+                            chart.y.scale.clamp(interval.high),
+                        );
+                        let (from, to) = (at(point.x, low), at(point.x, high));
+                        canvas.line(from, to, look.colour, style::AXIS_LINE);
+                        for (end, bound) in [(from, interval.low), (to, interval.high)] {
+                            if chart.y.scale.shows(bound) {
+                                canvas.line(
+                                    (end.0 - 2.0, end.1),
+                                    (end.0 + 2.0, end.1),
+                                    look.colour,
+                                    style::AXIS_LINE,
+                                );
+                            }
                         }
                     }
                 }
-            }
-            for (point, place) in series.points.iter().zip(&line) {
-                if point.values.len() > 1 {
-                    for value in &point.values {
-                        canvas.ring(at(point.x, *value), 1.3, look.colour);
+                for (point, place) in series.points.iter().zip(&line) {
+                    if point.values.len() > 1 {
+                        for value in &point.values {
+                            let (x, y) = at(point.x, *value);
+                            canvas.ring((x + RUNS, y), 1.3, look.colour);
+                        }
                     }
+                    canvas.mark(*place, look);
                 }
-                canvas.mark(*place, look);
             }
-        }
-    })?;
+        },
+    )?;
     let counts = points().map(|point| point.sample.n);
-    let mut caption = format!("{} against {words} ({}).", sentence(&metric.words), n_words(counts));
+    let mut caption = format!(
+        "{} against {words} ({}).",
+        sentence(&metric.words),
+        n_words(counts)
+    );
     if points().any(|point| point.sample.n > 1) {
         caption.push_str(" Rings: single runs; marks: their mean, bars: its 95 % t interval.");
     }
-    Ok(Some(Plot { name, caption, svg, csv: csv(&words, &series)? }))
+    Ok(Some(Plot {
+        name,
+        caption,
+        svg,
+        csv: csv(&words, &series)?,
+    }))
 }
 
 fn series_count(looks: &[Look]) -> f64 {
@@ -127,7 +192,12 @@ fn series(cells: &Cells<'_>, axis: usize, values: &[f64], headline: &Source) -> 
     let info = &cells.data.experiment.axes[axis];
     let stages = cells.data.stages();
     let others = |labels: &[String]| -> Vec<String> {
-        labels.iter().enumerate().filter(|(other, _)| *other != axis).map(|(_, label)| label.clone()).collect()
+        labels
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != axis)
+            .map(|(_, label)| label.clone())
+            .collect()
     };
     let mut combinations: Vec<Vec<String>> = Vec::new();
     for variant in &cells.variants {
@@ -139,7 +209,10 @@ fn series(cells: &Cells<'_>, axis: usize, values: &[f64], headline: &Source) -> 
     let mut all = Vec::new();
     for combination in &combinations {
         for stage in stages {
-            let source = Source { stage: stage.clone(), ..headline.clone() };
+            let source = Source {
+                stage: stage.clone(),
+                ..headline.clone()
+            };
             let mut points: Vec<Point> = cells
                 .variants
                 .iter()
@@ -150,7 +223,11 @@ fn series(cells: &Cells<'_>, axis: usize, values: &[f64], headline: &Source) -> 
                     let sample = cells.sample(variant.index, &source)?;
                     Some(Point {
                         x,
-                        values: cells.values(variant.index, &source).iter().map(|(_, value)| *value).collect(),
+                        values: cells
+                            .values(variant.index, &source)
+                            .iter()
+                            .map(|(_, value)| *value)
+                            .collect(),
                         sample,
                         interval: sample.t_interval(),
                     })
@@ -164,7 +241,10 @@ fn series(cells: &Cells<'_>, axis: usize, values: &[f64], headline: &Source) -> 
             if stages.len() > 1 {
                 parts.push(format!("after {stage}"));
             }
-            all.push(Series { label: parts.join(", "), points });
+            all.push(Series {
+                label: parts.join(", "),
+                points,
+            });
         }
     }
     all
@@ -173,7 +253,12 @@ fn series(cells: &Cells<'_>, axis: usize, values: &[f64], headline: &Source) -> 
 fn csv(axis: &str, series: &[Series]) -> Result<String, PlotError> {
     let rows: Vec<(&str, &Point)> = series
         .iter()
-        .flat_map(|series| series.points.iter().map(|point| (series.label.as_str(), point)))
+        .flat_map(|series| {
+            series
+                .points
+                .iter()
+                .map(|point| (series.label.as_str(), point))
+        })
         .collect();
     let frame = df!(
         "series" => rows.iter().map(|(label, _)| *label).collect::<Vec<_>>(),

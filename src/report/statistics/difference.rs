@@ -1,7 +1,7 @@
 //! The difference of two arms.
 
-use super::sample::{Sample, t_quantile};
 use super::Interval;
+use super::sample::{Sample, t_quantile};
 
 /// How the interval of a difference was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,7 +33,10 @@ pub fn difference(ours: &[(u64, f64)], theirs: &[(u64, f64)]) -> Option<Differen
     let (a, b) = (values(&ours), values(&theirs));
     let mean = Sample::of(&a)?.mean - Sample::of(&b)?.mean;
     let same_seeds = ours.len() == theirs.len()
-        && ours.iter().zip(&theirs).all(|((seed, _), (other, _))| seed == other);
+        && ours
+            .iter()
+            .zip(&theirs)
+            .all(|((seed, _), (other, _))| seed == other);
     let interval = if same_seeds {
         paired(&a, &b).map(|interval| (interval, Method::Paired))
     } else {
@@ -61,7 +64,6 @@ pub fn welch(ours: &[f64], theirs: &[f64]) -> Option<Interval> {
     if va + vb == 0.0 {
         return Some(Interval::around(mean, 0.0));
     }
-    let df = (va + vb).powi(2)
-        / (va.powi(2) / (a.n - 1) as f64 + vb.powi(2) / (b.n - 1) as f64);
+    let df = (va + vb).powi(2) / (va.powi(2) / (a.n - 1) as f64 + vb.powi(2) / (b.n - 1) as f64);
     Some(Interval::around(mean, t_quantile(df) * (va + vb).sqrt()))
 }

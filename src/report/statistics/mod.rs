@@ -27,7 +27,10 @@ pub struct Interval {
 impl Interval {
     /// The interval `centre ± half`.
     pub fn around(centre: f64, half: f64) -> Self {
-        Interval { low: centre - half, high: centre + half }
+        Interval {
+            low: centre - half,
+            high: centre + half,
+        }
     }
 
     /// Half of its width.

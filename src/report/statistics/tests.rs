@@ -21,7 +21,10 @@ const C: [f64; 5] = [57.31, 58.02, 56.87, 57.9, 56.2];
 
 #[track_caller]
 fn close(ours: f64, scipy: f64) {
-    assert!((ours - scipy).abs() <= 1e-9 * scipy.abs().max(1.0), "{ours} is not {scipy}");
+    assert!(
+        (ours - scipy).abs() <= 1e-9 * scipy.abs().max(1.0),
+        "{ours} is not {scipy}"
+    );
 }
 
 #[track_caller]
@@ -34,9 +37,27 @@ fn interval(ours: Option<Interval>, low: f64, high: f64) {
 #[test]
 fn samples() {
     let cases: [(&[f64], f64, f64, f64, f64); 3] = [
-        (&A, 57.400000000000006, 0.580258563056163, 55.95855782094613, 58.84144217905388),
-        (&B, 51.26333333333333, 1.2761008319616975, 48.093323132661304, 54.43334353400535),
-        (&C, 57.260000000000005, 0.7525622897807196, 56.325570498373494, 58.194429501626516),
+        (
+            &A,
+            57.400000000000006,
+            0.580258563056163,
+            55.95855782094613,
+            58.84144217905388,
+        ),
+        (
+            &B,
+            51.26333333333333,
+            1.2761008319616975,
+            48.093323132661304,
+            54.43334353400535,
+        ),
+        (
+            &C,
+            57.260000000000005,
+            0.7525622897807196,
+            56.325570498373494,
+            58.194429501626516,
+        ),
     ];
     for (values, mean, sd, low, high) in cases {
         let sample = Sample::of(values).unwrap();
@@ -50,7 +71,10 @@ fn samples() {
 #[test]
 fn one_value_has_no_spread() {
     let sample = Sample::of(&[3.0]).unwrap();
-    assert_eq!((sample.sd, sample.standard_error(), sample.t_interval()), (None, None, None));
+    assert_eq!(
+        (sample.sd, sample.standard_error(), sample.t_interval()),
+        (None, None, None)
+    );
     assert_eq!(Sample::of(&[]), None);
 }
 
@@ -62,13 +86,23 @@ fn differences() {
     assert_eq!(paired(&A, &C), None);
     assert_eq!(paired(&A[..1], &B[..1]), None);
     assert_eq!(welch(&A[..1], &B), None);
-    assert_eq!(welch(&[1.0, 1.0], &[2.0, 2.0]), Some(Interval { low: -1.0, high: -1.0 }));
+    assert_eq!(
+        welch(&[1.0, 1.0], &[2.0, 2.0]),
+        Some(Interval {
+            low: -1.0,
+            high: -1.0
+        })
+    );
 }
 
 #[test]
 fn shared_seeds_are_paired_whatever_their_order() {
     let arm = |seeds: &[u64], values: &[f64]| {
-        seeds.iter().copied().zip(values.iter().copied()).collect::<Vec<_>>()
+        seeds
+            .iter()
+            .copied()
+            .zip(values.iter().copied())
+            .collect::<Vec<_>>()
     };
     let ours = arm(&[0, 1, 2], &A);
     let theirs = arm(&[2, 0, 1], &[B[2], B[0], B[1]]);
@@ -132,9 +166,7 @@ fn smallest_effects() {
 fn coverage_at_three_seeds() {
     let (mut covered_t, mut covered_welch, mut covered_paired, draws) = (0, 0, 0, 4000_u64);
     for draw in 0..draws {
-        let arm = |which: u64| {
-            [0, 1, 2].map(|i| normal(draw * 6 + which * 3 + i))
-        };
+        let arm = |which: u64| [0, 1, 2].map(|i| normal(draw * 6 + which * 3 + i));
         let (a, b) = (arm(0), arm(1));
         let holds = |interval: Option<Interval>| u64::from(interval.unwrap().contains(0.0));
         covered_t += holds(Sample::of(&a).unwrap().t_interval());
@@ -142,10 +174,22 @@ fn coverage_at_three_seeds() {
         covered_paired += holds(paired(&a, &b));
     }
     let share = |covered: u64| covered as f64 / draws as f64;
-    assert!((share(covered_t) - 0.95).abs() < 0.012, "{}", share(covered_t));
-    assert!((share(covered_paired) - 0.95).abs() < 0.012, "{}", share(covered_paired));
+    assert!(
+        (share(covered_t) - 0.95).abs() < 0.012,
+        "{}",
+        share(covered_t)
+    );
+    assert!(
+        (share(covered_paired) - 0.95).abs() < 0.012,
+        "{}",
+        share(covered_paired)
+    );
     // Welch is a little conservative at 3 + 3.
-    assert!((0.945..0.98).contains(&share(covered_welch)), "{}", share(covered_welch));
+    assert!(
+        (0.945..0.98).contains(&share(covered_welch)),
+        "{}",
+        share(covered_welch)
+    );
 }
 
 /// A standard normal number for a counter (SplitMix64, Box-Muller).

@@ -13,7 +13,11 @@ const MAX_PIVOT_DELTAS: usize = 4;
 /// variant.
 pub fn summary_table(data: &ExperimentData) -> Result<Table, FrameError> {
     let cells = Cells::new(data)?;
-    Ok(if data.experiment.report.columns.is_empty() { long(&cells, "table") } else { pivot(&cells) })
+    Ok(if data.experiment.report.columns.is_empty() {
+        long(&cells, "table")
+    } else {
+        pivot(&cells)
+    })
 }
 
 /// All tables of the experiment, the one of [`summary_table`] first.
@@ -45,7 +49,10 @@ fn long(cells: &Cells<'_>, name: &str) -> Table {
     let mut columns: Vec<Column> = Vec::new();
     let mut push = |head: String, kind| columns.push(Column { head, kind });
     if by_axis {
-        data.experiment.axes.iter().for_each(|axis| push(axis_words(&axis.name), Kind::Label));
+        data.experiment
+            .axes
+            .iter()
+            .for_each(|axis| push(axis_words(&axis.name), Kind::Label));
     } else {
         push("variant".to_owned(), Kind::Label);
     }
@@ -55,11 +62,17 @@ fn long(cells: &Cells<'_>, name: &str) -> Table {
     push("n".to_owned(), Kind::Count);
     let has_baseline = data.experiment.baseline.is_some();
     if has_baseline {
-        push(format!("Δ {}", Metric::named(&headline.metric).head), Kind::Delta);
+        push(
+            format!("Δ {}", Metric::named(&headline.metric).short),
+            Kind::Delta,
+        );
     }
     push("failed".to_owned(), Kind::Count);
 
-    let decimals: Vec<usize> = sources.iter().map(|source| cells.decimals(source)).collect();
+    let decimals: Vec<usize> = sources
+        .iter()
+        .map(|source| cells.decimals(source))
+        .collect();
     let headline_decimals = cells.decimals(&headline);
     let mut rows: Vec<Row> = cells
         .variants
@@ -75,23 +88,38 @@ fn long(cells: &Cells<'_>, name: &str) -> Table {
             }
             let tally = variant.tally();
             let n = cells.values(variant.index, &headline).len();
-            row.push(Cell::Count { n, of: tally.planned });
+            row.push(Cell::Count {
+                n,
+                of: tally.planned,
+            });
             if has_baseline {
                 row.push(cells.delta(variant, &headline, headline_decimals));
             }
             row.push(Cell::Failures(tally.failures()));
-            Row { cells: row, is_baseline: data.baseline_of(variant, &cells.variants) == Some(variant.index) }
+            Row {
+                cells: row,
+                is_baseline: data.baseline_of(variant, &cells.variants) == Some(variant.index),
+            }
         })
         .collect();
 
-    let first_value = columns.iter().position(|column| column.kind == Kind::Value).unwrap_or_default();
+    let first_value = columns
+        .iter()
+        .position(|column| column.kind == Kind::Value)
+        .unwrap_or_default();
     for (offset, source) in sources.iter().enumerate() {
-        let mut column: Vec<&mut Cell> = rows.iter_mut().map(|row| &mut row.cells[first_value + offset]).collect();
+        let mut column: Vec<&mut Cell> = rows
+            .iter_mut()
+            .map(|row| &mut row.cells[first_value + offset])
+            .collect();
         mark_best(&mut column, &Metric::named(&source.metric));
     }
     Table {
         name: name.to_owned(),
-        title: data.experiment.title.clone(),
+        title: format!(
+            "{} ({} profile)",
+            data.experiment.title, data.experiment.profile
+        ),
         caption: caption::caption(cells, &headline, &rows, caption::Best::Column),
         footnotes: caption::footnotes(cells),
         columns,
@@ -107,7 +135,11 @@ fn sources(cells: &Cells<'_>, headline: &Source) -> Vec<Source> {
     let mut sources = Vec::new();
     let mut push = |stage: &String, metric: &String| {
         for set in cells.sets() {
-            let source = Source { stage: stage.clone(), set: set.clone(), metric: metric.clone() };
+            let source = Source {
+                stage: stage.clone(),
+                set: set.clone(),
+                metric: metric.clone(),
+            };
             if !sources.contains(&source) {
                 sources.push(source);
             }
@@ -132,7 +164,11 @@ fn head(cells: &Cells<'_>, source: &Source) -> String {
         parts.push(source.set.as_str());
     }
     let metric = Metric::named(&source.metric).head;
-    if parts.is_empty() { metric } else { format!("{} {metric}", parts.join(" ")) }
+    if parts.is_empty() {
+        metric
+    } else {
+        format!("{} {metric}", parts.join(" "))
+    }
 }
 
 /// Rows and columns by axes, as the file's `report:` says; the headline metric in the cells.
@@ -140,8 +176,16 @@ fn pivot(cells: &Cells<'_>) -> Table {
     let data = cells.data;
     let headline = headline(cells);
     let report = &data.experiment.report;
-    let column_axes: Vec<usize> = report.columns.iter().filter_map(|name| data.axis(name)).collect();
-    let mut row_axes: Vec<usize> = report.rows.iter().filter_map(|name| data.axis(name)).collect();
+    let column_axes: Vec<usize> = report
+        .columns
+        .iter()
+        .filter_map(|name| data.axis(name))
+        .collect();
+    let mut row_axes: Vec<usize> = report
+        .rows
+        .iter()
+        .filter_map(|name| data.axis(name))
+        .collect();
     // An axis that is named nowhere would put several variants into one cell.
     row_axes.extend(
         (0..data.experiment.axes.len())
@@ -149,7 +193,9 @@ fn pivot(cells: &Cells<'_>) -> Table {
             .collect::<Vec<_>>(),
     );
     let pick = |variant: &Variant<'_>, axes: &[usize]| -> Vec<String> {
-        axes.iter().map(|axis| variant.labels.get(*axis).cloned().unwrap_or_default()).collect()
+        axes.iter()
+            .map(|axis| variant.labels.get(*axis).cloned().unwrap_or_default())
+            .collect()
     };
     let distinct = |axes: &[usize]| {
         let mut keys: Vec<(Vec<usize>, Vec<String>)> = Vec::new();
@@ -161,14 +207,19 @@ fn pivot(cells: &Cells<'_>) -> Table {
                     .zip(&labels)
                     .map(|(axis, label)| {
                         let known = &data.experiment.axes[*axis].labels;
-                        known.iter().position(|other| other == label).unwrap_or(known.len())
+                        known
+                            .iter()
+                            .position(|other| other == label)
+                            .unwrap_or(known.len())
                     })
                     .collect();
                 keys.push((order, labels));
             }
         }
         keys.sort_by(|a, b| a.0.cmp(&b.0));
-        keys.into_iter().map(|(_, labels)| labels).collect::<Vec<_>>()
+        keys.into_iter()
+            .map(|(_, labels)| labels)
+            .collect::<Vec<_>>()
     };
     let row_keys = distinct(&row_axes);
     let column_keys = distinct(&column_axes);
@@ -188,15 +239,24 @@ fn pivot(cells: &Cells<'_>) -> Table {
     let metric = Metric::named(&headline.metric);
     let mut columns: Vec<Column> = row_axes
         .iter()
-        .map(|axis| Column { head: axis_words(&data.experiment.axes[*axis].name), kind: Kind::Label })
+        .map(|axis| Column {
+            head: axis_words(&data.experiment.axes[*axis].name),
+            kind: Kind::Label,
+        })
         .collect();
     for key in &column_keys {
-        columns.push(Column { head: key.join(", "), kind: Kind::Value });
+        columns.push(Column {
+            head: key.join(", "),
+            kind: Kind::Value,
+        });
     }
     if with_deltas {
         for (position, key) in column_keys.iter().enumerate() {
             if Some(position) != baseline_column {
-                columns.push(Column { head: format!("Δ {}", key.join(", ")), kind: Kind::Delta });
+                columns.push(Column {
+                    head: format!("Δ {}", key.join(", ")),
+                    kind: Kind::Delta,
+                });
             }
         }
     }
@@ -208,7 +268,8 @@ fn pivot(cells: &Cells<'_>) -> Table {
                 .iter()
                 .map(|column_key| {
                     cells.variants.iter().find(|variant| {
-                        pick(variant, &row_axes) == *row_key && pick(variant, &column_axes) == *column_key
+                        pick(variant, &row_axes) == *row_key
+                            && pick(variant, &column_axes) == *column_key
                     })
                 })
                 .collect();
@@ -217,35 +278,53 @@ fn pivot(cells: &Cells<'_>) -> Table {
                 None => Cell::State(State::Missing),
             }));
             if with_deltas {
-                row.extend(variants.iter().enumerate().filter(|(position, _)| Some(*position) != baseline_column).map(
-                    |(_, variant)| match variant {
-                        Some(variant) => cells.delta(variant, &headline, decimals),
-                        None => Cell::State(State::Missing),
-                    },
-                ));
+                row.extend(
+                    variants
+                        .iter()
+                        .enumerate()
+                        .filter(|(position, _)| Some(*position) != baseline_column)
+                        .map(|(_, variant)| match variant {
+                            Some(variant) => cells.delta(variant, &headline, decimals),
+                            None => Cell::State(State::Missing),
+                        }),
+                );
             }
-            Row { cells: row, is_baseline: false }
+            Row {
+                cells: row,
+                is_baseline: false,
+            }
         })
         .collect();
 
     let values = row_axes.len()..row_axes.len() + column_keys.len();
-    let best = if baseline_column.is_some() { caption::Best::Row } else { caption::Best::Column };
+    let best = if baseline_column.is_some() {
+        caption::Best::Row
+    } else {
+        caption::Best::Column
+    };
     match best {
         caption::Best::Row => {
             for row in &mut rows {
-                mark_best(&mut row.cells[values.clone()].iter_mut().collect::<Vec<_>>(), &metric);
+                mark_best(
+                    &mut row.cells[values.clone()].iter_mut().collect::<Vec<_>>(),
+                    &metric,
+                );
             }
         }
         caption::Best::Column => {
             for column in values {
-                let mut column: Vec<&mut Cell> = rows.iter_mut().map(|row| &mut row.cells[column]).collect();
+                let mut column: Vec<&mut Cell> =
+                    rows.iter_mut().map(|row| &mut row.cells[column]).collect();
                 mark_best(&mut column, &metric);
             }
         }
     }
     Table {
         name: "table".to_owned(),
-        title: data.experiment.title.clone(),
+        title: format!(
+            "{} ({} profile)",
+            data.experiment.title, data.experiment.profile
+        ),
         caption: caption::caption(cells, &headline, &rows, best),
         footnotes: caption::footnotes(cells),
         columns,

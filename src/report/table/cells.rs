@@ -28,7 +28,14 @@ impl<'a> Cells<'a> {
     pub fn new(data: &'a ExperimentData) -> Result<Self, FrameError> {
         let mut sets = Vec::new();
         let mut arms = HashMap::new();
-        for Arm { variant_index, stage, set, metric, mut values } in frame::arms(&frame::results(data)?)? {
+        for Arm {
+            variant_index,
+            stage,
+            set,
+            metric,
+            mut values,
+        } in frame::arms(&frame::results(data)?)?
+        {
             if !sets.contains(&set) {
                 sets.push(set.clone());
             }
@@ -39,7 +46,12 @@ impl<'a> Cells<'a> {
             sets.push("val".to_owned());
         }
         sets.sort();
-        Ok(Cells { data, variants: data.variants(), arms, sets })
+        Ok(Cells {
+            data,
+            variants: data.variants(),
+            arms,
+            sets,
+        })
     }
 
     /// The evaluation sets that have results.
@@ -49,12 +61,18 @@ impl<'a> Cells<'a> {
 
     /// (seed, value) of a variant; empty where there is none.
     pub fn values(&self, variant: u32, source: &Source) -> &[(u64, f64)] {
-        self.arms.get(&(variant, source.clone())).map_or(&[], Vec::as_slice)
+        self.arms
+            .get(&(variant, source.clone()))
+            .map_or(&[], Vec::as_slice)
     }
 
     /// Summary over the seeds of a variant.
     pub fn sample(&self, variant: u32, source: &Source) -> Option<Sample> {
-        let values: Vec<f64> = self.values(variant, source).iter().map(|(_, value)| *value).collect();
+        let values: Vec<f64> = self
+            .values(variant, source)
+            .iter()
+            .map(|(_, value)| *value)
+            .collect();
         Sample::of(&values)
     }
 
@@ -69,16 +87,25 @@ impl<'a> Cells<'a> {
             "top5" => 5,
             _ => return None,
         };
-        let stage = self.data.stages().iter().position(|name| *name == source.stage)?;
+        let stage = self
+            .data
+            .stages()
+            .iter()
+            .position(|name| *name == source.stage)?;
         let run = variant.runs.iter().find(|run| run.seed == *seed)?;
         let predictions = self.data.predictions.get(run.stages.get(stage)?)?;
-        let right = predictions.iter().filter(|prediction| prediction.rank < within).count() as u64;
+        let right = predictions
+            .iter()
+            .filter(|prediction| prediction.rank < within)
+            .count() as u64;
         let trials = predictions.len() as u64;
         let interval = statistics::wilson(right, trials)?;
         // Predictions of another evaluation set would give an interval for something else.
         let accuracy = 100.0 * right as f64 / trials as f64;
-        ((accuracy - value).abs() < 0.01)
-            .then_some(Interval { low: 100.0 * interval.low, high: 100.0 * interval.high })
+        ((accuracy - value).abs() < 0.01).then_some(Interval {
+            low: 100.0 * interval.low,
+            high: 100.0 * interval.high,
+        })
     }
 
     /// The uncertainty that decides how a value is rounded.
@@ -86,7 +113,9 @@ impl<'a> Cells<'a> {
         let sample = self.sample(variant.index, source)?;
         match sample.sd {
             Some(sd) => Some(sd),
-            None => self.image_interval(variant, source).map(|interval| interval.half_width()),
+            None => self
+                .image_interval(variant, source)
+                .map(|interval| interval.half_width()),
         }
     }
 
@@ -106,7 +135,13 @@ impl<'a> Cells<'a> {
     }
 
     /// The value cell of a variant. `has_n`: the table has a column for n.
-    pub fn value(&self, variant: &Variant<'_>, source: &Source, decimals: usize, has_n: bool) -> Cell {
+    pub fn value(
+        &self,
+        variant: &Variant<'_>,
+        source: &Source,
+        decimals: usize,
+        has_n: bool,
+    ) -> Cell {
         let Some(sample) = self.sample(variant.index, source) else {
             return Cell::State(self.state(variant, source));
         };
@@ -140,7 +175,11 @@ impl<'a> Cells<'a> {
             };
         }
         // Done, but no finite number: either it isn't measured, or it is infinite or NaN.
-        if self.arms.contains_key(&(variant.index, source.clone())) { State::Diverged } else { State::Missing }
+        if self.arms.contains_key(&(variant.index, source.clone())) {
+            State::Diverged
+        } else {
+            State::Missing
+        }
     }
 
     /// The delta cell of a variant.
@@ -159,25 +198,37 @@ impl<'a> Cells<'a> {
         let metric = Metric::named(&source.metric);
         let verdict = match difference.interval {
             Some((interval, _)) if !interval.contains(0.0) => {
-                if metric.better(difference.mean, 0.0) { Verdict::Better } else { Verdict::Worse }
+                if metric.better(difference.mean, 0.0) {
+                    Verdict::Better
+                } else {
+                    Verdict::Worse
+                }
             }
             _ => Verdict::Unclear,
         };
-        Cell::Delta(Delta { mean: difference.mean, interval: difference.interval, decimals, verdict })
+        Cell::Delta(Delta {
+            mean: difference.mean,
+            interval: difference.interval,
+            decimals,
+            verdict,
+        })
     }
 }
 
 /// Marks the best of `cells`: all whose printed mean is the best one's, so that values which can't be
 /// told apart share it. Nothing is best among fewer than two.
 pub fn mark_best(cells: &mut [&mut Cell], metric: &Metric) {
-    let values = || cells.iter().filter_map(|cell| match &**cell {
-        Cell::Value(value) => Some(value),
-        _ => None,
-    });
+    let values = || {
+        cells.iter().filter_map(|cell| match &**cell {
+            Cell::Value(value) => Some(value),
+            _ => None,
+        })
+    };
     if values().count() < 2 {
         return;
     }
-    let Some(best) = values().reduce(|a, b| if metric.better(b.mean, a.mean) { b } else { a }) else {
+    let Some(best) = values().reduce(|a, b| if metric.better(b.mean, a.mean) { b } else { a })
+    else {
         return;
     };
     let best = best.printed();

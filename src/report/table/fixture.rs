@@ -6,10 +6,12 @@ use crate::rundir::predictions::Prediction;
 use crate::store::rows::{CurveRow, ExperimentRow, ResultRow, RunRow, Status};
 use std::collections::BTreeMap;
 
+/// Epochs of every curve.
+const EPOCHS: u32 = 10;
+
 /// Builds an experiment step by step.
 pub struct Fixture {
     pub data: ExperimentData,
-    epochs: u32,
 }
 
 impl Fixture {
@@ -28,7 +30,10 @@ impl Fixture {
                 })
                 .collect();
         }
-        let variants = combinations.into_iter().map(|labels| (labels.join(","), labels)).collect();
+        let variants = combinations
+            .into_iter()
+            .map(|labels| (labels.join(","), labels))
+            .collect();
         Fixture::list(name, axes, variants, seeds, stages)
     }
 
@@ -59,7 +64,10 @@ impl Fixture {
                     seed,
                     status: Status::Pending,
                     failure: None,
-                    stages: stages.iter().map(|stage| format!("{index:04x}{seed:04x}{stage}")).collect(),
+                    stages: stages
+                        .iter()
+                        .map(|stage| format!("{index:04x}{seed:04x}{stage}"))
+                        .collect(),
                     wall_seconds: None,
                 });
             }
@@ -81,22 +89,23 @@ impl Fixture {
             results: Vec::new(),
             curves: Vec::new(),
             predictions: BTreeMap::new(),
+            data_set: Some("bluemarble-climate".to_owned()),
         };
-        Fixture { data, epochs: 10 }
+        Fixture { data }
     }
 
     pub fn baseline(mut self, labels: &[Option<&str>]) -> Self {
-        self.data.experiment.baseline = Some(labels.iter().map(|label| label.map(str::to_owned)).collect());
+        self.data.experiment.baseline = Some(
+            labels
+                .iter()
+                .map(|label| label.map(str::to_owned))
+                .collect(),
+        );
         self
     }
 
     pub fn columns(mut self, axes: &[&str]) -> Self {
         self.data.experiment.report.columns = axes.iter().map(|axis| (*axis).to_owned()).collect();
-        self
-    }
-
-    pub fn epochs(mut self, epochs: u32) -> Self {
-        self.epochs = epochs;
         self
     }
 
@@ -113,7 +122,11 @@ impl Fixture {
                 let value = top1(variant, position) + spread * (0.6 * shared + 0.8 * own);
                 // Shares of 1800 images, as an evaluation set of that size gives.
                 let right = (value / 100.0 * 1800.0).round();
-                let metrics = [("loss", 4.6 * (1.0 - right / 1800.0)), ("top1", right / 18.0), ("top5", 95.0 + right / 900.0)];
+                let metrics = [
+                    ("loss", 4.6 * (1.0 - right / 1800.0)),
+                    ("top1", right / 18.0),
+                    ("top5", 95.0 + right / 900.0),
+                ];
                 for (metric, value) in metrics {
                     self.data.results.push(ResultRow {
                         run: run.id.clone(),
@@ -127,13 +140,21 @@ impl Fixture {
                         value,
                     });
                 }
-                for epoch in 0..self.epochs {
-                    let share = f64::from(epoch + 1) / f64::from(self.epochs);
+                for epoch in 0..EPOCHS {
+                    let share = f64::from(epoch + 1) / f64::from(EPOCHS);
                     let wobble = noise(run.seed * 77 + u64::from(epoch) * 13 + variant as u64);
                     let rows = [
-                        ("train_loss", 0.6 + 1.6 * (-3.0 * share).exp() + 0.01 * variant as f64 + 0.02 * wobble),
+                        (
+                            "train_loss",
+                            0.6 + 1.6 * (-3.0 * share).exp()
+                                + 0.01 * variant as f64
+                                + 0.02 * wobble,
+                        ),
                         ("lr", 0.003 * (1.0 - share)),
-                        ("val/top1", value * (1.0 - (-4.0 * share).exp()) + 0.3 * spread * wobble),
+                        (
+                            "val/top1",
+                            value * (1.0 - (-4.0 * share).exp()) + 0.3 * spread * wobble,
+                        ),
                     ];
                     for (metric, value) in rows {
                         self.data.curves.push(CurveRow {
@@ -157,9 +178,16 @@ impl Fixture {
         for row in self.data.results.iter().filter(|row| row.metric == "top1") {
             let right = (row.value * 18.0).round() as usize;
             let predictions = (0..1800)
-                .map(|image| Prediction { label: 0, class: 0, rank: u32::from(image >= right), loss: 1.0 })
+                .map(|image| Prediction {
+                    label: 0,
+                    class: 0,
+                    rank: u32::from(image >= right),
+                    loss: 1.0,
+                })
                 .collect();
-            self.data.predictions.insert(row.fingerprint.clone(), predictions);
+            self.data
+                .predictions
+                .insert(row.fingerprint.clone(), predictions);
         }
         self
     }
@@ -172,8 +200,12 @@ impl Fixture {
                 run.failure = failure.map(str::to_owned);
             }
         }
-        self.data.results.retain(|row| row.variant_index != variant || row.seed != seed);
-        self.data.curves.retain(|row| row.variant_index != variant || row.seed != seed);
+        self.data
+            .results
+            .retain(|row| row.variant_index != variant || row.seed != seed);
+        self.data
+            .curves
+            .retain(|row| row.variant_index != variant || row.seed != seed);
         self
     }
 
@@ -197,37 +229,72 @@ pub fn noise(counter: u64) -> f64 {
 
 /// `loss.yaml`: two losses by two models, three seeds, losses along the columns.
 pub fn loss() -> Fixture {
-    Fixture::product("loss", &[("loss.name", &["ce", "bce"]), ("model", &["ViT-Ti", "ViT-S"])], 3, &["train"])
-        .baseline(&[Some("ce"), None])
-        .columns(&["loss.name"])
-        .finish(0.6, |variant, _| [52.0, 56.5, 49.1, 56.9][variant])
+    Fixture::product(
+        "loss",
+        &[
+            ("loss.name", &["ce", "bce"]),
+            ("model", &["ViT-Ti", "ViT-S"]),
+        ],
+        3,
+        &["train"],
+    )
+    .baseline(&[Some("ce"), None])
+    .columns(&["loss.name"])
+    .finish(0.6, |variant, _| [52.0, 56.5, 49.1, 56.9][variant])
 }
 
 /// `augmentation.yaml`: one axis, seven variants.
 pub fn augmentation(seeds: u64) -> Fixture {
-    let labels = ["none", "rand-augment", "grayscale", "solarize", "gaussian-blur", "three-augment", "three-augment + color jitter"];
+    let labels = [
+        "none",
+        "rand-augment",
+        "grayscale",
+        "solarize",
+        "gaussian-blur",
+        "three-augment",
+        "three-augment + color jitter",
+    ];
     Fixture::product("augmentation", &[("augment", &labels)], seeds, &["train"])
         .baseline(&[Some("rand-augment")])
-        .finish(0.7, |variant, _| [50.2, 53.0, 51.1, 51.9, 50.8, 54.6, 55.2][variant])
+        .finish(0.7, |variant, _| {
+            [50.2, 53.0, 51.1, 51.9, 50.8, 54.6, 55.2][variant]
+        })
 }
 
 /// `epochs.yaml`: a numeric axis.
 pub fn epochs(seeds: u64) -> Fixture {
-    Fixture::product("epochs", &[("train.epochs", &["6", "8", "12", "16"])], seeds, &["train"])
-        .baseline(&[Some("6")])
-        .finish(0.5, |variant, _| [48.3, 52.2, 55.9, 57.3][variant])
+    Fixture::product(
+        "epochs",
+        &[("train.epochs", &["6", "8", "12", "16"])],
+        seeds,
+        &["train"],
+    )
+    .baseline(&[Some("6")])
+    .finish(0.5, |variant, _| [48.3, 52.2, 55.9, 57.3][variant])
 }
 
 /// `fixres.yaml`: a numeric axis and two stages.
 pub fn fixres(seeds: u64) -> Fixture {
-    Fixture::product("fixres", &[("train.resolution", &["24", "32", "40", "48"])], seeds, &["pretrain", "finetune"])
-        .baseline(&[Some("48")])
-        .finish(0.5, |variant, stage| [[38.0, 47.0, 52.5, 55.0], [51.2, 55.4, 56.8, 55.9]][stage][variant])
+    Fixture::product(
+        "fixres",
+        &[("train.resolution", &["24", "32", "40", "48"])],
+        seeds,
+        &["pretrain", "finetune"],
+    )
+    .baseline(&[Some("48")])
+    .finish(0.5, |variant, stage| {
+        [[38.0, 47.0, 52.5, 55.0], [51.2, 55.4, 56.8, 55.9]][stage][variant]
+    })
 }
 
 /// `crop.yaml`: two variants.
 pub fn crop(seeds: u64) -> Fixture {
-    Fixture::product("crop", &[("augment.crop", &["rrc", "src"])], seeds, &["train"])
-        .baseline(&[Some("rrc")])
-        .finish(0.5, |variant, _| [53.4, 55.1][variant])
+    Fixture::product(
+        "crop",
+        &[("augment.crop", &["rrc", "src"])],
+        seeds,
+        &["train"],
+    )
+    .baseline(&[Some("rrc")])
+    .finish(0.5, |variant, _| [53.4, 55.1][variant])
 }

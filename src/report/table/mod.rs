@@ -65,7 +65,10 @@ pub enum Cell {
     /// The delta of the baseline to itself.
     Baseline,
     /// How many of how many.
-    Count { n: usize, of: usize },
+    Count {
+        n: usize,
+        of: usize,
+    },
     /// Runs that failed.
     Failures(usize),
     State(State),
@@ -193,7 +196,11 @@ impl Value {
             text.push_str(&format!(" ± {}", metric::number(sd, self.decimals)));
         } else if let Some(interval) = self.images {
             let bound = |value| metric::number(value, self.decimals);
-            text.push_str(&format!(" [{}, {}]", bound(interval.low), bound(interval.high)));
+            text.push_str(&format!(
+                " [{}, {}]",
+                bound(interval.low),
+                bound(interval.high)
+            ));
         }
         if self.says_n {
             text.push_str(&format!(" (n = {})", self.n));
@@ -207,7 +214,12 @@ impl Delta {
         let number = |value| metric::signed(value, self.decimals);
         match self.interval {
             Some((interval, _)) => {
-                format!("{} [{}, {}]", number(self.mean), number(interval.low), number(interval.high))
+                format!(
+                    "{} [{}, {}]",
+                    number(self.mean),
+                    number(interval.low),
+                    number(interval.high)
+                )
             }
             None => number(self.mean),
         }

@@ -12,38 +12,56 @@ pub struct Csv;
 impl Render for Csv {
     fn render(&self, table: &Table) -> String {
         let mut text = String::new();
+        let with_images: Vec<bool> = (0..table.columns.len())
+            .map(|index| {
+                table.rows.iter().any(|row| match row.cells.get(index) {
+                    Some(Cell::Value(value)) => value.images.is_some(),
+                    _ => false,
+                })
+            })
+            .collect();
         let mut heads = Vec::new();
-        for column in &table.columns {
+        for (column, with_images) in table.columns.iter().zip(&with_images) {
             let head = &column.head;
             heads.push(head.clone());
-            match column.kind {
-                Kind::Value => heads.extend(["sd", "n", "image low", "image high"].map(|part| format!("{head} {part}"))),
-                Kind::Delta => heads.extend(["low", "high"].map(|part| format!("{head} {part}"))),
-                Kind::Label | Kind::Count => {}
-            }
+            let parts: &[&str] = match column.kind {
+                Kind::Value if *with_images => &["sd", "n", "image low", "image high"],
+                Kind::Value => &["sd", "n"],
+                Kind::Delta => &["low", "high"],
+                Kind::Label | Kind::Count => &[],
+            };
+            heads.extend(parts.iter().map(|part| format!("{head} {part}")));
         }
         line(&heads, &mut text);
         for row in &table.rows {
             let mut fields = Vec::new();
-            for (cell, column) in row.cells.iter().zip(&table.columns) {
-                fields.extend(match (cell, column.kind) {
-                    (Cell::Value(value), _) => vec![
-                        number(Some(value.mean)),
-                        number(value.sd),
-                        value.n.to_string(),
-                        number(value.images.map(|interval| interval.low)),
-                        number(value.images.map(|interval| interval.high)),
-                    ],
-                    (Cell::Delta(delta), _) => vec![
+            for ((cell, column), with_images) in
+                row.cells.iter().zip(&table.columns).zip(&with_images)
+            {
+                match (cell, column.kind) {
+                    (Cell::Value(value), _) => {
+                        fields.extend([
+                            number(Some(value.mean)),
+                            number(value.sd),
+                            value.n.to_string(),
+                        ]);
+                        if *with_images {
+                            fields.push(number(value.images.map(|interval| interval.low)));
+                            fields.push(number(value.images.map(|interval| interval.high)));
+                        }
+                    }
+                    (Cell::Delta(delta), _) => fields.extend([
                         number(Some(delta.mean)),
                         number(delta.interval.map(|(interval, _)| interval.low)),
                         number(delta.interval.map(|(interval, _)| interval.high)),
-                    ],
-                    (Cell::Count { n, .. }, _) => vec![n.to_string()],
-                    (cell, Kind::Value) => state(cell, 5),
-                    (cell, Kind::Delta) => state(cell, 3),
-                    (cell, Kind::Label | Kind::Count) => vec![cell.words().text],
-                });
+                    ]),
+                    (Cell::Count { n, .. }, _) => fields.push(n.to_string()),
+                    (cell, Kind::Value) => {
+                        fields.extend(state(cell, if *with_images { 5 } else { 3 }))
+                    }
+                    (cell, Kind::Delta) => fields.extend(state(cell, 3)),
+                    (cell, Kind::Label | Kind::Count) => fields.push(cell.words().text),
+                }
             }
             line(&fields, &mut text);
         }

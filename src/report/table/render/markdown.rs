@@ -14,14 +14,32 @@ impl Render for Markdown {
         let line = |cells: Vec<String>, text: &mut String| {
             text.push_str(&format!("| {} |\n", cells.join(" | ")));
         };
-        line(table.columns.iter().map(|column| escape(&column.head)).collect(), &mut text);
+        line(
+            table
+                .columns
+                .iter()
+                .map(|column| escape(&column.head))
+                .collect(),
+            &mut text,
+        );
         let rule = |kind: Kind| if kind == Kind::Label { ":--" } else { "--:" }.to_owned();
-        line(table.columns.iter().map(|column| rule(column.kind)).collect(), &mut text);
+        line(
+            table
+                .columns
+                .iter()
+                .map(|column| rule(column.kind))
+                .collect(),
+            &mut text,
+        );
         for row in &table.rows {
             let cells = row.cells.iter().map(|cell| {
                 let words = cell.words();
                 let escaped = escape(&words.text);
-                if words.bold { format!("**{escaped}**") } else { escaped }
+                if words.bold {
+                    format!("**{escaped}**")
+                } else {
+                    escaped
+                }
             });
             line(cells.collect(), &mut text);
         }
@@ -62,6 +80,15 @@ pub(in crate::report) fn escape(text: &str) -> String {
                 out.push('\\');
                 out.push(c);
             }
+            // "1. " and "1) " would start a list.
+            '.' | ')'
+                if text[position + 1..].starts_with(' ')
+                    && position > 0
+                    && text[..position].bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                out.push('\\');
+                out.push(c);
+            }
             c if is_unsafe(c) => out.push_str(&format!("\\\\u{{{:x}}}", c as u32)),
             c => out.push(c),
         }
@@ -84,6 +111,8 @@ fn is_interval(text: &str, position: usize) -> bool {
     let close = open + length;
     let inside = &text[open + 1..close];
     !inside.is_empty()
-        && inside.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | ',' | ' ' | '+' | '−'))
+        && inside
+            .chars()
+            .all(|c| c.is_ascii_digit() || matches!(c, '.' | ',' | ' ' | '+' | '−'))
         && !text[close + 1..].starts_with(['(', '[', ':'])
 }

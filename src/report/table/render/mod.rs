@@ -6,6 +6,7 @@ mod terminal;
 
 pub use csv::Csv;
 pub use markdown::Markdown;
+pub(in crate::report) use markdown::escape as escape_markdown;
 pub use terminal::{Terminal, may_colour};
 
 use super::Table;

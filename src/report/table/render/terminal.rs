@@ -1,9 +1,9 @@
 //! For people at a terminal, by comfy-table.
 
 use super::Render;
-use crate::report::text::clean;
 use crate::report::table::{Kind, Table, Tone};
-use comfy_table::{CellAlignment, ContentArrangement, presets};
+use crate::report::text::clean;
+use comfy_table::{CellAlignment, ContentArrangement, ContentLineStyle, LineStyle, TableStyle};
 use std::io::IsTerminal;
 
 /// Width to which caption and footnotes are wrapped.
@@ -24,6 +24,14 @@ pub fn may_colour() -> bool {
         && std::io::stdout().is_terminal()
 }
 
+/// A rule above, one below the head, one below the rows, as in print.
+const RULES: TableStyle = TableStyle::new()
+    .top_border(LineStyle::none().fill('─').junction('─'))
+    .header_lines(ContentLineStyle::none().junction(' '))
+    .header_separator(LineStyle::none().fill('─').junction('─'))
+    .content_lines(ContentLineStyle::none().junction(' '))
+    .bottom_border(LineStyle::none().fill('─').junction('─'));
+
 /// Marks of style inside cells: invisible operators, which take no columns when the table is laid out
 /// and which no label can contain (labels are cleaned of all invisible characters).
 const BOLD: char = '\u{2061}';
@@ -35,7 +43,7 @@ const END: char = '\u{2060}';
 impl Render for Terminal {
     fn render(&self, table: &Table) -> String {
         let mut grid = comfy_table::Table::new();
-        grid.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        grid.load_style(RULES);
         grid.set_content_arrangement(ContentArrangement::Disabled);
         grid.set_header(table.columns.iter().map(|column| {
             comfy_table::Cell::new(self.styled(&clean(&column.head), true, Tone::Plain))
