@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod frame;
+pub mod load;
 pub mod metric;
 pub mod plot;
 pub mod statistics;
