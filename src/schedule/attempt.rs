@@ -30,55 +30,31 @@ pub struct Attempt {
     pub log: PathBuf,
     pub word: LastWord,
     worker: Box<dyn Worker>,
-    events: EventTail,
-}
-
-/// Follows an event log from the first event that the store doesn't have.
-pub struct EventTail {
-    tail: Tail,
-    stored: u64,
-}
-
-impl EventTail {
-    /// Of the log at `path`; events up to number `stored` are known.
-    pub fn new(path: PathBuf, stored: u64) -> EventTail {
-        EventTail { tail: Tail::new(path), stored }
-    }
-
-    /// The next unknown events; empty at the end of the log. An error means that what comes next is
-    /// damaged.
-    pub fn next(&mut self) -> Result<Vec<Event>, LogError> {
-        loop {
-            let mut events = self.tail.poll()?;
-            if events.is_empty() {
-                return Ok(events);
-            }
-            events.retain(|event| event.seq > self.stored);
-            if let Some(last) = events.last() {
-                self.stored = last.seq;
-                return Ok(events);
-            }
-        }
-    }
+    /// Read from the start of the log, for earlier attempts may have left events that the store lacks;
+    /// it skips those that it has.
+    events: Tail,
 }
 
 impl Attempt {
     /// The attempt `number` of the stage in `dir`, run by `worker` on `slot`.
-    pub fn new(dir: &RunDir, number: u32, slot: usize, worker: Box<dyn Worker>, events: EventTail) -> Attempt {
+    pub fn new(dir: &RunDir, number: u32, slot: usize, worker: Box<dyn Worker>) -> Attempt {
         Attempt {
             number,
             slot,
             log: dir.attempt_log(number),
             word: LastWord::Nothing,
             worker,
-            events,
+            events: Tail::new(dir.events()),
         }
     }
 
-    /// What the worker has said since the last call.
+    /// What the stage's log says since the last call, earlier attempts included; empty at its end.
     pub fn listen(&mut self) -> Result<Vec<Event>, LogError> {
-        let events = self.events.next()?;
-        events.iter().for_each(|event| self.word.hear(event));
+        let events = self.events.poll()?;
+        events
+            .iter()
+            .filter(|event| event.attempt == self.number)
+            .for_each(|event| self.word.hear(event));
         Ok(events)
     }
 

@@ -16,6 +16,9 @@
 //! | [`device`] | slots: CPU cores and GPUs |
 //! | [`executor`] | starting, signalling and reaping workers |
 //! | [`progress`] | bars and lines on stderr |
+//! | [`jobs`] | the stages of the plans, each once, and what is known of them |
+//! | [`reconcile`] | what a scheduler that died has left to be read |
+//! | [`signals`] | signals to the scheduler, as messages |
 //! | [`eta`] | when it will be done |
 
 pub mod actor;
@@ -24,9 +27,12 @@ pub mod core;
 pub mod device;
 pub mod eta;
 pub mod executor;
+pub mod jobs;
 pub mod outcome;
 pub mod policy;
 pub mod progress;
+pub mod reconcile;
+pub mod signals;
 
 #[cfg(test)]
 mod core_tests;

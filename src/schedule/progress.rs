@@ -57,6 +57,8 @@ pub struct Progress {
 /// What is shown of a slot.
 struct SlotView {
     name: String,
+    /// The stage that runs or ran last in it.
+    stage: Option<usize>,
     bar: Option<ProgressBar>,
     steps: u64,
     since: Instant,
@@ -98,7 +100,7 @@ impl Progress {
             labels: labels.into_iter().map(|label| sanitise(&label, LABEL_WIDTH)).collect(),
             slots: slots
                 .into_iter()
-                .map(|name| SlotView { name, bar: None, steps: 0, since: now, result: None })
+                .map(|name| SlotView { name, stage: None, bar: None, steps: 0, since: now, result: None })
                 .collect(),
             whole,
             bars,
@@ -115,6 +117,7 @@ impl Progress {
     pub fn started(&mut self, slot: usize, stage: usize) {
         let label = &self.labels[stage];
         let view = &mut self.slots[slot];
+        view.stage = Some(stage);
         view.steps = 0;
         view.since = Instant::now();
         view.result = None;
@@ -191,15 +194,15 @@ impl Progress {
         }
     }
 
-    /// A stage has ended, in `slot` if it was running; `log` is where more can be read.
-    pub fn ended(&mut self, stage: usize, slot: Option<usize>, end: &End, log: Option<&str>) {
+    /// A stage has ended; `log` is where more can be read.
+    pub fn ended(&mut self, stage: usize, end: &End, log: Option<&str>) {
         let label = self.labels[stage].clone();
         match end {
             End::Done => {
                 self.done += 1;
                 self.eta.finished(stage);
-                let (time, result) = slot.map_or((String::new(), String::new()), |slot| {
-                    let view = &self.slots[slot];
+                let view = self.slots.iter().find(|view| view.stage == Some(stage));
+                let (time, result) = view.map_or((String::new(), String::new()), |view| {
                     let result = view.result.as_ref().map_or(String::new(), |result| format!(", {result}"));
                     (format!(" in {}", eta::show(view.since.elapsed())), result)
                 });
@@ -370,7 +373,7 @@ mod tests {
             Progress::new(Style::Lines, labels, vec![1.0; 100], |_| true, 0, ["cpu:0".to_owned()]);
         for stage in 0..100 {
             progress.started(0, stage);
-            progress.ended(stage, Some(0), &End::Done, None);
+            progress.ended(stage, &End::Done, None);
         }
         assert!(progress.lines.left_out >= 100, "{}", progress.lines.left_out);
         progress.finish();

@@ -5,6 +5,7 @@
 
 pub mod local;
 
+use crate::rundir::event::FailureClass;
 use crate::schedule::device::Slot;
 use crate::schedule::outcome::Exit;
 use std::path::PathBuf;
@@ -59,4 +60,16 @@ pub enum StartError {
     Spawn { program: String, source: std::io::Error },
     #[error("can't start the thread that waits for a worker: {0}")]
     Thread(std::io::Error),
+}
+
+impl StartError {
+    /// How the stage's attempt failed. A machine that is short of processes or descriptors may have
+    /// some again in a moment; a program that isn't there will not appear.
+    pub fn class(&self) -> FailureClass {
+        let (StartError::Log { source, .. } | StartError::Spawn { source, .. } | StartError::Thread(source)) = self;
+        match source.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => FailureClass::Bug,
+            _ => FailureClass::Killed,
+        }
+    }
 }
