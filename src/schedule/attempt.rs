@@ -10,8 +10,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// Largest size of an attempt's log. Past it the middle is cut out: the first half stays, and so does
-/// what is written after the cut.
+/// Largest size of an attempt's log. Past it the middle is cut out, see [`cap_log`].
 pub const LOG_CAP: u64 = 64 << 20;
 
 /// Why a run directory can't be prepared.
@@ -117,8 +116,12 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Cuts the middle out of a log that has grown past `cap`; says whether it did. The writer appends
-/// (`O_APPEND`), so it goes on right after the mark.
+/// Bytes at the end of a log that a cut keeps.
+const CUT_KEEPS: u64 = 64 << 10;
+
+/// Cuts the middle out of a log that has grown past `cap`; says whether it did. The first half stays,
+/// and so does the end, where the cause of a failure would be. The writer appends (`O_APPEND`), so it
+/// goes on right behind; what it writes during the cut, some microseconds, is lost.
 pub fn cap_log(path: &Path, cap: u64) -> io::Result<bool> {
     let size = match std::fs::metadata(path) {
         Ok(metadata) => metadata.len(),
@@ -128,9 +131,15 @@ pub fn cap_log(path: &Path, cap: u64) -> io::Result<bool> {
     if size <= cap {
         return Ok(false);
     }
-    let mut file = OpenOptions::new().append(true).open(path)?;
-    file.set_len(cap / 2)?;
-    writeln!(file, "\n[ablate: {} bytes cut out here: the log had more than {cap}]", size - cap / 2)?;
+    let mut file = OpenOptions::new().read(true).append(true).open(path)?;
+    let start = cap / 2;
+    let keep = CUT_KEEPS.min(cap / 4);
+    file.seek(SeekFrom::Start(size - keep))?;
+    let cut = size - keep - start;
+    let mut end = format!("\n[ablate: {cut} bytes cut out here: the log had more than {cap}]\n").into_bytes();
+    file.read_to_end(&mut end)?;
+    file.set_len(start)?;
+    file.write_all(&end)?;
     Ok(true)
 }
 
@@ -179,11 +188,12 @@ mod tests {
         let mut writer = OpenOptions::new().create(true).append(true).open(&path).unwrap();
         writer.write_all(b"first\n").unwrap();
         writer.write_all(&[b'x'; 1000]).unwrap();
+        writer.write_all(b"the cause\n").unwrap();
         assert!(cap_log(&path, 100).unwrap());
         writer.write_all(b"last\n").unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("first\nxxx") && text.ends_with("]\nlast\n"), "{text}");
-        assert!(text.contains("956 bytes cut out"), "{text}");
+        assert!(text.starts_with("first\nxxx") && text.ends_with("xthe cause\nlast\n"), "{text}");
+        assert!(text.contains("941 bytes cut out"), "{text}");
     }
 
     #[test]
