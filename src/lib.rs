@@ -9,6 +9,7 @@
 //! | [`plan`] | expansion into runs and stages, fingerprints, cost estimates |
 //! | [`rundir`] | the run directory: layout, event log, predictions; the interface of a worker |
 //! | [`store`] | the SQLite store: migrations, queries, views; the only SQL |
+//! | [`kernel`] | fused operations on the CPU |
 //! | [`data`] [`model`] [`loss`] [`optim`] | the pieces of the recipe |
 //! | [`train`] | the training loop, evaluation, checkpoints |
 //! | [`worker`] | one stage in one process |
@@ -18,6 +19,7 @@
 
 pub mod cli;
 pub mod data;
+pub mod kernel;
 pub mod loss;
 pub mod model;
 pub mod optim;

@@ -1,3 +1,22 @@
 //! Expansion of an experiment into runs and stages, fingerprints, cost estimates.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`model`] | the plan as plain data |
+//! | [`build`] | from an experiment to its plan |
+//! | [`design`] | from axes to variants |
+//! | [`layers`] | which value of a field wins |
+//! | [`fingerprint`] | identity of stages |
+//! | [`cost`] | parameters, operations, steps and bytes |
 
+pub mod build;
+pub mod cost;
+pub mod design;
+pub mod fingerprint;
+pub mod layers;
 pub mod model;
+
+pub use build::{DEFAULT_MAX_CELLS, DataDescription, Request, Resolver, plan, plan_file};
+
+#[cfg(test)]
+mod tests;

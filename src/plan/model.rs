@@ -1,6 +1,11 @@
 //! The plan: plain data that `schedule`, `store` and `report` read.
 
-use crate::rundir::stage::StageSpec;
+use super::fingerprint::STAGE_FORMAT;
+use super::layers::StageLayers;
+use crate::rundir::stage::{DataShape, StageSpec, TRAINER_REVISION, Task};
+use crate::spec::problem::Problem;
+use crate::spec::recipe::DataConfig;
+use crate::spec::resolved::{Flat, ValueId, Values, from_recipe, to_recipe};
 use serde::{Deserialize, Serialize};
 
 /// What an experiment file expands to.
@@ -11,13 +16,32 @@ pub struct Plan {
     pub variants: Vec<Variant>,
     pub runs: Vec<PlannedRun>,
     pub stages: Vec<PlannedStage>,
-    /// How a stage's full configuration is rebuilt on demand (`Plan::stage_spec`).
+    /// What is allowed but probably not meant.
+    pub warnings: Vec<Problem>,
+    /// How a stage's full configuration is rebuilt on demand ([`Plan::stage_spec`]).
     pub(in crate::plan) configurations: Configurations,
 }
 
-/// Placeholder for the expansion's compact representation; owned by `plan`.
-#[derive(Debug, Clone, Default)]
-pub struct Configurations {}
+/// A data set as the plan needs it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataDescription {
+    /// Hash of the content, part of fingerprints.
+    pub hash: String,
+    pub shape: DataShape,
+}
+
+/// The compact form of every stage's configuration.
+#[derive(Debug, Clone)]
+pub(in crate::plan) struct Configurations {
+    pub values: Values,
+    /// By position in `ExperimentInfo::stage_names`.
+    pub layers: Vec<StageLayers>,
+    pub tasks: Vec<Task>,
+    /// By planned stage: the variant and the seed of the run that it was first planned for.
+    pub first: Vec<(u32, u64)>,
+    /// By values of `data.name` and `data.root`.
+    pub data: Vec<((ValueId, ValueId), DataConfig, DataDescription)>,
+}
 
 /// What the experiment says about itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,8 +55,9 @@ pub struct ExperimentInfo {
     pub path: String,
     /// Names of the stages in topological order; the last one is the run's result.
     pub stage_names: Vec<String>,
-    /// Labels of the baseline variant, one per axis.
-    pub baseline: Option<Vec<String>>,
+    /// What deltas are taken against: one entry per axis, its label, or `None` where the run with
+    /// the same label is meant.
+    pub baseline: Option<Vec<Option<String>>>,
     /// The `report:` section, already validated.
     pub report: ReportSpec,
 }
@@ -112,8 +137,89 @@ pub struct Cost {
 }
 
 impl Plan {
-    /// The complete configuration of stage `index`.
-    pub fn stage_spec(&self, _index: u32) -> StageSpec {
-        todo!("owned by plan")
+    fn flat(&self, index: u32) -> Flat {
+        let (variant, _) = self.configurations.first[index as usize];
+        let layers = &self.configurations.layers[self.stages[index as usize].name as usize];
+        layers.resolve(&self.variants[variant as usize], &self.configurations.values)
     }
+
+    fn description(&self, flat: &Flat) -> Option<&DataDescription> {
+        let key = super::build::data_key(flat);
+        let found = self.configurations.data.iter().find(|(known, ..)| *known == key);
+        found.map(|(_, _, description)| description)
+    }
+
+    /// The data sets that the plan reads.
+    pub fn data(&self) -> impl Iterator<Item = (&DataConfig, &DataDescription)> {
+        self.configurations.data.iter().map(|(_, config, description)| (config, description))
+    }
+
+    /// The complete configuration of stage `index` (an index into [`Plan::stages`]).
+    pub fn stage_spec(&self, index: u32) -> StageSpec {
+        let stage = &self.stages[index as usize];
+        let flat = self.flat(index);
+        let values = flat.iter().map(|&id| self.configurations.values.get(id));
+        let recipe = to_recipe(values).expect("the table of fields matches the recipe (tested)");
+        let data = self.description(&flat).cloned().expect("every data set was described while planning");
+        StageSpec {
+            version: STAGE_FORMAT,
+            trainer_revision: TRAINER_REVISION,
+            fingerprint: stage.fingerprint.to_string(),
+            task: self.configurations.tasks[stage.name as usize],
+            recipe,
+            seed: self.configurations.first[index as usize].1,
+            data_hash: data.hash,
+            data_shape: data.shape,
+            parent: stage.parent.map(|parent| self.stages[parent as usize].fingerprint.to_string()),
+        }
+    }
+
+    /// What a stage does.
+    pub fn task(&self, index: u32) -> Task {
+        self.configurations.tasks[self.stages[index as usize].name as usize]
+    }
+
+    /// The seed of stage `index`.
+    pub fn seed(&self, index: u32) -> u64 {
+        self.configurations.first[index as usize].1
+    }
+
+    /// A run that needs stage `index` (the first one).
+    pub fn first_variant(&self, index: u32) -> &Variant {
+        &self.variants[self.configurations.first[index as usize].0 as usize]
+    }
+
+    /// `<experiment>/<variant>/s<seed>`: the name of a run.
+    pub fn run_id(&self, run: &PlannedRun) -> String {
+        format!("{}/{}/s{}", self.experiment.name, self.variants[run.variant as usize].name, run.seed)
+    }
+
+    /// Fields in which stage `index` differs from another stage's configuration, as
+    /// `path: theirs -> ours`, in the order of the table; seed, data and parent included.
+    pub fn differences(&self, index: u32, other: &StageSpec) -> Vec<String> {
+        let ours = self.stage_spec(index);
+        let mut differences = Vec::new();
+        let pairs = from_recipe(&other.recipe).into_iter().zip(from_recipe(&ours.recipe));
+        for (field, (theirs, ours)) in crate::spec::fields::FIELDS.iter().zip(pairs) {
+            if field.identity && theirs != ours {
+                differences.push(format!("{}: {} -> {}", field.path, theirs.canonical(), ours.canonical()));
+            }
+        }
+        let mut other_than = |what: &str, theirs: String, ours: String| {
+            if theirs != ours {
+                differences.push(format!("{what}: {theirs} -> {ours}"));
+            }
+        };
+        other_than("seed", other.seed.to_string(), ours.seed.to_string());
+        other_than("data", short(&other.data_hash), short(&ours.data_hash));
+        other_than("trainer revision", other.trainer_revision.to_string(), ours.trainer_revision.to_string());
+        let parent = |spec: &StageSpec| spec.parent.as_deref().map_or("none".to_owned(), short);
+        other_than("parent", parent(other), parent(&ours));
+        differences
+    }
+}
+
+/// The first digits of a hash.
+fn short(hash: &str) -> String {
+    hash.chars().take(12).collect()
 }

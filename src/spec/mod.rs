@@ -1,3 +1,36 @@
 //! The YAML language: documents, positions, fields, defaults, validation, JSON Schema.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`document`] | YAML texts as trees with positions |
+//! | [`problem`] | problems, their rendering, nearest names |
+//! | [`fields`] | the table of recipe fields |
+//! | [`value`] | values of fields: coercion and canonical text |
+//! | [`arch`] | names of architectures |
+//! | [`patch`] | maps from configuration paths to values |
+//! | [`axes`] | axes, designs and cells |
+//! | [`stages`] | stages of a run |
+//! | [`experiment`] | experiment files, profiles, the command line's changes |
+//! | [`library`] | recipes and experiments, built in or beside the file |
+//! | [`resolved`] | complete recipes as values of the table |
+//! | [`check`] | what holds between fields |
+//! | [`schema`] | JSON Schema and reference, made from the table |
+//! | [`recipe`] | the recipe as a structure |
 
+pub mod arch;
+pub mod axes;
+pub mod check;
+pub mod document;
+pub mod experiment;
+pub mod fields;
+pub mod library;
+pub mod patch;
+pub mod problem;
 pub mod recipe;
+pub mod resolved;
+pub mod schema;
+pub mod stages;
+pub mod value;
+
+#[cfg(test)]
+mod tests;

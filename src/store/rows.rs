@@ -22,8 +22,9 @@ pub struct ExperimentRow {
     /// Axes and their labels in the file's order.
     pub axes: Vec<crate::plan::model::AxisInfo>,
     pub stage_names: Vec<String>,
-    /// Labels of the baseline variant, one per axis.
-    pub baseline: Option<Vec<String>>,
+    /// What deltas are taken against: one entry per axis, its label, or `None` where the run with
+    /// the same label is meant.
+    pub baseline: Option<Vec<Option<String>>>,
     pub report: crate::plan::model::ReportSpec,
     /// Unix time of the last `ablate run`.
     pub updated: f64,

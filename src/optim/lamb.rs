@@ -1,0 +1,74 @@
+//! LAMB (You et al. 2020) as the DeiT III recipe uses it: NVIDIA Apex's `FusedLAMB`, which timm's
+//! `Lamb` follows.
+//!
+//! 1. All gradients are divided by `max(1, G / max_grad_norm)`, G their global norm (in
+//!    [`super::Optimizer::step`]).
+//! 2. Adam's direction with bias correction, plus `weight_decay * p`.
+//! 3. Where the weight decay is not 0, the direction is scaled per tensor by the trust ratio
+//!    `|p| / |direction|` (1 if either is 0; no upper bound).
+//!
+//! Trap: 1-D tensors, position embedding and class token have no decay, hence no trust ratio: they
+//! take plain Adam steps at LAMB's large learning rate.
+
+use super::group::Group;
+use super::Moments;
+use crate::spec::recipe::OptimizerConfig;
+use burn::tensor::Tensor;
+
+#[derive(Debug, Clone)]
+pub struct Lamb {
+    pub(super) moments: Moments,
+    weight_decay: f64,
+    groups: Vec<Group>,
+    /// Trust ratio for tensors without weight decay too (timm's `always_adapt`).
+    pub always_adapt: bool,
+    /// Trust ratio of at most 1 (timm's `trust_clip`).
+    pub trust_clip: bool,
+}
+
+impl Lamb {
+    pub fn new(config: &OptimizerConfig, groups: Vec<Group>) -> Self {
+        Lamb {
+            moments: Moments::new(config),
+            weight_decay: config.weight_decay,
+            groups,
+            always_adapt: false,
+            trust_clip: false,
+        }
+    }
+
+    pub(super) fn step(
+        &mut self,
+        lr: f64,
+        params: Vec<Tensor<1>>,
+        grads: Vec<Tensor<1>>,
+    ) -> Vec<Tensor<1>> {
+        self.moments.begin(&params);
+        params
+            .into_iter()
+            .zip(grads)
+            .enumerate()
+            .map(|(index, (p, g))| {
+                let decay = self.groups[index].weight_decay(self.weight_decay);
+                let mut update = self.moments.direction(index, g);
+                if decay != 0.0 {
+                    update = update + p.clone().mul_scalar(decay);
+                }
+                if decay != 0.0 || self.always_adapt {
+                    let ratio = trust_ratio(&p, &update);
+                    let ratio = if self.trust_clip { ratio.clamp_max(1.0) } else { ratio };
+                    update = update * ratio;
+                }
+                p - update.mul_scalar(lr)
+            })
+            .collect()
+    }
+}
+
+/// `|p| / |update|`, 1 if either is 0; a tensor of one element, so that no device waits for the host.
+fn trust_ratio(p: &Tensor<1>, update: &Tensor<1>) -> Tensor<1> {
+    let norm = |t: &Tensor<1>| (t.clone() * t.clone()).sum().sqrt();
+    let (p_norm, update_norm) = (norm(p), norm(update));
+    let none = p_norm.clone().equal_elem(0.0).bool_or(update_norm.clone().equal_elem(0.0));
+    (p_norm / update_norm).mask_fill(none, 1.0)
+}

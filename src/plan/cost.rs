@@ -1,0 +1,154 @@
+//! What a stage costs: parameters, floating-point operations, steps and bytes.
+//!
+//! Operations are counted as in the tables of the field, two for each multiply-add: patch projection,
+//! linear layers, the two products of attention, and the head; norms, activations and biases are left
+//! out (well under 1 %). The backward pass counts twice the forward pass.
+
+use super::model::Cost;
+use crate::rundir::stage::{DataShape, Task};
+use crate::spec::fields::index;
+use crate::spec::recipe::{OptimizerName, Recipe};
+use crate::spec::resolved::View;
+use crate::spec::value::Value;
+
+/// What the size of a Vision Transformer depends on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct VitShape {
+    pub patch_size: u64,
+    pub embed_dim: u64,
+    pub depth: u64,
+    pub parallel_branches: u64,
+    pub mlp_ratio: f64,
+    pub layer_scale: bool,
+    pub pos_embed_class: bool,
+    pub classes: u64,
+}
+
+impl VitShape {
+    /// Hidden width of the MLP.
+    pub fn hidden_dim(&self) -> u64 {
+        (self.embed_dim as f64 * self.mlp_ratio) as u64
+    }
+
+    /// Patches of a square image with side `resolution` in pixels.
+    pub fn patches(&self, resolution: u64) -> u64 {
+        let side = resolution.checked_div(self.patch_size).unwrap_or(0);
+        side * side
+    }
+
+    /// Number of trained parameters; the position embedding is for images of `resolution` pixels.
+    pub fn parameters(&self, resolution: u64) -> u64 {
+        let (d, h) = (self.embed_dim, self.hidden_dim());
+        let patch = 3 * self.patch_size * self.patch_size * d + d;
+        let tokens = d + d * (self.patches(resolution) + u64::from(self.pos_embed_class));
+        let attention = 2 * d + (3 * d * d + 3 * d) + (d * d + d);
+        let mlp = 2 * d + (d * h + h) + (h * d + d);
+        let scale = if self.layer_scale { 2 * d } else { 0 };
+        let blocks = self.depth * self.parallel_branches * (attention + mlp + scale);
+        let head = 2 * d + d * self.classes + self.classes;
+        patch + tokens + blocks + head
+    }
+
+    /// Operations of one forward pass of one image with side `resolution`.
+    pub fn forward_flops(&self, resolution: u64) -> f64 {
+        let (d, h) = (self.embed_dim as f64, self.hidden_dim() as f64);
+        let patches = self.patches(resolution) as f64;
+        let tokens = patches + 1.0;
+        let patch = 2.0 * patches * 3.0 * (self.patch_size * self.patch_size) as f64 * d;
+        let linear = 2.0 * tokens * (4.0 * d * d + 2.0 * d * h);
+        let attention = 4.0 * tokens * tokens * d;
+        let blocks = (self.depth * self.parallel_branches) as f64 * (linear + attention);
+        patch + blocks + 2.0 * d * self.classes as f64
+    }
+}
+
+/// What the cost of a stage depends on besides its model.
+#[derive(Debug, Clone, Copy)]
+struct Work {
+    train_resolution: u64,
+    eval_resolution: u64,
+    epochs: u64,
+    batch_size: u64,
+    eval_every: u64,
+    /// Copies of the parameters in a checkpoint besides the parameters.
+    state_copies: u64,
+}
+
+/// The cost of a stage.
+pub fn of_recipe(recipe: &Recipe, task: Task, shape: DataShape) -> Cost {
+    let model = &recipe.model;
+    let vit = VitShape {
+        patch_size: model.patch_size as u64,
+        embed_dim: model.embed_dim as u64,
+        depth: model.depth as u64,
+        parallel_branches: model.parallel_branches as u64,
+        mlp_ratio: model.mlp_ratio,
+        layer_scale: model.layer_scale.is_some(),
+        pos_embed_class: model.pos_embed_class,
+        classes: shape.classes as u64,
+    };
+    let moments = if recipe.optimizer.name == OptimizerName::Sgd { 1 } else { 2 };
+    let work = Work {
+        train_resolution: recipe.train.resolution as u64,
+        eval_resolution: recipe.eval.resolution as u64,
+        epochs: recipe.train.epochs as u64,
+        batch_size: recipe.train.batch_size as u64,
+        eval_every: recipe.eval.every as u64,
+        state_copies: moments + u64::from(recipe.ema.decay.is_some()),
+    };
+    total(&vit, &work, task, shape)
+}
+
+/// The same from numbers of values.
+pub(in crate::plan) fn of_view(view: &View<'_>, task: Task) -> Cost {
+    const PATCH_SIZE: usize = index("model.patch_size");
+    const EMBED_DIM: usize = index("model.embed_dim");
+    const DEPTH: usize = index("model.depth");
+    const BRANCHES: usize = index("model.parallel_branches");
+    const MLP_RATIO: usize = index("model.mlp_ratio");
+    const LAYER_SCALE: usize = index("model.layer_scale");
+    const POS_CLASS: usize = index("model.pos_embed_class");
+    const OPTIMIZER: usize = index("optimizer.name");
+    const EMA: usize = index("ema.decay");
+    const RESOLUTION: usize = index("train.resolution");
+    const EVAL_RESOLUTION: usize = index("eval.resolution");
+    const EPOCHS: usize = index("train.epochs");
+    const BATCH_SIZE: usize = index("train.batch_size");
+    const EVERY: usize = index("eval.every");
+    let vit = VitShape {
+        patch_size: view.count(PATCH_SIZE),
+        embed_dim: view.count(EMBED_DIM),
+        depth: view.count(DEPTH),
+        parallel_branches: view.count(BRANCHES),
+        mlp_ratio: view.number(MLP_RATIO),
+        layer_scale: *view.value(LAYER_SCALE) != Value::Null,
+        pos_embed_class: *view.value(POS_CLASS) == Value::Bool(true),
+        classes: view.shape.classes as u64,
+    };
+    let moments = if view.text(OPTIMIZER) == "sgd" { 1 } else { 2 };
+    let work = Work {
+        train_resolution: view.count(RESOLUTION),
+        eval_resolution: view.count(EVAL_RESOLUTION),
+        epochs: view.count(EPOCHS),
+        batch_size: view.count(BATCH_SIZE),
+        eval_every: view.count(EVERY),
+        state_copies: moments + u64::from(*view.value(EMA) != Value::Null),
+    };
+    total(&vit, &work, task, view.shape)
+}
+
+fn total(vit: &VitShape, work: &Work, task: Task, shape: DataShape) -> Cost {
+    let parameters = vit.parameters(work.train_resolution);
+    let evaluation = vit.forward_flops(work.eval_resolution) * shape.val_images as f64;
+    let predictions = 16 * shape.val_images as u64 + 44;
+    if task == Task::Evaluate {
+        return Cost { flops: evaluation, parameters, steps: 0, disk_bytes: predictions };
+    }
+    let steps_per_epoch = (shape.train_images as u64).checked_div(work.batch_size).unwrap_or(0);
+    let steps = work.epochs.saturating_mul(steps_per_epoch);
+    let evaluations = work.epochs.div_ceil(work.eval_every.max(1));
+    let training = 3.0 * vit.forward_flops(work.train_resolution) * steps as f64 * work.batch_size as f64;
+    // The final weights, and the checkpoint that an interrupted stage resumes from.
+    let disk_bytes = 4 * parameters * (2 + work.state_copies) + predictions;
+    Cost { flops: training + evaluations as f64 * evaluation, parameters, steps, disk_bytes }
+}

@@ -1,0 +1,88 @@
+//! Fingerprints: the identity of a stage.
+//!
+//! A fingerprint is the first half of the BLAKE3 of a text: one line each for format, trainer
+//! revision, task, seed, content hash of the data set and fingerprint of the parent, then one
+//! `path=value` for every field of the table that is part of the identity, in the table's order, with
+//! values in canonical form. The location of a data set is not in it.
+
+use super::model::Fingerprint;
+use crate::rundir::stage::{StageSpec, Task};
+use crate::spec::fields::FIELDS;
+use crate::spec::resolved::{Flat, Values, from_recipe};
+use crate::spec::value::Value;
+
+/// Format of `stage.json`, and of the text that is hashed.
+pub const STAGE_FORMAT: u32 = 1;
+
+/// The lines in front of the recipe's.
+pub(in crate::plan) fn header(
+    text: &mut String,
+    trainer_revision: u32,
+    task: Task,
+    seed: u64,
+    data_hash: &str,
+    parent: Option<&str>,
+) {
+    use std::fmt::Write;
+    let task = match task {
+        Task::Train => "train",
+        Task::Evaluate => "evaluate",
+    };
+    let parent = parent.unwrap_or("none");
+    // Writing to a string can't fail.
+    let _ = write!(
+        text,
+        "stage={STAGE_FORMAT}\nrevision={trainer_revision}\ntask={task}\nseed={seed}\ndata={data_hash}\nparent={parent}\n"
+    );
+}
+
+fn line(text: &mut String, path: &str, value: &str) {
+    text.push_str(path);
+    text.push('=');
+    text.push_str(value);
+    text.push('\n');
+}
+
+/// The recipe's lines.
+pub(in crate::plan) fn body(text: &mut String, flat: &Flat, values: &Values) {
+    for (field, &id) in FIELDS.iter().zip(flat) {
+        if field.identity {
+            line(text, field.path, values.canonical(id));
+        }
+    }
+}
+
+/// The fingerprint of a text.
+pub(in crate::plan) fn hash(text: &str) -> Fingerprint {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..16]);
+    Fingerprint(bytes)
+}
+
+impl StageSpec {
+    /// The fingerprint of what stands here (the field `fingerprint` is not looked at).
+    pub fn compute_fingerprint(&self) -> Fingerprint {
+        let mut text = String::with_capacity(2048);
+        header(&mut text, self.trainer_revision, self.task, self.seed, &self.data_hash, self.parent.as_deref());
+        let values = from_recipe(&self.recipe);
+        for (field, value) in FIELDS.iter().zip(&values) {
+            if field.identity {
+                line(&mut text, field.path, &Value::canonical(value));
+            }
+        }
+        hash(&text)
+    }
+}
+
+impl Fingerprint {
+    /// The 32 lower-case hexadecimal digits.
+    pub(in crate::plan) fn hex(&self) -> [u8; 32] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut hex = [0; 32];
+        for (index, byte) in self.0.iter().enumerate() {
+            hex[2 * index] = DIGITS[usize::from(byte >> 4)];
+            hex[2 * index + 1] = DIGITS[usize::from(byte & 15)];
+        }
+        hex
+    }
+}

@@ -1,0 +1,599 @@
+//! Experiment files: sections, profiles and the command line's changes, read into one description.
+
+use super::axes::{self, Axis, Cell, Design};
+use super::document::{self, Content, Entry, Node, ScalarKind};
+use super::library::{self, Library};
+use super::patch::{self, Patch};
+use super::problem::{Position, Problems, Report, Severity, Sources, suggestion};
+use super::stages::{self, Stage, StageParts};
+use indexmap::IndexMap;
+use std::path::Path;
+
+/// What the command line changes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Options {
+    /// Name of a profile; `None`: `quick` where there is one.
+    pub profile: Option<String>,
+    /// `path=value`, in order.
+    pub set: Vec<String>,
+    /// A count (`5`) or a list (`0,1,2`).
+    pub seeds: Option<String>,
+    /// `axis=label`; labels of one axis are alternatives.
+    pub only: Vec<String>,
+}
+
+/// Seeds of the replicates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seeds {
+    /// 0, 1, ..., n - 1.
+    Count(u64),
+    List(Vec<u64>),
+}
+
+impl Seeds {
+    /// How many.
+    pub fn len(&self) -> u64 {
+        match self {
+            Seeds::Count(count) => *count,
+            Seeds::List(list) => list.len() as u64,
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The seeds themselves.
+    pub fn to_vec(&self) -> Vec<u64> {
+        match self {
+            Seeds::Count(count) => (0..*count).collect(),
+            Seeds::List(list) => list.clone(),
+        }
+    }
+}
+
+/// The `report` section.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ReportSection {
+    pub metrics: Vec<String>,
+    pub rows: Vec<String>,
+    pub columns: Vec<String>,
+}
+
+/// An experiment as its file, a profile and the command line describe it. Recipes are not resolved.
+#[derive(Debug)]
+pub struct Experiment {
+    pub sources: Sources,
+    pub library: Library,
+    pub name: String,
+    pub title: String,
+    pub claim: String,
+    /// `default` where the file has no profile to use.
+    pub profile: String,
+    /// Name of the base recipe and where it is named.
+    pub recipe: Option<(String, Position)>,
+    pub set: Patch,
+    pub axes: Vec<Axis>,
+    pub design: Design,
+    pub design_position: Position,
+    pub exclude: Vec<Cell>,
+    pub include: Vec<Cell>,
+    pub only: Vec<Cell>,
+    pub seeds: Seeds,
+    pub stages: Vec<Stage>,
+    pub report: ReportSection,
+    /// One entry per axis; `None`: the file names no baseline.
+    pub baseline: Option<Vec<Option<u32>>>,
+    /// `--set`, the last layer.
+    pub overrides: Patch,
+    pub warnings: Vec<Report>,
+}
+
+impl std::fmt::Debug for Library {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Library")
+    }
+}
+
+const KEYS: &[&str] = &[
+    "name", "title", "claim", "recipe", "set", "axes", "design", "exclude", "include", "seeds", "stages",
+    "profiles", "report", "baseline",
+];
+const PROFILE_KEYS: &[&str] = &[
+    "title", "claim", "recipe", "set", "axes", "design", "exclude", "include", "seeds", "stages", "report",
+    "baseline",
+];
+const METRICS: &[&str] = &["top1", "top5", "loss"];
+
+/// Reads the experiment file at `path` (or the built-in experiment of that name).
+pub fn load(path: &Path, options: &Options) -> Result<Experiment, Problems> {
+    match library::open_experiment(path) {
+        Ok((name, text, folder)) => read(&name, &text, folder.as_deref(), options),
+        Err(message) => {
+            let mut sources = Sources::default();
+            let source = sources.add(path.display().to_string(), "");
+            let report = Report::error(Position { source, line: 0, column: 0 }, message);
+            Err(Problems::new(&sources, &[report]))
+        }
+    }
+}
+
+/// Reads an experiment from `text`; `folder` is where its `recipes/` lie.
+pub fn read(name: &str, text: &str, folder: Option<&Path>, options: &Options) -> Result<Experiment, Problems> {
+    let mut sources = Sources::default();
+    let source = sources.add(name, text);
+    let mut reports = Vec::new();
+    let root = document::parse(&sources, source, &mut reports);
+    let experiment = root.and_then(|root| {
+        let library = Library::new(folder.map(Path::to_path_buf));
+        interpret(name, source, &root, &mut sources, library, options, &mut reports)
+    });
+    match experiment {
+        Some(mut experiment) if reports.iter().all(|r| r.severity == Severity::Warning) => {
+            experiment.sources = sources;
+            experiment.warnings = reports;
+            Ok(experiment)
+        }
+        _ => Err(Problems::new(&sources, &reports)),
+    }
+}
+
+/// Sections of the file with a profile laid over them.
+struct Sections<'a> {
+    single: IndexMap<&'a str, &'a Entry>,
+    sets: Vec<&'a Node>,
+    axes: IndexMap<&'a str, &'a Entry>,
+    stages: IndexMap<&'a str, StageParts<'a>>,
+}
+
+impl<'a> Sections<'a> {
+    fn add(&mut self, entries: &'a [Entry], reports: &mut Vec<Report>) {
+        for entry in entries {
+            match entry.key.as_str() {
+                "set" => self.sets.push(&entry.value),
+                "axes" => {
+                    for axis in patch::map(&entry.value, "`axes`", reports).unwrap_or_default() {
+                        if axis.value.content == Content::Null {
+                            if self.axes.shift_remove(axis.key.as_str()).is_none() {
+                                let message = format!("axis `{}` has no values", axis.key);
+                                reports.push(Report::error(axis.position, message));
+                            }
+                        } else {
+                            self.axes.insert(&axis.key, axis);
+                        }
+                    }
+                }
+                "stages" => {
+                    for stage in patch::map(&entry.value, "`stages`", reports).unwrap_or_default() {
+                        if stage.value.content == Content::Null && self.stages.contains_key(stage.key.as_str()) {
+                            self.stages.shift_remove(stage.key.as_str());
+                            continue;
+                        }
+                        let parts = self.stages.entry(stage.key.as_str()).or_insert_with(|| StageParts {
+                            name: &stage.key,
+                            position: stage.position,
+                            layers: Vec::new(),
+                        });
+                        parts.layers.push(&stage.value);
+                    }
+                }
+                "profiles" => {}
+                key if entry.value.content == Content::Null => {
+                    self.single.shift_remove(key);
+                }
+                key => {
+                    self.single.insert(key, entry);
+                }
+            }
+        }
+    }
+}
+
+fn unknown_keys(entries: &[Entry], known: &[&'static str], place: &str, reports: &mut Vec<Report>) {
+    for entry in entries {
+        if known.contains(&entry.key.as_str()) || entry.key.starts_with("x-") {
+            continue;
+        }
+        let report = Report::error(entry.position, format!("unknown key `{}` in {place}", entry.key));
+        let is_path = entry.key.contains('.') || super::fields::is_section(&entry.key);
+        reports.push(match suggestion(&entry.key, known.iter().copied()) {
+            _ if is_path => report.hint("configuration paths belong in `set`"),
+            Some(hint) => report.hint(hint),
+            None => report.hint(format!("known: {}", known.join(", "))),
+        });
+    }
+}
+
+fn interpret(
+    file: &str,
+    source: u32,
+    root: &Node,
+    sources: &mut Sources,
+    library: Library,
+    options: &Options,
+    reports: &mut Vec<Report>,
+) -> Option<Experiment> {
+    if root.content == Content::Null {
+        let position = Position { source, line: 0, column: 0 };
+        reports.push(Report::error(position, "the file is empty").hint("an experiment names at least `recipe`"));
+        return None;
+    }
+    let entries = patch::map(root, "an experiment", reports)?;
+    unknown_keys(entries, KEYS, "experiment", reports);
+    let profiles: IndexMap<&str, &Entry> = entries
+        .iter()
+        .filter(|entry| entry.key == "profiles")
+        .flat_map(|entry| patch::map(&entry.value, "`profiles`", reports).unwrap_or_default())
+        .map(|entry| (entry.key.as_str(), entry))
+        .collect();
+    let chosen = match &options.profile {
+        None => profiles.get_key_value("quick").map(|(name, _)| *name),
+        Some(name) => match profiles.get_key_value(name.as_str()) {
+            Some((name, _)) => Some(*name),
+            None if name == "default" => None,
+            None => {
+                let argument = sources.add(format!("--profile {name}"), "");
+                let position = Position { source: argument, line: 0, column: 0 };
+                let report = Report::error(position, format!("{file} has no profile `{name}`"));
+                reports.push(match suggestion(name, profiles.keys().copied()) {
+                    Some(hint) => report.hint(hint),
+                    None => report.hint("it has no profiles"),
+                });
+                None
+            }
+        },
+    };
+    let overrides = read_overrides(&options.set, sources, reports);
+    // Every profile is read, so that a file's problems show whichever profile is used.
+    let mut result = None;
+    let names = profiles.keys().copied().map(Some).chain((chosen.is_none()).then_some(None));
+    for profile in names {
+        let mut sections =
+            Sections { single: IndexMap::new(), sets: Vec::new(), axes: IndexMap::new(), stages: IndexMap::new() };
+        sections.add(entries, reports);
+        if let Some(entry) = profile.and_then(|name| profiles.get(name)) {
+            let place = format!("profile `{}`", entry.key);
+            let patch = patch::map(&entry.value, &place, reports).unwrap_or_default();
+            unknown_keys(patch, PROFILE_KEYS, &place, reports);
+            sections.add(patch, reports);
+        }
+        let used = profile == chosen;
+        let experiment = describe(file, source, &sections, used.then_some(options), sources, reports);
+        if used {
+            result = experiment.map(|experiment| Experiment {
+                profile: profile.unwrap_or("default").to_owned(),
+                library: Library::new(None),
+                overrides: overrides.clone(),
+                ..experiment
+            });
+        }
+    }
+    if let Some(experiment) = &mut result {
+        let known: Vec<&str> = experiment.stages.iter().map(|stage| stage.name.as_str()).collect();
+        for stage in &experiment.overrides.stages {
+            check_stage(&stage.stage, stage.position, &known, reports);
+        }
+        experiment.library = library;
+    }
+    result
+}
+
+fn check_stage(name: &str, position: Position, known: &[&str], reports: &mut Vec<Report>) {
+    if !known.contains(&name) {
+        let report = Report::error(position, format!("unknown stage `{name}`"));
+        reports.push(match suggestion(name, known.iter().copied()) {
+            Some(hint) => report.hint(hint),
+            None => report,
+        });
+    }
+}
+
+fn string(sections: &Sections<'_>, key: &str, reports: &mut Vec<Report>) -> Option<(String, Position)> {
+    let entry = sections.single.get(key)?;
+    match entry.value.text() {
+        Some(text) => Some((text.trim().to_owned(), entry.value.position)),
+        None => {
+            let message = format!("`{key}` expects a string, not {}", entry.value.noun());
+            reports.push(Report::error(entry.value.position, message));
+            None
+        }
+    }
+}
+
+fn describe(
+    file: &str,
+    source: u32,
+    sections: &Sections<'_>,
+    options: Option<&Options>,
+    sources: &mut Sources,
+    reports: &mut Vec<Report>,
+) -> Option<Experiment> {
+    let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or("experiment").to_owned();
+    let (name, position) = string(sections, "name", reports).unwrap_or((stem, Position { source, line: 0, column: 0 }));
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(plain) {
+        let message = format!("`{name}` is no name for an experiment");
+        reports.push(Report::error(position, message).hint("use letters, digits, `_`, `-` and `.`"));
+    }
+    let title = string(sections, "title", reports).map_or_else(|| name.clone(), |(text, _)| text);
+    let claim = string(sections, "claim", reports).map_or_else(String::new, |(text, _)| text);
+    let recipe = string(sections, "recipe", reports);
+
+    let parts: Vec<StageParts<'_>> = sections
+        .stages
+        .values()
+        .map(|part| StageParts { name: part.name, position: part.position, layers: part.layers.clone() })
+        .collect();
+    let stages = stages::read(&parts, reports);
+    if recipe.is_none() && stages.iter().any(|stage| stage.recipe.is_none()) {
+        let position = Position { source, line: 0, column: 0 };
+        let names = library::recipe_names().collect::<Vec<_>>().join(", ");
+        reports.push(Report::error(position, "`recipe` is missing").hint(format!("built-in recipes: {names}")));
+    }
+    let known: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
+
+    let mut set = Patch::default();
+    for node in &sections.sets {
+        set.extend(patch::read(node, "`set`", reports));
+    }
+    let axes: Vec<Axis> = sections.axes.values().filter_map(|entry| axes::read_axis(entry, reports)).collect();
+    let patches = axes.iter().flat_map(|axis| axis.values.iter().map(|value| &value.patch));
+    for stage in patches.chain([&set]).flat_map(|patch| &patch.stages) {
+        check_stage(&stage.stage, stage.position, &known, reports);
+    }
+    // An axis that could not be read must not make every mention of it a problem, too.
+    let whole = axes.len() == sections.axes.len();
+    let mut unused = Vec::new();
+    let mut design = Design::Product;
+    let mut design_position = sections.axes.first().map_or(Position::default(), |(_, axis)| axis.position);
+    let (mut exclude, mut include, mut only) = (Vec::new(), Vec::new(), Vec::new());
+    let mut baseline = None;
+    let mut report = ReportSection::default();
+    let sink = if whole { &mut *reports } else { &mut unused };
+    if let Some(entry) = sections.single.get("design") {
+        design = axes::read_design(&entry.value, &axes, sink);
+        design_position = entry.value.position;
+    }
+    if let Some(entry) = sections.single.get("exclude") {
+        exclude = axes::read_cells(&entry.value, "`exclude`", &axes, sink);
+    }
+    if let Some(entry) = sections.single.get("include") {
+        include = axes::read_cells(&entry.value, "`include`", &axes, sink);
+    }
+    if let Some(entry) = sections.single.get("baseline") {
+        baseline = read_baseline(&entry.value, &axes, sink);
+    }
+    if let Some(entry) = sections.single.get("report") {
+        report = read_report(&entry.value, &axes, sink);
+    }
+    if let Some(options) = options {
+        only = read_only(&options.only, &axes, sources, sink);
+    }
+    let seeds = match options.and_then(|options| options.seeds.as_deref()) {
+        Some(text) => read_seeds_argument(text, sources, reports),
+        None => sections.single.get("seeds").map_or(Seeds::Count(1), |entry| read_seeds(&entry.value, reports)),
+    };
+    Some(Experiment {
+        sources: Sources::default(),
+        library: Library::new(None),
+        name,
+        title,
+        claim,
+        profile: String::new(),
+        recipe,
+        set,
+        axes,
+        design,
+        design_position,
+        exclude,
+        include,
+        only,
+        seeds,
+        stages,
+        report,
+        baseline,
+        overrides: Patch::default(),
+        warnings: Vec::new(),
+    })
+}
+
+fn read_baseline(node: &Node, axes: &[Axis], reports: &mut Vec<Report>) -> Option<Vec<Option<u32>>> {
+    let cell = axes::read_cell(node, "`baseline`", axes, reports)?;
+    let mut baseline = Vec::with_capacity(axes.len());
+    for (axis, named) in axes.iter().zip(cell.labels) {
+        match named.as_deref() {
+            None => baseline.push(None),
+            Some([label]) => baseline.push(Some(*label)),
+            Some(labels) => {
+                if labels.len() > 1 {
+                    let message = format!("`baseline` names several labels of axis `{}`", axis.name);
+                    reports.push(Report::error(cell.position, message));
+                }
+                baseline.push(None);
+            }
+        }
+    }
+    baseline.iter().any(Option::is_some).then_some(baseline)
+}
+
+fn read_report(node: &Node, axes: &[Axis], reports: &mut Vec<Report>) -> ReportSection {
+    let mut section = ReportSection::default();
+    for entry in patch::map(node, "`report`", reports).unwrap_or_default() {
+        let place = format!("`report.{}`", entry.key);
+        let names = match entry.key.as_str() {
+            "metrics" | "rows" | "columns" => axes::texts(&entry.value, &place, reports),
+            unknown => {
+                let report = Report::error(entry.position, format!("unknown key `{unknown}` in `report`"));
+                reports.push(match suggestion(unknown, ["metrics", "rows", "columns"]) {
+                    Some(hint) => report.hint(hint),
+                    None => report,
+                });
+                continue;
+            }
+        };
+        for (name, position) in names {
+            if entry.key == "metrics" {
+                if METRICS.contains(&name.as_str()) {
+                    section.metrics.push(name);
+                } else {
+                    let report = Report::error(position, format!("unknown metric `{name}`"));
+                    let hint = suggestion(&name, METRICS.iter().copied()).unwrap_or_default();
+                    reports.push(report.hint(hint));
+                }
+                continue;
+            }
+            if axes::find_axis(&name, position, axes, reports).is_none() {
+                continue;
+            }
+            if section.rows.contains(&name) || section.columns.contains(&name) {
+                reports.push(Report::error(position, format!("`report` names axis `{name}` twice")));
+            }
+            let side = if entry.key == "rows" { &mut section.rows } else { &mut section.columns };
+            side.push(name);
+        }
+    }
+    section
+}
+
+fn read_seeds(node: &Node, reports: &mut Vec<Report>) -> Seeds {
+    let seed = |node: &Node| match &node.content {
+        Content::Scalar(scalar) => match scalar.kind {
+            ScalarKind::Integer(value) => u64::try_from(value).ok(),
+            ScalarKind::Number(value) if value.fract() == 0.0 && (0.0..9e15).contains(&value) => Some(value as u64),
+            _ => None,
+        },
+        _ => None,
+    };
+    const HINT: &str = "write a count (`3`) or a list (`[0, 1, 2]`)";
+    if let Content::List(items) = &node.content {
+        let mut list = Vec::with_capacity(items.len());
+        for item in items {
+            match seed(item) {
+                Some(value) if list.contains(&value) => {
+                    reports.push(Report::error(item.position, format!("seed {value} stands twice")));
+                }
+                Some(value) => list.push(value),
+                None => {
+                    let message = format!("a seed is a whole number from 0, not `{}`", item.brief());
+                    reports.push(Report::error(item.position, message));
+                }
+            }
+        }
+        if items.is_empty() {
+            reports.push(Report::error(node.position, "`seeds` is empty").hint(HINT));
+        }
+        return Seeds::List(list);
+    }
+    match seed(node) {
+        Some(0) => reports.push(Report::error(node.position, "`seeds` must be at least 1")),
+        Some(count) => return Seeds::Count(count),
+        None => {
+            let message = format!("`seeds` expects a count or a list, not `{}`", node.brief());
+            reports.push(Report::error(node.position, message).hint(HINT));
+        }
+    }
+    Seeds::Count(1)
+}
+
+fn read_seeds_argument(text: &str, sources: &mut Sources, reports: &mut Vec<Report>) -> Seeds {
+    let source = sources.add(format!("--seeds {text}"), "");
+    let position = Position { source, line: 0, column: 0 };
+    let wrong = |reports: &mut Vec<Report>| {
+        let message = format!("`{text}` is neither a count nor a list of seeds");
+        reports.push(Report::error(position, message).hint("write `--seeds 5` or `--seeds 0,1,2`"));
+        Seeds::Count(1)
+    };
+    if !text.contains(',') {
+        return match text.trim().parse() {
+            Ok(count) if count > 0 => Seeds::Count(count),
+            _ => wrong(reports),
+        };
+    }
+    let list: Result<Vec<u64>, _> =
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::parse).collect();
+    match list {
+        Ok(list) if !list.is_empty() => {
+            let mut unique = list.clone();
+            unique.sort_unstable();
+            unique.dedup();
+            if unique.len() == list.len() { Seeds::List(list) } else { wrong(reports) }
+        }
+        _ => wrong(reports),
+    }
+}
+
+/// `--set path=value`: the value is YAML.
+fn read_overrides(arguments: &[String], sources: &mut Sources, reports: &mut Vec<Report>) -> Patch {
+    let mut overrides = Patch::default();
+    for argument in arguments {
+        let source = sources.add("--set", argument.as_str());
+        let at = |column: usize| Position { source, line: 1, column: column as u32 + 1 };
+        let Some((path, value)) = argument.split_once('=') else {
+            let message = format!("`{argument}` is no `path=value`");
+            reports.push(Report::error(at(0), message).hint("write `--set optimizer.lr=1e-3`"));
+            continue;
+        };
+        let path = path.trim();
+        let before = reports.len();
+        let mut alone = Sources::default();
+        let number = alone.add("", value);
+        let node = document::parse(&alone, number, reports);
+        let offset = argument.chars().count() - value.chars().count();
+        for report in &mut reports[before..] {
+            report.position = at(offset + (report.position.column as usize).saturating_sub(1));
+        }
+        let Some(mut node) = node else { continue };
+        relocate(&mut node, source, offset as u32);
+        let stage = path.strip_prefix("stages.").and_then(|rest| rest.split_once('.'));
+        match stage {
+            Some((stage, path)) => overrides.stages.push(patch::StagePatch {
+                stage: stage.to_owned(),
+                position: at(0),
+                settings: patch::setting(path, at(0), &node, reports),
+            }),
+            None => overrides.settings.extend(patch::setting(path, at(0), &node, reports)),
+        }
+    }
+    overrides
+}
+
+/// Moves a node that was read from the end of an argument to its place in the argument.
+fn relocate(node: &mut Node, source: u32, offset: u32) {
+    let moved = |position: &mut Position| {
+        *position = Position { source, line: position.line.max(1), column: position.column.max(1) + offset };
+    };
+    moved(&mut node.position);
+    match &mut node.content {
+        Content::List(items) => items.iter_mut().for_each(|item| relocate(item, source, offset)),
+        Content::Map(entries) => {
+            for entry in entries {
+                moved(&mut entry.position);
+                relocate(&mut entry.value, source, offset);
+            }
+        }
+        Content::Null | Content::Scalar(_) => {}
+    }
+}
+
+/// `--only axis=label`: one cell, with the union of the labels of each axis.
+fn read_only(arguments: &[String], axes: &[Axis], sources: &mut Sources, reports: &mut Vec<Report>) -> Vec<Cell> {
+    let mut labels: Vec<Option<Vec<u32>>> = vec![None; axes.len()];
+    for argument in arguments {
+        let source = sources.add(format!("--only {argument}"), "");
+        let position = Position { source, line: 0, column: 0 };
+        let Some((name, label)) = argument.split_once('=') else {
+            let message = format!("`{argument}` is no `axis=label`");
+            reports.push(Report::error(position, message).hint("write `--only loss=bce`"));
+            continue;
+        };
+        let Some(axis) = axes::find_axis(name.trim(), position, axes, reports) else { continue };
+        if let Some(label) = axes::find_label(&axes[axis], label.trim(), position, reports) {
+            labels[axis].get_or_insert_default().push(label);
+        }
+    }
+    if labels.iter().all(Option::is_none) {
+        return Vec::new();
+    }
+    vec![Cell { position: Position::default(), labels }]
+}

@@ -1,0 +1,213 @@
+//! The library: recipes and experiments, beside the user's file or built into the program.
+
+use super::document::{self, Content};
+use super::patch::{self, Setting};
+use super::problem::{Position, Report, Sources, suggestion};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+macro_rules! embed {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../experiments/", $name, ".yaml")))),*]
+    };
+}
+
+/// Recipes that come with the program: path below `experiments/` without `.yaml`, and text.
+const RECIPES: &[(&str, &str)] = embed![
+    "recipes/deit3_800",
+    "recipes/deit3_400",
+    "recipes/deit3_fixres",
+    "recipes/deit3_finetune_384",
+    "recipes/deit3_in21k_240",
+    "recipes/deit3_in21k_90",
+    "recipes/deit3_in21k_finetune",
+    "recipes/deit_300",
+    "recipes/quick",
+    "recipes/quick_finetune",
+];
+
+/// Experiments that come with the program.
+const EXPERIMENTS: &[(&str, &str)] = embed!["loss", "augmentation", "crop", "epochs", "fixres"];
+
+/// Names of the recipes that come with the program.
+pub fn recipe_names() -> impl Iterator<Item = &'static str> + Clone {
+    RECIPES.iter().map(|(name, _)| name.trim_start_matches("recipes/"))
+}
+
+/// Names and texts of the experiments that come with the program.
+pub fn experiments() -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
+    EXPERIMENTS.iter().copied()
+}
+
+/// The experiment file at `path`, or the built-in one of that name (`loss`,
+/// `experiments/loss.yaml`) where there is no such file. Returns the name to show, the text and the
+/// folder that recipes are looked for in.
+pub fn open_experiment(path: &Path) -> Result<(String, String, Option<PathBuf>), String> {
+    let shown = path.display().to_string();
+    match std::fs::metadata(path) {
+        Ok(entry) if entry.len() > document::MAX_BYTES as u64 => {
+            return Err(format!("the file has {} bytes; at most {} are read", entry.len(), document::MAX_BYTES));
+        }
+        Ok(entry) if !entry.is_file() => return Err("not a file".to_owned()),
+        Ok(_) => {
+            let bytes = std::fs::read(path).map_err(|error| format!("can't read it: {error}"))?;
+            let text = String::from_utf8(bytes).map_err(|error| {
+                format!("not UTF-8 text (byte {})", error.utf8_error().valid_up_to())
+            })?;
+            let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+            return Ok((shown, text, Some(folder)));
+        }
+        Err(_) => {}
+    }
+    let name = shown.trim_end_matches(".yaml").trim_start_matches("./").trim_start_matches("experiments/");
+    match experiments().find(|(known, _)| *known == name) {
+        Some((name, text)) => Ok((format!("experiments/{name}.yaml"), text.to_owned(), None)),
+        None => {
+            let hint = suggestion(name, experiments().map(|(name, _)| name).collect::<Vec<_>>());
+            Err(match hint {
+                Some(hint) => format!("no such file; built-in experiments: {hint}"),
+                None => "no such file".to_owned(),
+            })
+        }
+    }
+}
+
+/// Recipes that were looked up so far.
+pub struct Library {
+    /// Folder of the experiment file; recipes are looked for in its `recipes/`.
+    folder: Option<PathBuf>,
+    /// `None`: it has problems, which were reported.
+    known: HashMap<String, Option<Vec<Setting>>>,
+}
+
+impl Library {
+    /// A library for experiments in `folder` (`None`: only what is built in).
+    pub fn new(folder: Option<PathBuf>) -> Self {
+        Library { folder, known: HashMap::new() }
+    }
+
+    /// All settings of recipe `name`, those of the recipes it inherits first. `position` is where it
+    /// is named.
+    pub fn recipe(
+        &mut self,
+        name: &str,
+        position: Position,
+        sources: &mut Sources,
+        reports: &mut Vec<Report>,
+    ) -> Option<Vec<Setting>> {
+        self.look_up(name, position, &mut Vec::new(), sources, reports)
+    }
+
+    fn look_up(
+        &mut self,
+        name: &str,
+        position: Position,
+        chain: &mut Vec<String>,
+        sources: &mut Sources,
+        reports: &mut Vec<Report>,
+    ) -> Option<Vec<Setting>> {
+        if let Some(settings) = self.known.get(name) {
+            return settings.clone();
+        }
+        if let Some(start) = chain.iter().position(|earlier| earlier == name) {
+            let mut cycle = chain[start..].to_vec();
+            cycle.push(name.to_owned());
+            reports.push(Report::error(position, format!("recipes inherit in a circle: {}", cycle.join(" -> "))));
+            return None;
+        }
+        if chain.len() >= 32 {
+            reports.push(Report::error(position, "more than 32 recipes inherit from each other"));
+            return None;
+        }
+        let source = match self.open(name) {
+            Ok((shown, text)) => sources.add(shown, text),
+            Err(report) => {
+                reports.push(Report { position, ..report });
+                return None;
+            }
+        };
+        chain.push(name.to_owned());
+        let settings = self.read(source, chain, sources, reports);
+        chain.pop();
+        self.known.insert(name.to_owned(), settings.clone());
+        settings
+    }
+
+    fn read(
+        &mut self,
+        source: u32,
+        chain: &mut Vec<String>,
+        sources: &mut Sources,
+        reports: &mut Vec<Report>,
+    ) -> Option<Vec<Setting>> {
+        let root = document::parse(sources, source, reports)?;
+        let entries = patch::map(&root, "a recipe", reports)?;
+        let mut settings = Vec::new();
+        let mut whole = true;
+        for entry in entries {
+            match (entry.key.as_str(), entry.value.text()) {
+                ("inherits", Some(parent)) => {
+                    match self.look_up(parent, entry.value.position, chain, sources, reports) {
+                        Some(inherited) => settings.extend(inherited),
+                        None => whole = false,
+                    }
+                }
+                ("description", Some(_)) => {}
+                ("inherits" | "description", None) => {
+                    let message = format!("`{}` expects a string, not {}", entry.key, entry.value.noun());
+                    reports.push(Report::error(entry.value.position, message));
+                }
+                _ => {}
+            }
+        }
+        let own = |entry: &&document::Entry| {
+            !matches!(entry.key.as_str(), "inherits" | "description") && !entry.key.starts_with("x-")
+        };
+        let before = reports.len();
+        settings.extend(patch::settings(entries.iter().filter(own), "recipe", reports));
+        if root.content == Content::Null {
+            reports.push(Report::error(root.position, "the recipe is empty"));
+        }
+        (whole && reports.len() == before).then_some(settings)
+    }
+
+    fn open(&self, name: &str) -> Result<(String, String), Report> {
+        let error = |message: String| Report::error(Position::default(), message);
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        if name.is_empty() || !name.chars().all(plain) || name.starts_with('.') {
+            return Err(error(format!("`{name}` is no name of a recipe"))
+                .hint("write the name without folder and `.yaml`; recipes lie in `recipes/` beside the experiment"));
+        }
+        if let Some(folder) = &self.folder {
+            let path = folder.join("recipes").join(format!("{name}.yaml"));
+            match std::fs::read_to_string(&path) {
+                Ok(text) => return Ok((path.display().to_string(), text)),
+                Err(failure) if failure.kind() == std::io::ErrorKind::NotFound => {}
+                Err(failure) => return Err(error(format!("can't read {}: {failure}", path.display()))),
+            }
+        }
+        if let Some((_, text)) = RECIPES.iter().find(|(known, _)| known.trim_start_matches("recipes/") == name) {
+            return Ok((format!("recipes/{name}.yaml (built in)"), (*text).to_owned()));
+        }
+        let mut names: Vec<String> = recipe_names().map(str::to_owned).collect();
+        names.extend(self.beside());
+        names.sort();
+        names.dedup();
+        let report = error(format!("unknown recipe `{name}`"));
+        Err(match suggestion(name, names.iter().map(String::as_str)) {
+            Some(hint) => report.hint(hint),
+            None => report,
+        })
+    }
+
+    /// Names of the recipes in the user's folder.
+    fn beside(&self) -> Vec<String> {
+        let Some(folder) = &self.folder else { return Vec::new() };
+        let Ok(entries) = std::fs::read_dir(folder.join("recipes")) else { return Vec::new() };
+        entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".yaml").map(str::to_owned))
+            .take(1000)
+            .collect()
+    }
+}
