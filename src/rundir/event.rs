@@ -148,7 +148,9 @@ impl FailureClass {
 
     /// The class of a worker's exit code.
     pub fn from_exit_code(code: i32) -> Option<FailureClass> {
-        FailureClass::ALL.into_iter().find(|class| class.exit_code() == code)
+        FailureClass::ALL
+            .into_iter()
+            .find(|class| class.exit_code() == code)
     }
 }
 
@@ -214,12 +216,20 @@ mod float_map {
     #[serde(transparent)]
     struct Float(#[serde(with = "super::float")] f64);
 
-    pub fn serialize<S: Serializer>(map: &BTreeMap<String, f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(
+        map: &BTreeMap<String, f64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_map(map.iter().map(|(name, &value)| (name, Float(value))))
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<String, f64>, D::Error> {
         let map = BTreeMap::<String, Float>::deserialize(deserializer)?;
-        Ok(map.into_iter().map(|(name, value)| (name, value.0)).collect())
+        Ok(map
+            .into_iter()
+            .map(|(name, value)| (name, value.0))
+            .collect())
     }
 }

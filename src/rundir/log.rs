@@ -33,7 +33,11 @@ pub enum LogError {
     },
     /// Not a torn last line: something other than a crash of the writer changed the file.
     #[error("{}, line {line}: {what}; move the file away to run the stage from the start", path.display())]
-    Damaged { path: PathBuf, line: u64, what: String },
+    Damaged {
+        path: PathBuf,
+        line: u64,
+        what: String,
+    },
     /// Another process writes this log.
     #[error("{} is being written by another process", path.display())]
     InUse { path: PathBuf },
@@ -128,8 +132,16 @@ impl Scanner {
 
     /// Verifies what follows `offset` and hands each event to `each`, until the end of the file or until
     /// `limit` bytes have been read. Returns whether the end was reached.
-    fn scan(&mut self, file: &mut File, limit: u64, mut each: impl FnMut(Event)) -> Result<bool, LogError> {
-        let length = file.metadata().map_err(|error| self.io("read", error))?.len();
+    fn scan(
+        &mut self,
+        file: &mut File,
+        limit: u64,
+        mut each: impl FnMut(Event),
+    ) -> Result<bool, LogError> {
+        let length = file
+            .metadata()
+            .map_err(|error| self.io("read", error))?
+            .len();
         if length < self.offset {
             return Err(self.damaged(format!(
                 "the file has shrunk to {length} bytes, {} were read before",
@@ -227,11 +239,18 @@ impl EventLog {
             .map_err(|error| scanner.io("open", error))?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => return Err(LogError::InUse { path: path.to_owned() }),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(LogError::InUse {
+                    path: path.to_owned(),
+                });
+            }
             Err(std::fs::TryLockError::Error(error)) => return Err(scanner.io("lock", error)),
         }
         scanner.scan(&mut file, u64::MAX, |_| {})?;
-        let length = file.metadata().map_err(|error| scanner.io("read", error))?.len();
+        let length = file
+            .metadata()
+            .map_err(|error| scanner.io("read", error))?
+            .len();
         if length > scanner.offset {
             file.set_len(scanner.offset)
                 .and_then(|()| file.sync_all())
@@ -239,9 +258,13 @@ impl EventLog {
         }
         if created && let Some(folder) = path.parent() {
             // Without this a power loss may take the file's name, and so the log, with it.
-            File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
-                .and_then(|folder| folder.sync_all())
-                .map_err(|error| scanner.io("sync the folder of", error))?;
+            File::open(if folder.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                folder
+            })
+            .and_then(|folder| folder.sync_all())
+            .map_err(|error| scanner.io("sync the folder of", error))?;
         }
         Ok(EventLog {
             file,
@@ -287,7 +310,9 @@ impl EventLog {
     /// Waits until what was appended is on disk: at checkpoints, evaluations and the end. An error is
     /// final: the kernel may have dropped the bytes, so the attempt must end.
     pub fn sync(&mut self) -> Result<(), LogError> {
-        self.file.sync_data().map_err(|error| self.scanner.io("sync", error))
+        self.file
+            .sync_data()
+            .map_err(|error| self.scanner.io("sync", error))
     }
 
     fn cut(&mut self) -> Result<(), LogError> {
@@ -302,7 +327,10 @@ impl EventLog {
 /// Cuts `message` to [`MAX_MESSAGE`] bytes at a character's boundary.
 fn shorten(message: &mut String) {
     if message.len() > MAX_MESSAGE {
-        let end = (0..=MAX_MESSAGE).rev().find(|&at| message.is_char_boundary(at)).unwrap_or(0);
+        let end = (0..=MAX_MESSAGE)
+            .rev()
+            .find(|&at| message.is_char_boundary(at))
+            .unwrap_or(0);
         message.truncate(end);
         message.push_str(" [...]");
     }
@@ -365,13 +393,18 @@ impl Tail {
         const LIMIT: u64 = 4 << 20;
         let mut file = match File::open(&self.scanner.path) {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.scanner.offset == 0 => {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound && self.scanner.offset == 0 =>
+            {
                 return Ok(Vec::new());
             }
             Err(error) => return Err(self.scanner.io("open", error)),
         };
         let mut events = Vec::new();
-        match self.scanner.scan(&mut file, LIMIT, |event| events.push(event)) {
+        match self
+            .scanner
+            .scan(&mut file, LIMIT, |event| events.push(event))
+        {
             Ok(_) => Ok(events),
             Err(_) if !events.is_empty() => Ok(events),
             Err(error) => Err(error),

@@ -2,10 +2,10 @@
 
 use crate::rundir::event::FailureClass;
 use crate::rundir::log::unix_time;
+use crate::store::StoreError;
 use crate::store::open::{Durability, Store};
 use crate::store::plans::json;
 use crate::store::rows::Status;
-use crate::store::StoreError;
 use sqlx::{Row, SqliteConnection};
 use std::collections::{HashMap, HashSet};
 
@@ -69,7 +69,9 @@ impl Status {
 }
 
 fn class_from_name(name: &str) -> Option<FailureClass> {
-    FailureClass::ALL.into_iter().find(|class| class.name() == name)
+    FailureClass::ALL
+        .into_iter()
+        .find(|class| class.name() == name)
 }
 
 /// What is said of an attempt that nobody saw the end of.
@@ -78,15 +80,19 @@ const ABANDONED: &str = "ablate stopped while this attempt ran";
 impl Store {
     /// Fingerprints of all finished stages.
     pub async fn finished(&self) -> Result<HashSet<String>, StoreError> {
-        let names: Vec<String> = sqlx::query_scalar("SELECT fingerprint FROM stages WHERE status = 'done'")
-            .fetch_all(&self.readers)
-            .await
-            .map_err(self.sql())?;
+        let names: Vec<String> =
+            sqlx::query_scalar("SELECT fingerprint FROM stages WHERE status = 'done'")
+                .fetch_all(&self.readers)
+                .await
+                .map_err(self.sql())?;
         Ok(names.into_iter().collect())
     }
 
     /// States of those of `fingerprints` that are stored.
-    pub async fn stage_states(&self, fingerprints: &[String]) -> Result<HashMap<String, StageState>, StoreError> {
+    pub async fn stage_states(
+        &self,
+        fingerprints: &[String],
+    ) -> Result<HashMap<String, StageState>, StoreError> {
         let rows = sqlx::query(
             "SELECT s.fingerprint, s.status, s.attempts, s.failure, s.message, s.log
              FROM json_each(?) j JOIN stages s ON s.fingerprint = j.value",
@@ -111,7 +117,11 @@ impl Store {
     }
 
     /// Notes that an attempt begins; returns its number, which counts from 1. On disk before it returns.
-    pub async fn begin_attempt(&self, fingerprint: &str, start: &AttemptStart) -> Result<u32, StoreError> {
+    pub async fn begin_attempt(
+        &self,
+        fingerprint: &str,
+        start: &AttemptStart,
+    ) -> Result<u32, StoreError> {
         let mut writer = self.writer(Durability::Full).await?;
         let mut transaction = self.begin(&mut writer).await?;
         let row = sqlx::query(
@@ -145,7 +155,12 @@ impl Store {
     }
 
     /// Notes the process id of an attempt's worker. Only shown, so it isn't waited for.
-    pub async fn set_attempt_pid(&self, fingerprint: &str, attempt: u32, pid: u32) -> Result<(), StoreError> {
+    pub async fn set_attempt_pid(
+        &self,
+        fingerprint: &str,
+        attempt: u32,
+        pid: u32,
+    ) -> Result<(), StoreError> {
         let mut writer = self.writer(Durability::Normal).await?;
         sqlx::query(
             "UPDATE attempts SET pid = ? WHERE attempt = ? AND stage = (SELECT id FROM stages WHERE fingerprint = ?)",
@@ -160,7 +175,12 @@ impl Store {
     }
 
     /// Notes how an attempt ended. Store its events first. On disk before it returns.
-    pub async fn end_attempt(&self, fingerprint: &str, attempt: u32, end: &AttemptEnd) -> Result<(), StoreError> {
+    pub async fn end_attempt(
+        &self,
+        fingerprint: &str,
+        attempt: u32,
+        end: &AttemptEnd,
+    ) -> Result<(), StoreError> {
         let mut writer = self.writer(Durability::Full).await?;
         let mut transaction = self.begin(&mut writer).await?;
         let stage: i64 = sqlx::query_scalar("SELECT id FROM stages WHERE fingerprint = ?")
@@ -195,7 +215,9 @@ impl Store {
                     (false, Some(_)) => Status::Failed,
                     (false, None) => Status::Pending,
                 },
-                failure: failure.or(Some(FailureClass::Killed)).filter(|_| !row.get::<bool, _>(2)),
+                failure: failure
+                    .or(Some(FailureClass::Killed))
+                    .filter(|_| !row.get::<bool, _>(2)),
                 message: match (row.get::<bool, _>(2), row.get::<Option<String>, _>(4)) {
                     (true, message) => message,
                     (false, message) => message.or(Some(ABANDONED.to_owned())),
@@ -267,7 +289,11 @@ impl Store {
     }
 
     /// Brings the runs that need `stage` up to date.
-    pub(super) async fn refresh_stage(&self, connection: &mut SqliteConnection, stage: i64) -> Result<(), StoreError> {
+    pub(super) async fn refresh_stage(
+        &self,
+        connection: &mut SqliteConnection,
+        stage: i64,
+    ) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE runs SET status = new.status, failure = new.failure FROM (
                  SELECT all_stages.run AS run,

@@ -27,7 +27,11 @@ pub(super) async fn insert<'q, T>(
         if rest.len() < size {
             continue;
         }
-        let sql: std::sync::Arc<str> = format!("{head} VALUES {} {tail}", vec![one.as_str(); size].join(",")).into();
+        let sql: std::sync::Arc<str> = format!(
+            "{head} VALUES {} {tail}",
+            vec![one.as_str(); size].join(",")
+        )
+        .into();
         while rest.len() >= size {
             let (chunk, after) = rest.split_at(size);
             rest = after;

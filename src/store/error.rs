@@ -25,7 +25,11 @@ pub enum StoreError {
         "{} was written by a newer ablate (schema {found}, this program knows {known}): it can be read, not written; update ablate",
         path.display()
     )]
-    Newer { path: PathBuf, found: i64, known: i64 },
+    Newer {
+        path: PathBuf,
+        found: i64,
+        known: i64,
+    },
     #[error("store {} is in use by {holder}", dir.display())]
     InUse { dir: PathBuf, holder: String },
     #[error("another program holds {}: it stayed locked for {seconds} s", path.display())]
@@ -79,9 +83,15 @@ impl StoreError {
                 path,
                 message: message(),
             },
-            Some(11 | 26) => StoreError::Damaged { path, what: message() },
+            Some(11 | 26) => StoreError::Damaged {
+                path,
+                what: message(),
+            },
             Some(13) => StoreError::Full { path },
-            _ => StoreError::Database { path, source: error },
+            _ => StoreError::Database {
+                path,
+                source: error,
+            },
         }
     }
 }

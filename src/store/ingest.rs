@@ -179,7 +179,14 @@ impl Batch {
                 cpu_seconds,
                 wall_seconds,
                 images,
-            } => news.resources = Some((*peak_rss_bytes as i64, *cpu_seconds, *wall_seconds, *images as i64)),
+            } => {
+                news.resources = Some((
+                    *peak_rss_bytes as i64,
+                    *cpu_seconds,
+                    *wall_seconds,
+                    *images as i64,
+                ))
+            }
             EventKind::Warning { message } => self.warnings.push(WarningRow {
                 attempt: event.attempt,
                 seq: event.seq,
@@ -187,7 +194,9 @@ impl Batch {
                 message: message.clone(),
             }),
             EventKind::Finished { .. } => news.finished = true,
-            EventKind::Failed { class, message } => news.failed = Some((class.name(), message.clone())),
+            EventKind::Failed { class, message } => {
+                news.failed = Some((class.name(), message.clone()))
+            }
         }
     }
 }
@@ -198,18 +207,23 @@ impl Store {
     ///
     /// Rows of work that an attempt has lost (it resumed from a checkpoint before them) are removed: the
     /// curves are those of the weights that the stage ends with.
-    pub async fn record_events(&self, fingerprint: &str, events: &[Event]) -> Result<usize, StoreError> {
+    pub async fn record_events(
+        &self,
+        fingerprint: &str,
+        events: &[Event],
+    ) -> Result<usize, StoreError> {
         if events.is_empty() {
             return Ok(0);
         }
         let mut writer = self.writer(Durability::Normal).await?;
         let mut transaction = self.begin(&mut writer).await?;
-        let row = sqlx::query("SELECT id, last_attempt, last_seq FROM stages WHERE fingerprint = ?")
-            .bind(fingerprint)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(self.sql())?
-            .ok_or_else(|| unknown_stage(fingerprint))?;
+        let row =
+            sqlx::query("SELECT id, last_attempt, last_seq FROM stages WHERE fingerprint = ?")
+                .bind(fingerprint)
+                .fetch_optional(&mut *transaction)
+                .await
+                .map_err(self.sql())?
+                .ok_or_else(|| unknown_stage(fingerprint))?;
         let stage: i64 = row.get(0);
         // By attempt first: a power loss may cut a log shorter than what was stored of it; the next
         // attempt then uses sequence numbers again.
@@ -241,11 +255,12 @@ impl Store {
 
     /// Sequence number of the last event of a stage that is stored; 0: none.
     pub async fn last_seq(&self, fingerprint: &str) -> Result<u64, StoreError> {
-        let seq: Option<i64> = sqlx::query_scalar("SELECT last_seq FROM stages WHERE fingerprint = ?")
-            .bind(fingerprint)
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(self.sql())?;
+        let seq: Option<i64> =
+            sqlx::query_scalar("SELECT last_seq FROM stages WHERE fingerprint = ?")
+                .bind(fingerprint)
+                .fetch_optional(&self.readers)
+                .await
+                .map_err(self.sql())?;
         Ok(seq.unwrap_or(0) as u64)
     }
 
@@ -272,52 +287,86 @@ impl Store {
         }
         let head = "INSERT OR REPLACE INTO steps
             (stage, step, epoch, time, loss, lr, grad_norm, images_per_second)";
-        bulk::insert(connection, &self.path, (head, 8, ""), &batch.steps, |query, row| {
-            let [loss, lr, grad_norm, images_per_second] = row.values;
-            query
-                .bind(stage)
-                .bind(row.step as i64)
-                .bind(row.epoch)
-                .bind(row.time)
-                .bind(loss)
-                .bind(lr)
-                .bind(grad_norm)
-                .bind(images_per_second)
-        })
+        bulk::insert(
+            connection,
+            &self.path,
+            (head, 8, ""),
+            &batch.steps,
+            |query, row| {
+                let [loss, lr, grad_norm, images_per_second] = row.values;
+                query
+                    .bind(stage)
+                    .bind(row.step as i64)
+                    .bind(row.epoch)
+                    .bind(row.time)
+                    .bind(loss)
+                    .bind(lr)
+                    .bind(grad_norm)
+                    .bind(images_per_second)
+            },
+        )
         .await?;
-        let head = "INSERT OR REPLACE INTO epochs (stage, epoch, step, time, train_loss, lr, seconds)";
-        bulk::insert(connection, &self.path, (head, 7, ""), &batch.epochs, |query, row| {
-            let [train_loss, lr, seconds] = row.values;
-            query
-                .bind(stage)
-                .bind(row.epoch)
-                .bind(row.step as i64)
-                .bind(row.time)
-                .bind(train_loss)
-                .bind(lr)
-                .bind(seconds)
-        })
+        let head =
+            "INSERT OR REPLACE INTO epochs (stage, epoch, step, time, train_loss, lr, seconds)";
+        bulk::insert(
+            connection,
+            &self.path,
+            (head, 7, ""),
+            &batch.epochs,
+            |query, row| {
+                let [train_loss, lr, seconds] = row.values;
+                query
+                    .bind(stage)
+                    .bind(row.epoch)
+                    .bind(row.step as i64)
+                    .bind(row.time)
+                    .bind(train_loss)
+                    .bind(lr)
+                    .bind(seconds)
+            },
+        )
         .await?;
-        self.number_series(connection, &mut batch.evaluations).await?;
+        self.number_series(connection, &mut batch.evaluations)
+            .await?;
         let head = "INSERT OR REPLACE INTO evaluations (stage, series, epoch, step, time, value, nonfinite)";
-        bulk::insert(connection, &self.path, (head, 7, ""), &batch.evaluations, |query, row| row.bind(query, stage))
-            .await?;
+        bulk::insert(
+            connection,
+            &self.path,
+            (head, 7, ""),
+            &batch.evaluations,
+            |query, row| row.bind(query, stage),
+        )
+        .await?;
         batch.evaluations.retain(|row| row.last);
-        let head = "INSERT OR REPLACE INTO results (stage, series, epoch, step, time, value, nonfinite)";
-        bulk::insert(connection, &self.path, (head, 7, ""), &batch.evaluations, |query, row| row.bind(query, stage))
-            .await?;
+        let head =
+            "INSERT OR REPLACE INTO results (stage, series, epoch, step, time, value, nonfinite)";
+        bulk::insert(
+            connection,
+            &self.path,
+            (head, 7, ""),
+            &batch.evaluations,
+            |query, row| row.bind(query, stage),
+        )
+        .await?;
         let head = "INSERT OR REPLACE INTO warnings (stage, attempt, seq, time, message)";
-        bulk::insert(connection, &self.path, (head, 5, ""), &batch.warnings, |query, row| {
-            query
-                .bind(stage)
-                .bind(row.attempt)
-                .bind(row.seq as i64)
-                .bind(row.time)
-                .bind(&row.message)
-        })
+        bulk::insert(
+            connection,
+            &self.path,
+            (head, 5, ""),
+            &batch.warnings,
+            |query, row| {
+                query
+                    .bind(stage)
+                    .bind(row.attempt)
+                    .bind(row.seq as i64)
+                    .bind(row.time)
+                    .bind(&row.message)
+            },
+        )
         .await?;
         for (attempt, news) in &batch.attempts {
-            self.update_attempt(connection, stage, *attempt, news).await?;
+            self.update_attempt(connection, stage, *attempt, news)
+                .await?;
         }
         Ok(())
     }

@@ -17,7 +17,13 @@ pub struct StoreHolder {
 
 impl std::fmt::Display for StoreHolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "pid {} on host {} since {}", self.pid, self.host, utc(self.since))
+        write!(
+            f,
+            "pid {} on host {} since {}",
+            self.pid,
+            self.host,
+            utc(self.since)
+        )
     }
 }
 
@@ -35,7 +41,11 @@ impl StoreLock {
         let path = dir.join("lock");
         let io = |action| {
             let path = path.clone();
-            move |source| StoreError::Io { action, path, source }
+            move |source| StoreError::Io {
+                action,
+                path,
+                source,
+            }
         };
         std::fs::create_dir_all(dir).map_err(|source| StoreError::Io {
             action: "create the store's folder",
@@ -54,7 +64,8 @@ impl StoreLock {
             Err(TryLockError::WouldBlock) => {
                 return Err(StoreError::InUse {
                     dir: dir.to_owned(),
-                    holder: read_holder(&mut file).map_or("another process".to_owned(), |holder| holder.to_string()),
+                    holder: read_holder(&mut file)
+                        .map_or("another process".to_owned(), |holder| holder.to_string()),
                 });
             }
             Err(TryLockError::Error(source)) => return Err(io("lock")(source)),
@@ -113,11 +124,16 @@ pub(crate) fn utc(time: f64) -> String {
     let z = days + 719_468;
     let era = z.div_euclid(146_097);
     let day_of_era = z.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     format!(
         "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
@@ -126,4 +142,3 @@ pub(crate) fn utc(time: f64) -> String {
         second % 60
     )
 }
-

@@ -4,7 +4,8 @@ use crate::store::error::BUSY_SECONDS;
 use crate::store::{StoreError, StoreLock, reference};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous, SqliteTransaction,
+    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+    SqliteTransaction,
 };
 use sqlx::{ConnectOptions, Connection, Executor, Row, SqliteConnection, SqlitePool};
 use std::path::{Path, PathBuf};
@@ -164,27 +165,41 @@ impl Store {
     }
 
     /// The one connection that writes, set to `durability`.
-    pub(super) async fn writer(&self, durability: Durability) -> Result<MutexGuard<'_, Writer>, StoreError> {
+    pub(super) async fn writer(
+        &self,
+        durability: Durability,
+    ) -> Result<MutexGuard<'_, Writer>, StoreError> {
         if self.failed.load(Ordering::Relaxed) {
             return Err(StoreError::Disk {
                 path: self.path.clone(),
                 message: "an earlier write failed".to_owned(),
             });
         }
-        let mut writer = self.writer.as_ref().ok_or(StoreError::ReadOnly)?.lock().await;
+        let mut writer = self
+            .writer
+            .as_ref()
+            .ok_or(StoreError::ReadOnly)?
+            .lock()
+            .await;
         if writer.durability != durability {
             let pragma = match durability {
                 Durability::Full => "PRAGMA synchronous = FULL",
                 Durability::Normal => "PRAGMA synchronous = NORMAL",
             };
-            (&mut writer.connection).execute(pragma).await.map_err(self.sql())?;
+            (&mut writer.connection)
+                .execute(pragma)
+                .await
+                .map_err(self.sql())?;
             writer.durability = durability;
         }
         Ok(writer)
     }
 
     /// Starts a transaction that may write from its first statement on.
-    pub(super) async fn begin<'w>(&self, writer: &'w mut Writer) -> Result<SqliteTransaction<'w>, StoreError> {
+    pub(super) async fn begin<'w>(
+        &self,
+        writer: &'w mut Writer,
+    ) -> Result<SqliteTransaction<'w>, StoreError> {
         writer
             .connection
             .begin_with("BEGIN IMMEDIATE")
@@ -193,7 +208,10 @@ impl Store {
     }
 
     /// Commits. A failing disk is final for this handle.
-    pub(super) async fn commit(&self, transaction: SqliteTransaction<'_>) -> Result<(), StoreError> {
+    pub(super) async fn commit(
+        &self,
+        transaction: SqliteTransaction<'_>,
+    ) -> Result<(), StoreError> {
         transaction.commit().await.map_err(|error| {
             let error = StoreError::from_sqlx(&self.path, error);
             if matches!(error, StoreError::Disk { .. }) {
@@ -236,13 +254,29 @@ async fn inspect(dir: &Path, path: &Path, alone: bool) -> Result<Found, StoreErr
         // Starting empty would hide finished work.
         true => Err(StoreError::Damaged {
             path: path.to_owned(),
-            what: format!("{what}, but there are trained stages in {}", dir.join("stages").display()),
+            what: format!(
+                "{what}, but there are trained stages in {}",
+                dir.join("stages").display()
+            ),
         }),
         false => Ok(Found::Nothing),
     };
     let Some(length) = length.filter(|&length| length > 0) else {
-        return nothing(if length.is_none() { "it is missing" } else { "it is empty" });
+        return nothing(if length.is_none() {
+            "it is missing"
+        } else {
+            "it is empty"
+        });
     };
+    let log_bytes = std::fs::metadata(with_suffix(path, "-wal")).map_or(0, |wal| wal.len());
+    // SQLite takes a file that ends within a page for one that is a page longer. While there is a log,
+    // that is what a checkpoint that was interrupted leaves.
+    if log_bytes == 0 && !length.is_multiple_of(page_size(path)?) {
+        return Err(StoreError::Damaged {
+            path: path.to_owned(),
+            what: format!("it was cut off after {length} bytes"),
+        });
+    }
     let sql = |error| StoreError::from_sqlx(path, error);
     let mut connection = read_options(path).connect().await.map_err(sql)?;
     let row = sqlx::query(
@@ -256,10 +290,12 @@ async fn inspect(dir: &Path, path: &Path, alone: bool) -> Result<Found, StoreErr
     let (application, objects, migrated): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
     let version: i64 = match migrated {
         0 => 0,
-        _ => sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations WHERE success")
-            .fetch_one(&mut connection)
-            .await
-            .map_err(sql)?,
+        _ => sqlx::query_scalar(
+            "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations WHERE success",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .map_err(sql)?,
     };
     if application != APPLICATION_ID {
         let creation = objects == migrated || (objects == 2 * migrated && version == 0);
@@ -272,8 +308,7 @@ async fn inspect(dir: &Path, path: &Path, alone: bool) -> Result<Found, StoreErr
             what: "a database of another program".to_owned(),
         });
     }
-    let unclean = std::fs::metadata(with_suffix(path, "-wal")).is_ok_and(|wal| wal.len() > 0)
-        && (alone || StoreLock::holder(dir).is_none());
+    let unclean = log_bytes > 0 && (alone || StoreLock::holder(dir).is_none());
     if length <= CHECK_BYTES || unclean {
         let problem: String = sqlx::query_scalar("PRAGMA quick_check(1)")
             .fetch_one(&mut connection)
@@ -296,16 +331,43 @@ async fn inspect(dir: &Path, path: &Path, alone: bool) -> Result<Found, StoreErr
     }
 }
 
+/// The page size that the database's header names; 512, the smallest, if it names none.
+fn page_size(path: &Path) -> Result<u64, StoreError> {
+    use std::io::Read;
+    let mut header = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(18).read_to_end(&mut header))
+        .map_err(|source| StoreError::Io {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(match header.get(16..18) {
+        // 1 stands for 65536 (https://www.sqlite.org/fileformat.html#the_database_header).
+        Some(&[0, 1]) => 65_536,
+        Some(&[high, low]) => u64::from(u16::from_be_bytes([high, low])).max(512),
+        _ => 512,
+    })
+}
+
 fn has_stages(dir: &Path) -> bool {
     std::fs::read_dir(dir.join("stages")).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn newest_migration() -> i64 {
-    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+    MIGRATOR
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or(0)
 }
 
 /// Copies the database before a migration, beside it.
-async fn back_up(connection: &mut SqliteConnection, path: &Path, version: i64) -> Result<(), StoreError> {
+async fn back_up(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    version: i64,
+) -> Result<(), StoreError> {
     let copy = with_suffix(path, &format!(".schema-{version}"));
     if copy.exists() {
         // A migration was interrupted: the copy is of the same state.
@@ -351,7 +413,8 @@ pub(super) fn read_options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging();
     // Even a reader of a WAL database needs the shared memory file. On a medium that can't be written
     // (an archived store) there is no writer either, so the file can be read as it is.
-    let archived = !with_suffix(path, "-wal").exists() && path.parent().is_some_and(|folder| !can_write(folder));
+    let archived = !with_suffix(path, "-wal").exists()
+        && path.parent().is_some_and(|folder| !can_write(folder));
     options.immutable(archived)
 }
 
@@ -377,7 +440,11 @@ fn c_path(path: &Path) -> Option<std::ffi::CString> {
 }
 
 fn can_write(folder: &Path) -> bool {
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
     // SAFETY: the path is a valid C string.
     c_path(folder).is_some_and(|path| unsafe { libc::access(path.as_ptr(), libc::W_OK) } == 0)
 }

@@ -69,7 +69,8 @@ impl Store {
             runs: &plan.runs,
             stages: &plan.stages,
         };
-        self.save_parts(parts, |index| plan.stage_spec(index), provenance).await
+        self.save_parts(parts, |index| plan.stage_spec(index), provenance)
+            .await
     }
 
     /// [`Store::save_plan`], with the stages' configurations from `stage_spec`.
@@ -102,18 +103,39 @@ impl Store {
                 }
                 id
             }
-            None => self.next_id(&mut transaction, "SELECT COALESCE(MAX(id), 0) + 1 FROM experiments").await?,
+            None => {
+                self.next_id(
+                    &mut transaction,
+                    "SELECT COALESCE(MAX(id), 0) + 1 FROM experiments",
+                )
+                .await?
+            }
         };
         let saved = self
-            .save_experiment(&mut transaction, plan, provenance, (experiment, &digest, now))
+            .save_experiment(
+                &mut transaction,
+                plan,
+                provenance,
+                (experiment, &digest, now),
+            )
             .await?;
-        let stages = self.save_stages(&mut transaction, plan, stage_spec, now).await?;
-        self.save_runs(&mut transaction, plan, (experiment, saved), &stages).await?;
+        let stages = self
+            .save_stages(&mut transaction, plan, stage_spec, now)
+            .await?;
+        self.save_runs(&mut transaction, plan, (experiment, saved), &stages)
+            .await?;
         self.commit(transaction).await
     }
 
-    async fn next_id(&self, connection: &mut SqliteConnection, sql: &'static str) -> Result<i64, StoreError> {
-        sqlx::query_scalar(sql).fetch_one(connection).await.map_err(self.sql())
+    async fn next_id(
+        &self,
+        connection: &mut SqliteConnection,
+        sql: &'static str,
+    ) -> Result<i64, StoreError> {
+        sqlx::query_scalar(sql)
+            .fetch_one(connection)
+            .await
+            .map_err(self.sql())
     }
 
     /// Writes the rows of `experiments` and `plans`; returns the plan's id.
@@ -177,7 +199,11 @@ impl Store {
         stage_spec: impl Fn(u32) -> StageSpec + Sync,
         now: f64,
     ) -> Result<Vec<i64>, StoreError> {
-        let fingerprints: Vec<String> = plan.stages.iter().map(|stage| stage.fingerprint.to_string()).collect();
+        let fingerprints: Vec<String> = plan
+            .stages
+            .iter()
+            .map(|stage| stage.fingerprint.to_string())
+            .collect();
         let known = self.stage_ids(connection, &fingerprints).await?;
         let mut next = self
             .next_id(connection, "SELECT COALESCE(MAX(id), 0) + 1 FROM stages")
@@ -186,7 +212,10 @@ impl Store {
         let mut ids = Vec::with_capacity(plan.stages.len());
         let mut fresh: HashMap<&str, i64> = HashMap::new();
         for (index, fingerprint) in fingerprints.iter().enumerate() {
-            let id = known.get(fingerprint).or_else(|| fresh.get(fingerprint.as_str())).copied();
+            let id = known
+                .get(fingerprint)
+                .or_else(|| fresh.get(fingerprint.as_str()))
+                .copied();
             ids.push(id.unwrap_or_else(|| {
                 fresh.insert(fingerprint, next);
                 new.push(index);
@@ -218,26 +247,36 @@ impl Store {
                 .collect();
             let head = "INSERT INTO stages
                 (id, fingerprint, task, parent, seed, data_name, data_hash, flops, parameters, steps, disk_bytes, created)";
-            bulk::insert(connection, &self.path, (head, 12, ""), &rows, |query, row| {
-                query
-                    .bind(row.id)
-                    .bind(&row.fingerprint)
-                    .bind(row.task)
-                    .bind(row.parent)
-                    .bind(row.seed)
-                    .bind(&row.data_name)
-                    .bind(&row.data_hash)
-                    .bind(row.cost.flops)
-                    .bind(row.cost.parameters as i64)
-                    .bind(row.cost.steps as i64)
-                    .bind(row.cost.disk_bytes as i64)
-                    .bind(now)
-            })
+            bulk::insert(
+                connection,
+                &self.path,
+                (head, 12, ""),
+                &rows,
+                |query, row| {
+                    query
+                        .bind(row.id)
+                        .bind(&row.fingerprint)
+                        .bind(row.task)
+                        .bind(row.parent)
+                        .bind(row.seed)
+                        .bind(&row.data_name)
+                        .bind(&row.data_hash)
+                        .bind(row.cost.flops)
+                        .bind(row.cost.parameters as i64)
+                        .bind(row.cost.steps as i64)
+                        .bind(row.cost.disk_bytes as i64)
+                        .bind(now)
+                },
+            )
             .await?;
             let head = "INSERT INTO stage_configs (stage, config)";
-            bulk::insert(connection, &self.path, (head, 2, ""), &rows, |query, row| {
-                query.bind(row.id).bind(&row.config)
-            })
+            bulk::insert(
+                connection,
+                &self.path,
+                (head, 2, ""),
+                &rows,
+                |query, row| query.bind(row.id).bind(&row.config),
+            )
             .await?;
         }
         Ok(ids)
@@ -270,7 +309,11 @@ impl Store {
             .execute(&mut *connection)
             .await
             .map_err(self.sql())?;
-        let labels: Vec<String> = plan.variants.iter().map(|variant| label_object(plan.axes, variant)).collect();
+        let labels: Vec<String> = plan
+            .variants
+            .iter()
+            .map(|variant| label_object(plan.axes, variant))
+            .collect();
         let mut links: Vec<(usize, Link)> = Vec::new();
         let rows: Vec<RunEntry> = plan
             .runs
@@ -278,7 +321,11 @@ impl Store {
             .enumerate()
             .map(|(index, run)| {
                 let ids = run.stages.iter().map(|&stage| stages[stage as usize]);
-                links.extend(ids.clone().enumerate().map(|(position, stage)| (index, (0, position as i64, stage))));
+                links.extend(
+                    ids.clone()
+                        .enumerate()
+                        .map(|(position, stage)| (index, (0, position as i64, stage))),
+                );
                 let variant = &plan.variants[run.variant as usize].name;
                 RunEntry {
                     name: format!("{}/{variant}/s{}", plan.experiment.name, run.seed),
@@ -292,28 +339,35 @@ impl Store {
             (experiment, name, variant, variant_index, labels, seed, result, plan, current)";
         let tail = "ON CONFLICT (experiment, variant, seed, result) DO UPDATE SET
             variant_index = excluded.variant_index, labels = excluded.labels, plan = excluded.plan, current = 1";
-        bulk::insert(connection, &self.path, (head, 9, tail), &rows, |query, run| {
-            query
-                .bind(experiment)
-                .bind(&run.name)
-                .bind(&plan.variants[run.variant as usize].name)
-                .bind(run.variant)
-                .bind(&labels[run.variant as usize])
-                .bind(run.seed)
-                .bind(run.result)
-                .bind(saved)
-                .bind(1)
-        })
+        bulk::insert(
+            connection,
+            &self.path,
+            (head, 9, tail),
+            &rows,
+            |query, run| {
+                query
+                    .bind(experiment)
+                    .bind(&run.name)
+                    .bind(&plan.variants[run.variant as usize].name)
+                    .bind(run.variant)
+                    .bind(&labels[run.variant as usize])
+                    .bind(run.seed)
+                    .bind(run.result)
+                    .bind(saved)
+                    .bind(1)
+            },
+        )
         .await?;
-        let ids: HashMap<(u32, i64), i64> =
-            sqlx::query("SELECT variant_index, seed, id FROM runs WHERE experiment = ? AND current = 1")
-                .bind(experiment)
-                .fetch_all(&mut *connection)
-                .await
-                .map_err(self.sql())?
-                .iter()
-                .map(|row| ((row.get(0), row.get(1)), row.get(2)))
-                .collect();
+        let ids: HashMap<(u32, i64), i64> = sqlx::query(
+            "SELECT variant_index, seed, id FROM runs WHERE experiment = ? AND current = 1",
+        )
+        .bind(experiment)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(self.sql())?
+        .iter()
+        .map(|row| ((row.get(0), row.get(1)), row.get(2)))
+        .collect();
         for (index, link) in &mut links {
             let run = &rows[*index];
             link.0 = ids.get(&(run.variant, run.seed)).copied().unwrap_or(0);
@@ -325,10 +379,16 @@ impl Store {
             .map_err(self.sql())?;
         let head = "INSERT INTO run_stages (run, position, name, stage)";
         let names = &plan.experiment.stage_names;
-        bulk::insert(connection, &self.path, (head, 4, ""), &links, |query, (_, (run, position, stage))| {
-            let name = names.get(*position as usize).map_or("", String::as_str);
-            query.bind(run).bind(position).bind(name).bind(stage)
-        })
+        bulk::insert(
+            connection,
+            &self.path,
+            (head, 4, ""),
+            &links,
+            |query, (_, (run, position, stage))| {
+                let name = names.get(*position as usize).map_or("", String::as_str);
+                query.bind(run).bind(position).bind(name).bind(stage)
+            },
+        )
         .await?;
         self.refresh_experiment(connection, experiment).await
     }
@@ -356,13 +416,23 @@ fn digest(plan: Parts<'_>, provenance: &Provenance) -> String {
     };
     field(json(plan.experiment).as_bytes());
     field(json(plan.axes).as_bytes());
-    for text in [&provenance.program, &provenance.host, &provenance.command_line] {
+    for text in [
+        &provenance.program,
+        &provenance.host,
+        &provenance.command_line,
+    ] {
         field(text.as_bytes());
     }
     field(json(&provenance.git_revision).as_bytes());
     for variant in plan.variants {
         field(variant.name.as_bytes());
-        field(&variant.labels.iter().flat_map(|label| label.to_le_bytes()).collect::<Vec<_>>());
+        field(
+            &variant
+                .labels
+                .iter()
+                .flat_map(|label| label.to_le_bytes())
+                .collect::<Vec<_>>(),
+        );
     }
     for run in plan.runs {
         field(&run.seed.to_le_bytes());

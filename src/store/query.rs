@@ -55,7 +55,10 @@ impl Store {
     /// Compiles `sql`, one statement that only reads. An error says what is wrong with it and, for an
     /// unknown name, the nearest known one.
     pub async fn query(&self, sql: &str) -> Result<Query<'_>, StoreError> {
-        let mut connection = read_options(&self.path).connect().await.map_err(self.sql())?;
+        let mut connection = read_options(&self.path)
+            .connect()
+            .await
+            .map_err(self.sql())?;
         let compiled = {
             let mut handle = connection.lock_handle().await.map_err(self.sql())?;
             let database = handle.as_raw_handle().as_ptr();
@@ -97,12 +100,18 @@ impl Store {
             });
         }
         let mut message = problem.message;
-        let unknown = |kind: &str| message.strip_prefix(kind).map(|name| name.trim().to_owned());
+        let unknown = |kind: &str| {
+            message
+                .strip_prefix(kind)
+                .map(|name| name.trim().to_owned())
+        };
         let nearest = if let Some(name) = unknown("no such table:") {
-            let names: Vec<String> = sqlx::query_scalar("SELECT name FROM sqlite_schema WHERE type IN ('view', 'table')")
-                .fetch_all(&self.readers)
-                .await
-                .map_err(self.sql())?;
+            let names: Vec<String> = sqlx::query_scalar(
+                "SELECT name FROM sqlite_schema WHERE type IN ('view', 'table')",
+            )
+            .fetch_all(&self.readers)
+            .await
+            .map_err(self.sql())?;
             nearest_name(&name, names)
         } else if let Some(name) = unknown("no such column:") {
             let column = name.rsplit('.').next().unwrap_or(&name).to_owned();
@@ -143,7 +152,10 @@ impl Query<'_> {
     }
 
     /// Hands every row to `each`, without keeping them; stops at its first error.
-    pub async fn for_each<E: From<StoreError>>(mut self, mut each: impl FnMut(Vec<Cell>) -> Result<(), E>) -> Result<(), E> {
+    pub async fn for_each<E: From<StoreError>>(
+        mut self,
+        mut each: impl FnMut(Vec<Cell>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let store = self.store;
         let failed = |error: sqlx::Error| -> StoreError {
             match StoreError::from_sqlx(&store.path, error) {
@@ -157,10 +169,13 @@ impl Query<'_> {
                 other => other,
             }
         };
-        let mut rows = sqlx::query(AssertSqlSafe(self.sql)).persistent(false).fetch(&mut self.connection);
+        let mut rows = sqlx::query(AssertSqlSafe(self.sql))
+            .persistent(false)
+            .fetch(&mut self.connection);
         while let Some(row) = rows.try_next().await.map_err(&failed)? {
-            let cells: Result<Vec<Cell>, sqlx::Error> =
-                (0..row.len()).map(|index| row.try_get_raw(index).and_then(cell)).collect();
+            let cells: Result<Vec<Cell>, sqlx::Error> = (0..row.len())
+                .map(|index| row.try_get_raw(index).and_then(cell))
+                .collect();
             each(cells.map_err(&failed)?)?;
         }
         Ok(())
@@ -177,7 +192,8 @@ fn cell(value: SqliteValueRef<'_>) -> Result<Cell, sqlx::Error> {
         "REAL" => f64::decode(value).map(Cell::Real),
         "BLOB" => <Vec<u8>>::decode(value).map(Cell::Blob),
         // SQLite doesn't promise that text is UTF-8.
-        _ => <Vec<u8>>::decode(value).map(|bytes| Cell::Text(String::from_utf8_lossy(&bytes).into_owned())),
+        _ => <Vec<u8>>::decode(value)
+            .map(|bytes| Cell::Text(String::from_utf8_lossy(&bytes).into_owned())),
     };
     cell.map_err(sqlx::Error::Decode)
 }
@@ -211,12 +227,15 @@ fn compile(database: *mut ffi::sqlite3, sql: &str) -> Result<Vec<String>, Proble
         let mut statement: *mut ffi::sqlite3_stmt = std::ptr::null_mut();
         let mut tail: *const c_char = std::ptr::null();
         // SAFETY: `rest` points into `text`, which ends with NUL; the connection is open and locked.
-        let code = unsafe { ffi::sqlite3_prepare_v2(database, rest, -1, &mut statement, &mut tail) };
+        let code =
+            unsafe { ffi::sqlite3_prepare_v2(database, rest, -1, &mut statement, &mut tail) };
         if code != ffi::SQLITE_OK {
             // SAFETY: the connection is open; SQLite's message is valid until the next call on it.
             let (message, offset) = unsafe {
                 (
-                    CStr::from_ptr(ffi::sqlite3_errmsg(database)).to_string_lossy().into_owned(),
+                    CStr::from_ptr(ffi::sqlite3_errmsg(database))
+                        .to_string_lossy()
+                        .into_owned(),
                     ffi::sqlite3_error_offset(database),
                 )
             };
@@ -276,13 +295,21 @@ unsafe extern "C" fn authorize(
     };
     let allowed = match action {
         ffi::SQLITE_SELECT | ffi::SQLITE_READ | ffi::SQLITE_RECURSIVE => true,
-        ffi::SQLITE_FUNCTION => text(second).is_some_and(|name| !name.eq_ignore_ascii_case("load_extension")),
-        ffi::SQLITE_PRAGMA => {
-            text(first).is_some_and(|name| PRAGMAS.iter().any(|pragma| pragma.eq_ignore_ascii_case(name)))
+        ffi::SQLITE_FUNCTION => {
+            text(second).is_some_and(|name| !name.eq_ignore_ascii_case("load_extension"))
         }
+        ffi::SQLITE_PRAGMA => text(first).is_some_and(|name| {
+            PRAGMAS
+                .iter()
+                .any(|pragma| pragma.eq_ignore_ascii_case(name))
+        }),
         _ => false,
     };
-    if allowed { ffi::SQLITE_OK } else { ffi::SQLITE_DENY }
+    if allowed {
+        ffi::SQLITE_OK
+    } else {
+        ffi::SQLITE_DENY
+    }
 }
 
 /// The name nearest to `name`, if one is near.
@@ -290,8 +317,15 @@ pub(crate) fn nearest_name(name: &str, names: impl IntoIterator<Item = String>) 
     let wanted = name.to_lowercase();
     names
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&wanted, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.chars().count().max(wanted.chars().count()) / 3).max(1))
+        .map(|candidate| {
+            (
+                strsim::damerau_levenshtein(&wanted, &candidate.to_lowercase()),
+                candidate,
+            )
+        })
+        .filter(|(distance, candidate)| {
+            *distance <= (candidate.chars().count().max(wanted.chars().count()) / 3).max(1)
+        })
         .min_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(&b.1)))
         .map(|(_, candidate)| candidate)
 }

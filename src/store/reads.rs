@@ -1,8 +1,8 @@
 //! What commands and reports read.
 
+use crate::store::StoreError;
 use crate::store::open::Store;
 use crate::store::rows::{AttemptRow, CurveRow, ExperimentRow, ResultRow, RunRow, Status};
-use crate::store::StoreError;
 use indexmap::IndexMap;
 use serde::de::DeserializeOwned;
 use sqlx::Row;
@@ -27,7 +27,11 @@ impl Store {
                     profile: row.get(3),
                     axes: self.json(row.get(4), "axes", &name)?,
                     stage_names: self.json(row.get(5), "stage names", &name)?,
-                    baseline: self.json(row.get::<Option<&str>, _>(6).unwrap_or("null"), "baseline", &name)?,
+                    baseline: self.json(
+                        row.get::<Option<&str>, _>(6).unwrap_or("null"),
+                        "baseline",
+                        &name,
+                    )?,
                     report: self.json(row.get(7), "report", &name)?,
                     updated: row.get(8),
                     name,
@@ -207,7 +211,12 @@ impl Store {
         }))
     }
 
-    pub(super) fn json<T: DeserializeOwned>(&self, text: &str, what: &'static str, id: &str) -> Result<T, StoreError> {
+    pub(super) fn json<T: DeserializeOwned>(
+        &self,
+        text: &str,
+        what: &'static str,
+        id: &str,
+    ) -> Result<T, StoreError> {
         serde_json::from_str(text).map_err(|source| StoreError::Json {
             path: self.path.clone(),
             what,

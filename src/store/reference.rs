@@ -15,15 +15,19 @@ const COLUMNS: usize = 15;
 pub(super) async fn load(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
     let sql = |error| StoreError::from_sqlx(path, error);
     let hash = blake3::hash(CSV.as_bytes()).to_hex().to_string();
-    let stored: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE key = 'reference'")
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(sql)?;
+    let stored: Option<String> =
+        sqlx::query_scalar("SELECT value FROM meta WHERE key = 'reference'")
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(sql)?;
     if stored.as_ref() == Some(&hash) {
         return Ok(());
     }
     let rows = rows();
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(sql)?;
+    let mut transaction = connection
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .map_err(sql)?;
     sqlx::query("DELETE FROM reference_values")
         .execute(&mut *transaction)
         .await
@@ -31,17 +35,23 @@ pub(super) async fn load(connection: &mut SqliteConnection, path: &Path) -> Resu
     let head = "INSERT INTO reference_values
         (id, table_or_figure, model, dataset, train_set, epochs, train_res, test_res, ablation_axis, variant, metric,
          value, std, source, confidence)";
-    bulk::insert(&mut transaction, path, (head, COLUMNS, ""), &rows, |mut query, row| {
-        for (column, field) in row.iter().enumerate() {
-            let field = Some(field.as_str()).filter(|field| !field.is_empty() && *field != "-");
-            query = match column {
-                7 => query.bind(field.and_then(|field| field.parse::<i64>().ok())),
-                11 | 12 => query.bind(field.and_then(|field| field.parse::<f64>().ok())),
-                _ => query.bind(field),
-            };
-        }
-        query
-    })
+    bulk::insert(
+        &mut transaction,
+        path,
+        (head, COLUMNS, ""),
+        &rows,
+        |mut query, row| {
+            for (column, field) in row.iter().enumerate() {
+                let field = Some(field.as_str()).filter(|field| !field.is_empty() && *field != "-");
+                query = match column {
+                    7 => query.bind(field.and_then(|field| field.parse::<i64>().ok())),
+                    11 | 12 => query.bind(field.and_then(|field| field.parse::<f64>().ok())),
+                    _ => query.bind(field),
+                };
+            }
+            query
+        },
+    )
     .await?;
     sqlx::query("INSERT OR REPLACE INTO meta (key, value) VALUES ('reference', ?)")
         .bind(hash)
@@ -104,7 +114,10 @@ mod tests {
         assert!(rows.len() > 300);
         for row in &rows {
             assert_eq!(row.len(), COLUMNS, "{row:?}");
-            assert!(!row[13].is_empty() && !row[14].is_empty(), "no source: {row:?}");
+            assert!(
+                !row[13].is_empty() && !row[14].is_empty(),
+                "no source: {row:?}"
+            );
         }
         let mut ids: Vec<&String> = rows.iter().map(|row| &row[0]).collect();
         ids.sort();

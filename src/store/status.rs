@@ -47,7 +47,10 @@ pub struct RunningStage {
 
 impl Store {
     /// Counts per experiment (of one, or of all). One query on an index, whatever the number of runs.
-    pub async fn status(&self, experiment: Option<&str>) -> Result<Vec<ExperimentStatus>, StoreError> {
+    pub async fn status(
+        &self,
+        experiment: Option<&str>,
+    ) -> Result<Vec<ExperimentStatus>, StoreError> {
         let rows = sqlx::query(
             "SELECT e.name, e.title, e.profile, e.updated, r.status, COUNT(r.experiment)
              FROM experiments e LEFT JOIN runs r INDEXED BY runs_status ON r.experiment = e.id AND r.current = 1
@@ -74,7 +77,9 @@ impl Store {
                     pending: 0,
                 });
             }
-            let (Some(status), count) = (all.last_mut(), row.get::<i64, _>(5) as u64) else { continue };
+            let (Some(status), count) = (all.last_mut(), row.get::<i64, _>(5) as u64) else {
+                continue;
+            };
             status.runs += count;
             match row.get::<Option<&str>, _>(4) {
                 Some("done") => status.done = count,

@@ -32,7 +32,9 @@ pub fn view_docs() -> Vec<ViewDoc> {
             });
             continue;
         }
-        let Some(view) = views.last_mut() else { continue };
+        let Some(view) = views.last_mut() else {
+            continue;
+        };
         if line.starts_with("| `") {
             let mut cells = line.trim_matches('|').splitn(3, '|').map(str::trim);
             let mut next = || cells.next().unwrap_or("").to_owned();

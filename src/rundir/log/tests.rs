@@ -25,7 +25,10 @@ fn kinds() -> Vec<EventKind> {
             step: 9,
             set: "val".to_owned(),
             resolution: 48,
-            metrics: BTreeMap::from([("loss".to_owned(), f64::NEG_INFINITY), ("top1".to_owned(), 12.5)]),
+            metrics: BTreeMap::from([
+                ("loss".to_owned(), f64::NEG_INFINITY),
+                ("top1".to_owned(), 12.5),
+            ]),
             last: true,
         },
         EventKind::Warning {
@@ -37,7 +40,10 @@ fn kinds() -> Vec<EventKind> {
 
 fn write(path: &Path) -> Vec<Event> {
     let mut log = EventLog::open(path, 1).unwrap();
-    kinds().into_iter().map(|kind| log.append(kind).unwrap()).collect()
+    kinds()
+        .into_iter()
+        .map(|kind| log.append(kind).unwrap())
+        .collect()
 }
 
 /// Equality that takes NaN for equal to itself.
@@ -52,7 +58,12 @@ fn what_is_written_is_read() {
     let written = write(&path);
     let back = read(&path).unwrap();
     assert!(same(&back, &written), "{back:?}");
-    let EventKind::Step { loss, grad_norm, .. } = back[1].kind else { panic!() };
+    let EventKind::Step {
+        loss, grad_norm, ..
+    } = back[1].kind
+    else {
+        panic!()
+    };
     assert!(loss.is_nan() && grad_norm == f64::INFINITY);
     // One line an event: control characters in texts don't break lines.
     let text = std::fs::read_to_string(&path).unwrap();
@@ -68,7 +79,10 @@ fn a_log_cut_anywhere_reads_up_to_the_cut_and_is_written_on() {
     let bytes = std::fs::read(&path).unwrap();
     for length in 0..=bytes.len() {
         std::fs::write(&path, &bytes[..length]).unwrap();
-        let whole = bytes[..length].iter().filter(|&&byte| byte == b'\n').count();
+        let whole = bytes[..length]
+            .iter()
+            .filter(|&&byte| byte == b'\n')
+            .count();
         assert!(same(&read(&path).unwrap(), &written[..whole]), "{length}");
         let mut log = EventLog::open(&path, 2).unwrap();
         assert_eq!(log.last_seq(), whole as u64);
@@ -85,7 +99,11 @@ fn a_changed_byte_is_found_with_its_line() {
     let path = folder.path().join("events.jsonl");
     let written = write(&path);
     let bytes = std::fs::read(&path).unwrap();
-    let last_line = bytes[..bytes.len() - 1].iter().rposition(|&byte| byte == b'\n').unwrap() + 1;
+    let last_line = bytes[..bytes.len() - 1]
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .unwrap()
+        + 1;
     for position in 0..bytes.len() {
         for change in [0x01, 0x80, 0xff, bytes[position] ^ b'\n'] {
             let mut bad = bytes.clone();
@@ -94,27 +112,44 @@ fn a_changed_byte_is_found_with_its_line() {
                 continue;
             }
             std::fs::write(&path, &bad).unwrap();
-            let line = bytes[..position].iter().filter(|&&byte| byte == b'\n').count() as u64 + 1;
+            let line = bytes[..position]
+                .iter()
+                .filter(|&&byte| byte == b'\n')
+                .count() as u64
+                + 1;
             let mut tail = Tail::new(&path);
             let good = tail.poll();
             if position >= last_line && position + 1 < bytes.len() && bad[position] != b'\n' {
                 // A torn last line and a changed one can't be told apart, except behind its checksum.
                 let good = good.unwrap();
-                assert!(same(&good, &written[..written.len() - 1]), "byte {position}");
+                assert!(
+                    same(&good, &written[..written.len() - 1]),
+                    "byte {position}"
+                );
                 assert!(tail.poll().unwrap().is_empty());
                 continue;
             }
             let error = match good {
                 Ok(events) if !events.is_empty() => {
-                    assert!(same(&events, &written[..line as usize - 1]), "byte {position}");
+                    assert!(
+                        same(&events, &written[..line as usize - 1]),
+                        "byte {position}"
+                    );
                     tail.poll().unwrap_err()
                 }
                 Ok(_) => panic!("byte {position} went unnoticed"),
                 Err(error) => error,
             };
-            let LogError::Damaged { line: found, .. } = &error else { panic!("{error}") };
+            let LogError::Damaged { line: found, .. } = &error else {
+                panic!("{error}")
+            };
             assert_eq!(*found, line, "byte {position}: {error}");
-            assert!(error.to_string().contains(&format!("events.jsonl, line {line}: ")), "{error}");
+            assert!(
+                error
+                    .to_string()
+                    .contains(&format!("events.jsonl, line {line}: ")),
+                "{error}"
+            );
             // The writer neither appends to a damaged log nor changes it.
             assert!(EventLog::open(&path, 2).is_err());
             assert_eq!(std::fs::read(&path).unwrap(), bad);
@@ -129,10 +164,22 @@ fn lost_repeated_and_swapped_lines_are_damage() {
     write(&path);
     let bytes = std::fs::read(&path).unwrap();
     let lines: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').collect();
-    for order in [vec![1, 2], vec![0, 2], vec![0, 0], vec![0, 1, 1, 2], vec![0, 2, 1]] {
-        let changed: Vec<u8> = order.iter().flat_map(|&line| lines[line].to_vec()).collect();
+    for order in [
+        vec![1, 2],
+        vec![0, 2],
+        vec![0, 0],
+        vec![0, 1, 1, 2],
+        vec![0, 2, 1],
+    ] {
+        let changed: Vec<u8> = order
+            .iter()
+            .flat_map(|&line| lines[line].to_vec())
+            .collect();
         std::fs::write(&path, &changed).unwrap();
-        assert!(matches!(read(&path), Err(LogError::Damaged { .. })), "{order:?}");
+        assert!(
+            matches!(read(&path), Err(LogError::Damaged { .. })),
+            "{order:?}"
+        );
     }
 }
 
@@ -177,7 +224,9 @@ fn a_log_longer_than_one_reading_is_read_whole() {
     assert!(std::fs::metadata(&path).unwrap().len() > 8 << 20);
     let events = read(&path).unwrap();
     assert_eq!(events.len(), 600);
-    let EventKind::Warning { message } = &events[599].kind else { panic!() };
+    let EventKind::Warning { message } = &events[599].kind else {
+        panic!()
+    };
     assert!(message.len() < MAX_MESSAGE + 10 && message.ends_with(" [...]"));
 }
 
@@ -186,7 +235,10 @@ fn a_second_writer_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.jsonl");
     let first = EventLog::open(&path, 1).unwrap();
-    assert!(matches!(EventLog::open(&path, 2), Err(LogError::InUse { .. })));
+    assert!(matches!(
+        EventLog::open(&path, 2),
+        Err(LogError::InUse { .. })
+    ));
     drop(first);
     EventLog::open(&path, 2).unwrap();
 }
@@ -211,7 +263,12 @@ fn a_failed_write_leaves_no_half_line() {
     let bytes = std::fs::read(&path).unwrap();
     // What a failed write leaves: part of a line behind what the log counts as good.
     let mut log = EventLog::open(&path, 2).unwrap();
-    OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"v\":1,").unwrap();
+    OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .unwrap()
+        .write_all(b"{\"v\":1,")
+        .unwrap();
     log.dirty = true;
     log.append(EventKind::Failed {
         class: FailureClass::Killed,
