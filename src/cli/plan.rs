@@ -1,53 +1,24 @@
 //! `ablate plan`: what a run would do, how long it would take, and what it could show. Changes
 //! nothing.
 
+use super::exit::Exit;
+use super::planning::{PlanningArgs, say};
 use crate::plan::model::Plan;
-use crate::plan::{Request, Resolver, plan_file};
+use crate::rundir::event::FailureClass;
 use crate::rundir::stage::StageSpec;
-use crate::spec::experiment::Options;
-use crate::spec::problem::{Problem, Problems};
+use crate::schedule::device::{self, Machine, SlotRequest};
+use crate::spec::problem::Problem;
+use crate::store::rows::Status;
+use crate::store::{Store, StoreError};
+use crate::train::device::cuda_device_count;
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
-use std::path::PathBuf;
-
-/// Which part of an experiment, and with which changes: shared by all commands that plan.
-#[derive(Debug, Clone, Default, Args)]
-pub struct SelectArgs {
-    /// Profile of the experiment [default: `quick` where there is one]
-    #[arg(long, value_name = "NAME")]
-    pub profile: Option<String>,
-    /// Set a configuration path, over everything else (repeatable)
-    #[arg(long = "set", value_name = "PATH=VALUE")]
-    pub set: Vec<String>,
-    /// Seeds: a count (`5`) or a list (`0,1,2`)
-    #[arg(long, value_name = "SEEDS")]
-    pub seeds: Option<String>,
-    /// Only variants with this label; labels of one axis are alternatives (repeatable)
-    #[arg(long = "only", value_name = "AXIS=LABEL")]
-    pub only: Vec<String>,
-    /// Largest number of variants x seeds that is planned [default: 100000]
-    #[arg(long, value_name = "N")]
-    pub max_cells: Option<u64>,
-}
-
-impl SelectArgs {
-    /// As the planner takes it.
-    pub fn request(&self) -> Request {
-        Request {
-            options: Options {
-                profile: self.profile.clone(),
-                set: self.set.clone(),
-                seeds: self.seeds.clone(),
-                only: self.only.clone(),
-            },
-            max_cells: self.max_cells,
-        }
-    }
-}
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 /// How the plan is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -60,11 +31,11 @@ pub enum PlanFormat {
 /// Show what `ablate run` would do; change nothing
 #[derive(Debug, Clone, Args)]
 pub struct PlanArgs {
-    /// Experiment files, or names of built-in experiments
-    #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
     #[command(flatten)]
-    pub select: SelectArgs,
+    pub planning: PlanningArgs,
+    /// Folder of the store, for what is done already; it may be missing
+    #[arg(long, value_name = "DIR", env = "ABLATE_STORE", default_value = "ablate-store")]
+    pub store: PathBuf,
     /// Say of every stage why it would run
     #[arg(long)]
     pub explain: bool,
@@ -93,48 +64,102 @@ pub struct Capacity {
     pub flops_per_second: f64,
 }
 
-/// Plans every file and returns what to print. `known` is asked with the name of each experiment.
-pub fn run(
-    args: &PlanArgs,
-    resolver: &Resolver<'_>,
-    known: &dyn Fn(&str) -> Known,
-    capacity: Capacity,
-) -> Result<String, Problems> {
-    let request = args.select.request();
-    let mut plans = Vec::new();
-    let mut problems = Vec::new();
-    for file in &args.files {
-        match plan_file(file, &request, resolver) {
-            Ok(plan) => plans.push(plan),
-            Err(found) => problems.extend(found.0),
+/// Operations per second of a slot before anything was trained here: a cautious guess for one core
+/// (small models reach some 30 to 60).
+const FLOPS_PER_SECOND: f64 = 3e10;
+
+/// Runs the command.
+pub async fn run(args: &PlanArgs) -> Exit {
+    let Some(planned) = args.planning.plan() else {
+        return Exit::Usage;
+    };
+    let known = match known(&args.store, &planned.plans).await {
+        Ok(known) => known,
+        Err(error) => {
+            say(format_args!("error: {error}"));
+            return Exit::Store;
         }
+    };
+    let machine = Machine::discover(cuda_device_count());
+    let request = SlotRequest::default();
+    let slots = device::slots(&machine, &request).map_or(1, |slots| slots.len());
+    let capacity = Capacity {
+        slots,
+        flops_per_second: known.flops_per_second.unwrap_or(FLOPS_PER_SECOND),
+    };
+    let text = render(&planned.plans, &known.of_experiments, capacity, args.explain, args.format);
+    // A closed pipe has read what it wanted.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Exit::Done
+}
+
+/// What a store knows.
+#[derive(Default)]
+struct StoreKnowledge {
+    /// One per plan.
+    of_experiments: Vec<Known>,
+    flops_per_second: Option<f64>,
+}
+
+/// Asks the store at `dir`, if there is one.
+async fn known(dir: &Path, plans: &[Plan]) -> Result<StoreKnowledge, StoreError> {
+    if !dir.join("ablate.db").exists() {
+        let of_experiments = vec![Known::default(); plans.len()];
+        return Ok(StoreKnowledge { of_experiments, flops_per_second: None });
     }
-    if !problems.is_empty() {
-        return Err(Problems(problems));
+    let store = Store::open_read_only(dir).await?;
+    let done = store.finished().await?;
+    let mut of_experiments = Vec::new();
+    for plan in plans {
+        let names: Vec<String> =
+            plan.stages.iter().map(|stage| stage.fingerprint.to_string()).collect();
+        let states = store.stage_states(&names).await?;
+        let failed = states
+            .into_iter()
+            .filter(|(_, state)| state.status == Status::Failed)
+            .map(|(name, state)| {
+                (name, state.failure.map_or("unknown", FailureClass::name).to_owned())
+            })
+            .collect();
+        let mut finished = Vec::new();
+        for run in store.runs(Some(&plan.experiment.name)).await? {
+            for stage in run.stages.iter().filter(|stage| done.contains(*stage)) {
+                let config = store.stage_config(stage).await?;
+                finished.extend(config.and_then(|json| serde_json::from_str(&json).ok()));
+            }
+        }
+        of_experiments.push(Known { done: done.clone(), failed, finished });
     }
-    let summaries = plans.iter().map(|plan| {
-        let known = known(&plan.experiment.name);
-        (plan, Summary::new(plan, &known, capacity, args.explain))
-    });
-    Ok(match args.format {
+    let flops_per_second = store.throughput().await?;
+    Ok(StoreKnowledge { of_experiments, flops_per_second })
+}
+
+/// What to print of `plans`; `known` has one entry per plan.
+pub fn render(
+    plans: &[Plan],
+    known: &[Known],
+    capacity: Capacity,
+    explain: bool,
+    format: PlanFormat,
+) -> String {
+    let summaries = plans
+        .iter()
+        .zip(known)
+        .map(|(plan, known)| (plan, Summary::new(plan, known, capacity, explain)));
+    match format {
         PlanFormat::Text => {
-            let texts: Vec<String> = summaries
-                .map(|(plan, summary)| summary.text(plan))
-                .collect();
+            let texts: Vec<String> = summaries.map(|(plan, summary)| summary.text(plan)).collect();
             texts.join("\n")
         }
         PlanFormat::Json => {
             let list: Vec<Summary> = summaries.map(|(_, summary)| summary).collect();
-            let json = if list.len() == 1 {
-                serde_json::to_string_pretty(&list[0])
-            } else {
-                serde_json::to_string_pretty(&list)
+            let json = match &list[..] {
+                [one] => serde_json::to_string_pretty(one),
+                list => serde_json::to_string_pretty(list),
             };
-            let mut json = json.unwrap_or_default();
-            json.push('\n');
-            json
+            json.unwrap_or_default() + "\n"
         }
-    })
+    }
 }
 
 /// A plan in numbers.

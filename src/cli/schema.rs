@@ -1,7 +1,9 @@
 //! `ablate schema`: the JSON Schema of the language, for editors.
 
+use super::exit::Exit;
 use crate::spec::schema::{File, json_schema};
 use clap::{Args, ValueEnum};
+use std::io::Write;
 
 /// Files that have a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -19,8 +21,15 @@ pub struct SchemaArgs {
     pub file: SchemaFile,
 }
 
+/// Runs the command.
+pub fn run(args: &SchemaArgs) -> Exit {
+    // A closed pipe has read what it wanted.
+    let _ = std::io::stdout().write_all(text(args).as_bytes());
+    Exit::Done
+}
+
 /// The schema as text.
-pub fn run(args: &SchemaArgs) -> String {
+fn text(args: &SchemaArgs) -> String {
     let file = match args.file {
         SchemaFile::Experiment => File::Experiment,
         SchemaFile::Recipe => File::Recipe,
