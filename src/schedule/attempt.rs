@@ -78,14 +78,14 @@ pub fn write_stage(dir: &RunDir, spec: &StageSpec) -> Result<(), RunDirError> {
         return Ok(());
     }
     create_folder(dir.root())?;
-    write_atomic(&path, &json)
+    replace(&path, &json, Durable::Yes)
 }
 
-/// Writes `launch.json`.
+/// Writes `launch.json`. It is written anew for every attempt, so it need not outlive a loss of power.
 pub fn write_launch(dir: &RunDir, launch: &Launch, fingerprint: &str) -> Result<(), RunDirError> {
     let json = serde_json::to_vec_pretty(launch)
         .map_err(|source| RunDirError::Json { fingerprint: fingerprint.to_owned(), source })?;
-    write_atomic(&dir.launch(), &json)
+    replace(&dir.launch(), &json, Durable::No)
 }
 
 /// Makes a folder and those above it, so that it is still there after a loss of power.
@@ -101,15 +101,27 @@ fn create_folder(path: &Path) -> Result<(), RunDirError> {
     }
 }
 
-/// Replaces the file at `path` as a whole: readers, and a loss of power, see the old bytes or the new.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), RunDirError> {
+/// Whether a change must outlive a loss of power from the moment on that it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    Yes,
+    No,
+}
+
+/// Replaces the file at `path` as a whole: readers see the old bytes or the new.
+fn replace(path: &Path, bytes: &[u8], durable: Durable) -> Result<(), RunDirError> {
     let failed = |source| RunDirError::Write { path: path.display().to_string(), source };
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
+    if durable == Durable::Yes {
+        file.as_file().sync_all().map_err(failed)?;
+    }
     file.persist(path).map_err(|error| failed(error.error))?;
-    sync_folder(folder).map_err(failed)
+    match durable {
+        Durable::Yes => sync_folder(folder).map_err(failed),
+        Durable::No => Ok(()),
+    }
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
@@ -172,11 +184,11 @@ mod tests {
     fn files_are_replaced_as_a_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("launch.json");
-        write_atomic(&path, b"one").unwrap();
-        write_atomic(&path, b"two").unwrap();
+        replace(&path, b"one", Durable::Yes).unwrap();
+        replace(&path, b"two", Durable::No).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
-        let error = write_atomic(&folder.path().join("missing/x"), b"").unwrap_err();
+        let error = replace(&folder.path().join("missing/x"), b"", Durable::Yes).unwrap_err();
         assert!(error.to_string().contains("missing/x"), "{error}");
     }
 

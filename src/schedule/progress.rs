@@ -16,7 +16,7 @@ pub enum Style {
     Bars,
     /// A line for each start and end.
     Lines,
-    /// Failures only.
+    /// Nothing; the summary at the end lists what failed.
     Quiet,
 }
 
@@ -214,8 +214,10 @@ impl Progress {
             End::Failed(failure) => {
                 self.failed += 1;
                 self.eta.dropped(stage);
-                let log = log.map_or(String::new(), |log| format!("; log: {log}"));
-                self.say(&format!("failed {label}: {}{log}", describe(failure)));
+                if self.style != Style::Quiet {
+                    let log = log.map_or(String::new(), |log| format!("; log: {log}"));
+                    self.say(&format!("failed {label}: {}{log}", describe(failure)));
+                }
             }
             End::Blocked { .. } => {
                 self.blocked += 1;
