@@ -2,4 +2,5 @@
 
 pub mod exit;
 pub mod planning;
+pub mod report;
 pub mod run;

@@ -178,12 +178,12 @@ impl Mixer {
     /// As [`Mixer::mix_batch`].
     pub fn check_batch(&self, batch: usize) -> Result<(), DataError> {
         let groups = self.config.groups;
-        if batch % groups != 0 {
+        if !batch.is_multiple_of(groups) {
             let message = format!("{groups} groups do not divide a batch of {batch} samples");
             return Err(DataError::config("mix.groups", message));
         }
         let group = batch / groups;
-        if self.is_active() && group % 2 != 0 {
+        if self.is_active() && !group.is_multiple_of(2) {
             let message = format!(
                 "a batch of {batch} samples in {groups} groups gives groups of {group}; mixing \
                  pairs samples, so groups must be even"

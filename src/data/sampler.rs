@@ -53,7 +53,7 @@ impl Sampler {
             let message = "1 turns it off, 0 would leave no samples";
             return Err(DataError::config("train.repeated_augmentation", message));
         }
-        if groups == 0 || (repeats > 1 && batch_size % groups != 0) {
+        if groups == 0 || (repeats > 1 && !batch_size.is_multiple_of(groups)) {
             let message = format!("{groups} groups do not divide a batch of {batch_size} samples");
             return Err(DataError::config("mix.groups", message));
         }

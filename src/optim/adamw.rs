@@ -1,7 +1,7 @@
 //! AdamW (Loshchilov and Hutter 2019), PyTorch's form: `p *= 1 - lr * weight_decay`, then Adam's step.
 
 use super::group::Group;
-use super::{Moments, clip};
+use super::Moments;
 use crate::spec::recipe::OptimizerConfig;
 use burn::tensor::Tensor;
 
@@ -9,7 +9,6 @@ use burn::tensor::Tensor;
 pub struct AdamW {
     pub(super) moments: Moments,
     weight_decay: f64,
-    max_grad_norm: Option<f64>,
     groups: Vec<Group>,
 }
 
@@ -18,7 +17,6 @@ impl AdamW {
         AdamW {
             moments: Moments::new(config),
             weight_decay: config.weight_decay,
-            max_grad_norm: config.max_grad_norm,
             groups,
         }
     }
@@ -29,13 +27,6 @@ impl AdamW {
         params: Vec<Tensor<1>>,
         grads: Vec<Tensor<1>>,
     ) -> Vec<Tensor<1>> {
-        let grads = match self.max_grad_norm {
-            Some(max_norm) => {
-                let norm = clip::global_norm(&grads);
-                clip::clip(grads, norm, max_norm)
-            }
-            None => grads,
-        };
         self.moments.begin(&params);
         params
             .into_iter()

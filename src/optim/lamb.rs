@@ -1,7 +1,8 @@
 //! LAMB (You et al. 2020) as the DeiT III recipe uses it: NVIDIA Apex's `FusedLAMB`, which timm's
 //! `Lamb` follows.
 //!
-//! 1. All gradients are divided by `max(1, G / max_grad_norm)`, G their global norm.
+//! 1. All gradients are divided by `max(1, G / max_grad_norm)`, G their global norm (in
+//!    [`super::Optimizer::step`]).
 //! 2. Adam's direction with bias correction, plus `weight_decay * p`.
 //! 3. Where the weight decay is not 0, the direction is scaled per tensor by the trust ratio
 //!    `|p| / |direction|` (1 if either is 0; no upper bound).
@@ -10,7 +11,7 @@
 //! take plain Adam steps at LAMB's large learning rate.
 
 use super::group::Group;
-use super::{Moments, clip};
+use super::Moments;
 use crate::spec::recipe::OptimizerConfig;
 use burn::tensor::Tensor;
 
@@ -18,7 +19,6 @@ use burn::tensor::Tensor;
 pub struct Lamb {
     pub(super) moments: Moments,
     weight_decay: f64,
-    max_grad_norm: Option<f64>,
     groups: Vec<Group>,
     /// Trust ratio for tensors without weight decay too (timm's `always_adapt`).
     pub always_adapt: bool,
@@ -31,7 +31,6 @@ impl Lamb {
         Lamb {
             moments: Moments::new(config),
             weight_decay: config.weight_decay,
-            max_grad_norm: config.max_grad_norm,
             groups,
             always_adapt: false,
             trust_clip: false,
@@ -44,13 +43,6 @@ impl Lamb {
         params: Vec<Tensor<1>>,
         grads: Vec<Tensor<1>>,
     ) -> Vec<Tensor<1>> {
-        let grads = match self.max_grad_norm {
-            Some(max_norm) => {
-                let norm = clip::global_norm(&grads);
-                clip::clip(grads, norm, max_norm)
-            }
-            None => grads,
-        };
         self.moments.begin(&params);
         params
             .into_iter()

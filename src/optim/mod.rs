@@ -19,67 +19,77 @@ use group::Group;
 /// `momentum_buffer`), in the order of the parameters.
 pub type State = Vec<(&'static str, Vec<Tensor<1>>)>;
 
-/// An optimizer over a fixed list of parameters.
+/// The update rule.
 #[derive(Debug, Clone)]
-pub enum Optimizer {
+pub enum Rule {
     Lamb(lamb::Lamb),
     AdamW(adamw::AdamW),
     Sgd(sgd::Sgd),
 }
 
+/// An optimizer over a fixed list of parameters: clipping, then the update rule.
+#[derive(Debug, Clone)]
+pub struct Optimizer {
+    pub rule: Rule,
+    max_grad_norm: Option<f64>,
+    grad_norm: f64,
+}
+
 impl Optimizer {
     /// The recipe's optimizer for parameters in the groups `groups`.
     pub fn new(config: &OptimizerConfig, groups: Vec<Group>) -> Self {
-        match config.name {
-            OptimizerName::Lamb => Optimizer::Lamb(lamb::Lamb::new(config, groups)),
-            OptimizerName::AdamW => Optimizer::AdamW(adamw::AdamW::new(config, groups)),
-            OptimizerName::Sgd => Optimizer::Sgd(sgd::Sgd::new(config, groups)),
-        }
+        let rule = match config.name {
+            OptimizerName::Lamb => Rule::Lamb(lamb::Lamb::new(config, groups)),
+            OptimizerName::AdamW => Rule::AdamW(adamw::AdamW::new(config, groups)),
+            OptimizerName::Sgd => Rule::Sgd(sgd::Sgd::new(config, groups)),
+        };
+        Optimizer { rule, max_grad_norm: config.max_grad_norm, grad_norm: 0.0 }
     }
 
     /// One update at learning rate `lr`: new parameters from parameters and gradients, all vectors
     /// outside autodiff and in the order of the groups.
     pub fn step(&mut self, lr: f64, params: Vec<Tensor<1>>, grads: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
-        match self {
-            Optimizer::Lamb(lamb) => lamb.step(lr, params, grads),
-            Optimizer::AdamW(adamw) => adamw.step(lr, params, grads),
-            Optimizer::Sgd(sgd) => sgd.step(lr, params, grads),
+        self.grad_norm = clip::global_norm(&grads);
+        let grads = match self.max_grad_norm {
+            Some(max_norm) => clip::clip(grads, self.grad_norm, max_norm),
+            None => grads,
+        };
+        match &mut self.rule {
+            Rule::Lamb(lamb) => lamb.step(lr, params, grads),
+            Rule::AdamW(adamw) => adamw.step(lr, params, grads),
+            Rule::Sgd(sgd) => sgd.step(lr, params, grads),
         }
     }
 
-    /// Updates done so far.
-    pub fn steps(&self) -> u64 {
-        match self {
-            Optimizer::Lamb(lamb) => lamb.moments.steps,
-            Optimizer::AdamW(adamw) => adamw.moments.steps,
-            Optimizer::Sgd(sgd) => sgd.steps,
-        }
+    /// Global L2 norm of the last step's gradients, before clipping.
+    pub fn grad_norm(&self) -> f64 {
+        self.grad_norm
     }
 
     /// The state to be stored; empty before the first step.
     pub fn state(&self) -> State {
-        match self {
-            Optimizer::Lamb(lamb) => lamb.moments.state(),
-            Optimizer::AdamW(adamw) => adamw.moments.state(),
-            Optimizer::Sgd(sgd) => sgd.state(),
+        match &self.rule {
+            Rule::Lamb(lamb) => lamb.moments.state(),
+            Rule::AdamW(adamw) => adamw.moments.state(),
+            Rule::Sgd(sgd) => sgd.state(),
         }
     }
 
     /// Names of the state's parts.
     pub fn state_names(&self) -> &'static [&'static str] {
-        match self {
-            Optimizer::Lamb(_) | Optimizer::AdamW(_) => &["exp_avg", "exp_avg_sq"],
-            Optimizer::Sgd(_) => &["momentum_buffer"],
+        match self.rule {
+            Rule::Lamb(_) | Rule::AdamW(_) => &["exp_avg", "exp_avg_sq"],
+            Rule::Sgd(_) => &["momentum_buffer"],
         }
     }
 
     /// Continues from a stored state after `steps` updates; the parts in the order of
     /// [`Optimizer::state_names`].
     pub fn restore(&mut self, steps: u64, parts: Vec<Vec<Tensor<1>>>) {
-        match self {
-            Optimizer::Lamb(lamb) => lamb.moments.restore(steps, parts),
-            Optimizer::AdamW(adamw) => adamw.moments.restore(steps, parts),
-            Optimizer::Sgd(sgd) => sgd.restore(steps, parts),
+        match &mut self.rule {
+            Rule::Lamb(lamb) => lamb.moments.restore(steps, parts),
+            Rule::AdamW(adamw) => adamw.moments.restore(steps, parts),
+            Rule::Sgd(sgd) => sgd.restore(parts),
         }
     }
 }

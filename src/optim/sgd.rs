@@ -1,7 +1,6 @@
 //! SGD with momentum, PyTorch's form: decay is added to the gradient, the first momentum buffer is the
 //! gradient itself.
 
-use super::clip;
 use super::group::Group;
 use crate::spec::recipe::OptimizerConfig;
 use burn::tensor::Tensor;
@@ -11,10 +10,8 @@ pub struct Sgd {
     momentum: f64,
     nesterov: bool,
     weight_decay: f64,
-    max_grad_norm: Option<f64>,
     groups: Vec<Group>,
     buffers: Vec<Tensor<1>>,
-    pub(super) steps: u64,
 }
 
 impl Sgd {
@@ -23,10 +20,8 @@ impl Sgd {
             momentum: config.momentum,
             nesterov: config.nesterov,
             weight_decay: config.weight_decay,
-            max_grad_norm: config.max_grad_norm,
             groups,
             buffers: Vec::new(),
-            steps: 0,
         }
     }
 
@@ -36,14 +31,6 @@ impl Sgd {
         params: Vec<Tensor<1>>,
         grads: Vec<Tensor<1>>,
     ) -> Vec<Tensor<1>> {
-        let grads = match self.max_grad_norm {
-            Some(max_norm) => {
-                let norm = clip::global_norm(&grads);
-                clip::clip(grads, norm, max_norm)
-            }
-            None => grads,
-        };
-        self.steps += 1;
         let first = self.buffers.is_empty();
         let mut buffers = Vec::with_capacity(params.len());
         let old = std::mem::take(&mut self.buffers);
@@ -78,8 +65,7 @@ impl Sgd {
         vec![("momentum_buffer", self.buffers.clone())]
     }
 
-    pub(super) fn restore(&mut self, steps: u64, parts: Vec<Vec<Tensor<1>>>) {
-        self.steps = steps;
+    pub(super) fn restore(&mut self, parts: Vec<Vec<Tensor<1>>>) {
         self.buffers = parts.into_iter().next().unwrap_or_default();
     }
 }

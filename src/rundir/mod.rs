@@ -13,6 +13,8 @@
 //! | `attempt-N.log` | scheduler | stdout and stderr of attempt N |
 
 pub mod event;
+pub mod host;
 pub mod layout;
+pub mod log;
 pub mod predictions;
 pub mod stage;

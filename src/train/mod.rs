@@ -1,1 +1,13 @@
 //! The training loop, evaluation, checkpoints.
+
+pub mod checkpoint;
+pub mod device;
+pub mod error;
+pub mod evaluation;
+pub mod observer;
+pub mod stage;
+pub mod step;
+
+pub use error::TrainError;
+pub use observer::Observer;
+pub use stage::run;

@@ -3,7 +3,7 @@
 use crate::fixture::{Report, Tensors, host, json, max_abs, number, rel_l2};
 use ablate::model::parameter::HostParameter;
 use ablate::optim::group::Group;
-use ablate::optim::{Optimizer, ema::Ema};
+use ablate::optim::{Optimizer, Rule, ema::Ema};
 use ablate::spec::recipe::{OptimizerConfig, OptimizerName};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
@@ -47,7 +47,7 @@ fn trajectories() {
             .map(|p| if grouped { Group::of(&p.name, &p.shape) } else { Group::Decay })
             .collect();
         let mut optimizer = Optimizer::new(&config(case), groups);
-        if let Optimizer::Lamb(lamb) = &mut optimizer {
+        if let Rule::Lamb(lamb) = &mut optimizer.rule {
             lamb.always_adapt = case["always_adapt"].as_bool().unwrap_or(false);
             lamb.trust_clip = case["trust_clip"].as_bool().unwrap_or(false);
         }

@@ -16,27 +16,33 @@ fn to_hsv([r, g, b]: [u8; 3]) -> [u8; 3] {
     if max == min {
         return [0, 0, max];
     }
+    // Single precision where Pillow stores a float, double precision between.
     let range = f32::from(max - min);
-    let part = |value: u8| f32::from(max - value) / range;
+    let part = |value: u8| f64::from(f32::from(max - value) / range);
     let sixths = if r == max {
         part(b) - part(g)
     } else if g == max {
         2.0 + part(r) - part(b)
     } else {
         4.0 + part(g) - part(r)
-    };
-    let h = (f64::from(sixths) / 6.0 + 1.0) % 1.0;
+    } as f32;
+    let h = ((f64::from(sixths) / 6.0 + 1.0) % 1.0) as f32;
     let s = range / f32::from(max);
-    [(h * 255.0) as u8, (f64::from(s) * 255.0) as u8, max]
+    [
+        (f64::from(h) * 255.0) as u8,
+        (f64::from(s) * 255.0) as u8,
+        max,
+    ]
 }
 
 fn to_rgb([h, s, v]: [u8; 3]) -> [u8; 3] {
     if s == 0 {
         return [v; 3];
     }
-    let sixths = f64::from(h) * 6.0 / 255.0;
-    let (sector, f) = (sixths.floor(), sixths - sixths.floor());
-    let s = f64::from(s) / 255.0;
+    let sixths = (f64::from(h) * 6.0 / 255.0) as f32;
+    let sector = sixths.floor();
+    let f = f64::from(sixths - sector);
+    let s = f64::from((f64::from(s) / 255.0) as f32);
     let scale = |part: f64| (f64::from(v) * part).round() as u8;
     let p = scale(1.0 - s);
     let q = scale(1.0 - s * f);

@@ -2,6 +2,8 @@
 //!
 //! Kernel a = -0.5, its support scaled when shrinking (antialiased), coefficients normalised and
 //! rounded to 22 bits. The horizontal pass comes first and rounds to 8 bits, then the vertical one.
+//! (From release 13 on Pillow takes the vertical pass first where the height shrinks much more than
+//! the width; the reference trained with earlier releases.)
 
 use crate::data::Rgb8;
 use crate::data::rgb8::Rect;

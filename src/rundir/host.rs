@@ -1,0 +1,39 @@
+//! Facts about this machine and process that go into events.
+
+/// Resources that this process has used.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Usage {
+    /// Largest resident set so far.
+    pub peak_rss_bytes: u64,
+    /// User and system time of all threads.
+    pub cpu_seconds: f64,
+}
+
+/// The host's name, or `unknown`.
+pub fn name() -> String {
+    let mut buffer = [0u8; 256];
+    // SAFETY: the buffer is writable and its length is passed on.
+    let result = unsafe { libc::gethostname(buffer.as_mut_ptr().cast(), buffer.len()) };
+    let length = buffer.iter().position(|&byte| byte == 0).unwrap_or(buffer.len());
+    match (result, std::str::from_utf8(&buffer[..length])) {
+        (0, Ok(name)) if !name.is_empty() => name.to_owned(),
+        _ => "unknown".to_owned(),
+    }
+}
+
+/// Resources used by this process so far.
+pub fn usage() -> Usage {
+    // SAFETY: `rusage` is plain data for which zeroes are valid, and getrusage fills it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage
+    };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 * 1e-6;
+    // Kibibytes on Linux, bytes on macOS.
+    let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
+    Usage {
+        peak_rss_bytes: usage.ru_maxrss.max(0) as u64 * unit,
+        cpu_seconds: seconds(usage.ru_utime) + seconds(usage.ru_stime),
+    }
+}

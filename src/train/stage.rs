@@ -1,0 +1,380 @@
+//! A whole stage: set up or resume, train epoch by epoch, evaluate, leave weights and predictions.
+
+use super::checkpoint::{self, Checkpoint, Position, write_atomically};
+use super::evaluation::{Evaluation, evaluate};
+use super::observer::Observer;
+use super::step::{Learner, StepContext};
+use super::{TrainError, device};
+use crate::data::{Dataset, EvalTransform, Loader, Mixer, Sampler, TrainTransform};
+use crate::model::parameter::{self, HostParameter};
+use crate::model::{Architecture, VisionTransformer, weights};
+use crate::optim::Optimizer;
+use crate::optim::ema::Ema;
+use crate::optim::group::Group;
+use crate::optim::schedule::Schedule;
+use crate::rundir::event::EventKind;
+use crate::rundir::layout::RunDir;
+use crate::rundir::predictions;
+use crate::rundir::stage::{Launch, StageSpec, Task};
+use burn::tensor::{Device, Tensor, TensorData};
+use std::time::{Duration, Instant};
+
+/// Runs the stage `spec` in `dir` to its end, from its last checkpoint if there is one.
+///
+/// # Errors
+/// See [`TrainError`]; a stage that was asked to stop has written a checkpoint.
+pub fn run(
+    spec: &StageSpec,
+    launch: &Launch,
+    dir: &RunDir,
+    observer: &mut dyn Observer,
+) -> Result<(), TrainError> {
+    let device = device::open(&launch.device)?;
+    let dataset = Dataset::open(&spec.recipe.data.name, launch.data_root.as_deref())?;
+    let found = dataset.hash()?;
+    if found != spec.data_hash {
+        return Err(TrainError::DataChanged { planned: spec.data_hash.clone(), found });
+    }
+    let started = Instant::now();
+    let mut stage = Stage { spec, launch, dir, dataset, device, images: 0 };
+    let steps = match spec.task {
+        Task::Train => stage.train(observer)?,
+        Task::Evaluate => stage.evaluate_parent(observer)?,
+    };
+    observer.event(resources(started, stage.images))?;
+    observer.event(EventKind::Finished { step: steps })?;
+    observer.sync()
+}
+
+struct Stage<'a> {
+    spec: &'a StageSpec,
+    launch: &'a Launch,
+    dir: &'a RunDir,
+    dataset: Dataset,
+    device: Device,
+    /// Images trained on by this attempt.
+    images: u64,
+}
+
+impl Stage<'_> {
+    fn train(&mut self, observer: &mut dyn Observer) -> Result<u64, TrainError> {
+        let recipe = &self.spec.recipe;
+        let classes = self.spec.data_shape.classes;
+        let autodiff = self.device.clone().autodiff();
+        let transform = TrainTransform::new(&recipe.augment, recipe.train.resolution)?;
+        let mixer = Mixer::new(&recipe.mix, classes, recipe.loss.label_smoothing)?;
+        let sampler = Sampler::new(
+            self.spec.data_shape.train_images,
+            recipe.train.batch_size,
+            recipe.train.repeated_augmentation,
+            recipe.mix.groups,
+            self.spec.seed,
+        )?;
+        let schedule =
+            Schedule::new(&recipe.schedule, recipe.optimizer.lr, recipe.train.epochs);
+        let per_epoch = sampler.steps_per_epoch() as u64;
+        let total_steps = per_epoch * recipe.train.epochs as u64;
+
+        let (mut learner, mut position) = self.learner(&autodiff, observer)?;
+        observer.event(started(self.launch, position.step, total_steps))?;
+        let context =
+            StepContext { recipe, seed: self.spec.seed, mixer: &mixer, device: &autodiff };
+
+        let mut last_log = Instant::now();
+        let mut images_since_log = 0u64;
+        let mut last_checkpoint = Instant::now();
+        // A checkpoint after an epoch's last step still counts that epoch's steps.
+        let first_epoch =
+            ((position.step - position.epoch_steps) / per_epoch.max(1)) as usize;
+        for epoch in first_epoch..recipe.train.epochs {
+            let epoch_start = Instant::now();
+            let start = position.epoch_steps as usize;
+            let loader = Loader::train(
+                &self.dataset,
+                &transform,
+                &sampler,
+                epoch as u32,
+                start,
+                self.launch.loader_threads,
+            );
+            for batch in loader {
+                let batch = batch?;
+                let count = batch.labels.len() as u64;
+                let lr = schedule.lr(epoch, batch.step as f64 / per_epoch as f64);
+                let loss = learner.step(&context, batch, epoch as u32, lr)?;
+                if !loss.is_finite() {
+                    return Err(TrainError::Diverged { loss, step: position.step, epoch, lr });
+                }
+                position.step += 1;
+                position.epoch_steps += 1;
+                position.loss_sum += loss;
+                self.images += count;
+                images_since_log += count;
+                if last_log.elapsed() >= Duration::from_secs_f64(self.launch.log_seconds) {
+                    observer.event(EventKind::Step {
+                        step: position.step,
+                        epoch: epoch as u32,
+                        loss,
+                        lr,
+                        grad_norm: learner.optimizer.grad_norm(),
+                        images_per_second: images_since_log as f64
+                            / last_log.elapsed().as_secs_f64(),
+                    })?;
+                    last_log = Instant::now();
+                    images_since_log = 0;
+                }
+                let due =
+                    last_checkpoint.elapsed().as_secs_f64() >= self.launch.checkpoint_seconds;
+                if (due || observer.stop_requested()) && position.step < total_steps {
+                    self.checkpoint(&mut learner, position, observer)?;
+                    last_checkpoint = Instant::now();
+                }
+                if observer.stop_requested() && position.step < total_steps {
+                    return Err(TrainError::Stopped { step: position.step });
+                }
+            }
+            observer.event(EventKind::Epoch {
+                epoch: epoch as u32,
+                step: position.step,
+                train_loss: position.loss_sum / position.epoch_steps.max(1) as f64,
+                lr: schedule.lr(epoch, (per_epoch - 1) as f64 / per_epoch as f64),
+                seconds: epoch_start.elapsed().as_secs_f64(),
+            })?;
+            position.loss_sum = 0.0;
+            position.epoch_steps = 0;
+            let last = epoch + 1 == recipe.train.epochs;
+            if last || (epoch + 1).is_multiple_of(recipe.eval.every) {
+                let weights = self.evaluated_weights(&mut learner);
+                let evaluation = self.evaluate(weights, observer)?;
+                self.record(&evaluation, epoch as u32, position.step, last, observer)?;
+            }
+        }
+        let weights = self.final_weights(&mut learner);
+        let path = self.dir.weights();
+        checkpoint::write_final(&path, &self.spec.fingerprint, &weights)?;
+        Ok(position.step)
+    }
+
+    /// A fresh learner, or the one of the last checkpoint.
+    fn learner(
+        &self,
+        device: &Device,
+        observer: &mut dyn Observer,
+    ) -> Result<(Learner, Position), TrainError> {
+        let recipe = &self.spec.recipe;
+        let classes = self.spec.data_shape.classes;
+        let arch = Architecture::new(&recipe.model, recipe.train.resolution, classes);
+        let mut model = VisionTransformer::new(arch, self.spec.seed, device);
+        let (resumed, refused) =
+            checkpoint::latest(&self.dir.checkpoints(), &self.spec.fingerprint);
+        for error in refused {
+            observer.event(EventKind::Warning { message: format!("checkpoint refused: {error}") })?;
+        }
+        if resumed.is_none() && self.spec.parent.is_some() {
+            let adapted = weights::load(&mut model, self.parent_weights()?, true)?;
+            if let Some((old, new)) = adapted.pos_embed {
+                let message =
+                    format!("position embedding interpolated from {old}x{old} to {new}x{new}");
+                observer.event(EventKind::Warning { message })?;
+            }
+            if adapted.head {
+                let message = format!("head re-initialised for {classes} classes");
+                observer.event(EventKind::Warning { message })?;
+            }
+        }
+        let shapes = parameter::shapes(&mut model);
+        let groups = shapes.iter().map(|(name, shape)| Group::of(name, shape)).collect();
+        let mut optimizer = Optimizer::new(&recipe.optimizer, groups);
+        let mut position = Position::default();
+        let mut average = None;
+        if let Some(mut checkpoint) = resumed {
+            position = checkpoint.position;
+            weights::load(&mut model, checkpoint.take("model."), true)?;
+            let inner = device.clone().inner();
+            let mut in_order = |prefix: &str| vectors(checkpoint.take(prefix), &shapes, &inner);
+            let parts = optimizer
+                .state_names()
+                .iter()
+                .map(|name| in_order(&format!("{name}.")))
+                .collect();
+            optimizer.restore(position.step, parts);
+            average = Some(in_order("ema.")).filter(|average| average.len() == shapes.len());
+        }
+        let ema = recipe.ema.decay.map(|decay| {
+            Ema::new(decay, average.unwrap_or_else(|| parameter::values(&mut model)))
+        });
+        Ok((Learner { model, optimizer, ema }, position))
+    }
+
+    fn checkpoint(
+        &self,
+        learner: &mut Learner,
+        position: Position,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let mut tensors = parameter::export(&mut learner.model);
+        let plain: Vec<HostParameter> = tensors.clone();
+        let named = |prefix: &str, values: &[Tensor<1>]| {
+            plain
+                .iter()
+                .zip(values)
+                .map(|(own, value)| {
+                    let mut host = HostParameter::new("", value.clone().into_data());
+                    host.name = format!("{prefix}.{}", own.name);
+                    host.shape = own.shape.clone();
+                    host
+                })
+                .collect::<Vec<_>>()
+        };
+        for tensor in &mut tensors {
+            tensor.name.insert_str(0, "model.");
+        }
+        for (part, values) in learner.optimizer.state() {
+            tensors.extend(named(part, &values));
+        }
+        if let Some(ema) = &learner.ema {
+            tensors.extend(named("ema", &ema.average));
+        }
+        let checkpoint = Checkpoint { position, tensors };
+        let file =
+            checkpoint::write(&self.dir.checkpoints(), &self.spec.fingerprint, &checkpoint)?;
+        observer.event(EventKind::Checkpointed { step: position.step, file })?;
+        observer.sync()
+    }
+
+    /// Weights that are evaluated and kept: the raw ones, or their average if the recipe says so.
+    fn final_weights(&self, learner: &mut Learner) -> Vec<HostParameter> {
+        let mut weights = parameter::export(&mut learner.model);
+        if let (true, Some(ema)) = (self.spec.recipe.ema.eval, &learner.ema) {
+            for (host, average) in weights.iter_mut().zip(&ema.average) {
+                host.values = HostParameter::new("", average.clone().into_data()).values;
+            }
+        }
+        weights
+    }
+
+    /// A model for evaluation, at the evaluation's resolution and outside autodiff.
+    fn evaluated_weights(&self, learner: &mut Learner) -> Weights {
+        if self.spec.recipe.eval.resolution == self.spec.recipe.train.resolution
+            && !(self.spec.recipe.ema.eval && learner.ema.is_some())
+        {
+            return Weights::Model(Box::new(learner.model.without_autodiff()));
+        }
+        Weights::Host(self.final_weights(learner))
+    }
+
+    fn evaluate(
+        &self,
+        weights: Weights,
+        observer: &mut dyn Observer,
+    ) -> Result<Evaluation, TrainError> {
+        let recipe = &self.spec.recipe;
+        let model = match weights {
+            Weights::Model(model) => *model,
+            Weights::Host(weights) => {
+                let classes = self.spec.data_shape.classes;
+                let arch = Architecture::new(&recipe.model, recipe.eval.resolution, classes);
+                let mut model = VisionTransformer::new(arch, self.spec.seed, &self.device);
+                weights::load(&mut model, weights, false)?;
+                model
+            }
+        };
+        let transform = EvalTransform::new(recipe.eval.resolution, recipe.eval.crop_ratio)?;
+        evaluate(
+            &model,
+            &self.dataset,
+            &transform,
+            self.launch.loader_threads,
+            &self.device,
+            // An evaluation is short and repeats from the last checkpoint: it runs to its end.
+            || observer.sync(),
+        )
+    }
+
+    fn record(
+        &self,
+        evaluation: &Evaluation,
+        epoch: u32,
+        step: u64,
+        last: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        if last {
+            let path = self.dir.predictions();
+            write_atomically(&path, &predictions::encode(&evaluation.predictions))
+                .map_err(TrainError::io(&path))?;
+        }
+        observer.event(EventKind::Evaluated {
+            epoch,
+            step,
+            set: "val".to_owned(),
+            resolution: self.spec.recipe.eval.resolution as u32,
+            metrics: evaluation.metrics(),
+            last,
+        })?;
+        observer.sync()
+    }
+
+    fn parent_weights(&self) -> Result<Vec<HostParameter>, TrainError> {
+        let Some(parent) = &self.launch.parent_dir else {
+            return Err(TrainError::Config("the stage has a parent, but no run directory of it".into()));
+        };
+        checkpoint::read_weights(&RunDir::new(parent).weights())
+    }
+
+    fn evaluate_parent(&mut self, observer: &mut dyn Observer) -> Result<u64, TrainError> {
+        observer.event(started(self.launch, 0, 0))?;
+        let weights = self.parent_weights()?;
+        let evaluation = self.evaluate(Weights::Host(weights.clone()), observer)?;
+        self.record(&evaluation, 0, 0, true, observer)?;
+        // A child of an evaluation starts from the same weights.
+        checkpoint::write_final(&self.dir.weights(), &self.spec.fingerprint, &weights)?;
+        Ok(0)
+    }
+}
+
+/// Weights on their way to an evaluation.
+enum Weights {
+    Model(Box<VisionTransformer>),
+    Host(Vec<HostParameter>),
+}
+
+/// Vectors in the order of `shapes`; empty if one is missing.
+fn vectors(
+    tensors: Vec<HostParameter>,
+    shapes: &[(String, Vec<usize>)],
+    device: &Device,
+) -> Vec<Tensor<1>> {
+    let mut by_name: std::collections::HashMap<String, Vec<f32>> =
+        tensors.into_iter().map(|tensor| (tensor.name, tensor.values)).collect();
+    shapes
+        .iter()
+        .map(|(name, _)| {
+            let values = by_name.remove(name)?;
+            let size = values.len();
+            Some(Tensor::from_data(TensorData::new(values, [size]), device))
+        })
+        .collect::<Option<Vec<_>>>()
+        .unwrap_or_default()
+}
+
+fn started(launch: &Launch, resumed_step: u64, total_steps: u64) -> EventKind {
+    EventKind::Started {
+        host: crate::rundir::host::name(),
+        pid: std::process::id(),
+        device: launch.device.clone(),
+        program: concat!("ablate ", env!("CARGO_PKG_VERSION")).to_owned(),
+        resumed_step,
+        total_steps,
+    }
+}
+
+fn resources(started: Instant, images: u64) -> EventKind {
+    let usage = crate::rundir::host::usage();
+    EventKind::Resources {
+        peak_rss_bytes: usage.peak_rss_bytes,
+        cpu_seconds: usage.cpu_seconds,
+        wall_seconds: started.elapsed().as_secs_f64(),
+        images,
+    }
+}

@@ -1,0 +1,110 @@
+//! One optimizer step: mix, forward, backward, accumulate, update.
+
+use super::TrainError;
+use crate::data::{Batch, Mixer};
+use crate::loss;
+use crate::model::parameter;
+use crate::model::{DropPathMasks, VisionTransformer};
+use crate::optim::Optimizer;
+use crate::optim::ema::Ema;
+use crate::spec::recipe::Recipe;
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// What a step changes.
+pub struct Learner {
+    pub model: VisionTransformer,
+    pub optimizer: Optimizer,
+    pub ema: Option<Ema>,
+}
+
+/// What stays the same over the steps of a stage.
+pub struct StepContext<'a> {
+    pub recipe: &'a Recipe,
+    pub seed: u64,
+    pub mixer: &'a Mixer,
+    /// An autodiff device.
+    pub device: &'a Device,
+}
+
+impl Learner {
+    /// Takes one step on `batch` at learning rate `lr` and returns the loss before it.
+    ///
+    /// A loss that is not finite is returned without an update.
+    pub fn step(
+        &mut self,
+        context: &StepContext<'_>,
+        mut batch: Batch,
+        epoch: u32,
+        lr: f64,
+    ) -> Result<f64, TrainError> {
+        let recipe = context.recipe;
+        let side = recipe.train.resolution;
+        let step = batch.step as u64;
+        let size = batch.labels.len();
+        let mut targets = context.mixer.mix_batch(
+            &mut batch.images,
+            &batch.labels,
+            side,
+            side,
+            context.seed,
+            epoch,
+            step,
+        )?;
+        loss::binarise(recipe.loss.name, &mut targets);
+        let masks = DropPathMasks::draw(
+            &self.model.arch.drop_path_rates(),
+            2 * self.model.arch.parallel_branches,
+            size,
+            context.seed,
+            epoch,
+            step,
+        );
+
+        let parts = recipe.train.accumulation;
+        let (micro, classes) = (size / parts, self.model.arch.classes);
+        let mut total_loss = 0.0;
+        let mut total: Option<Vec<Tensor<1>>> = None;
+        for part in 0..parts {
+            let range = part * micro..(part + 1) * micro;
+            let image = 3 * side * side;
+            let (images, target) = if parts == 1 {
+                (std::mem::take(&mut batch.images), std::mem::take(&mut targets))
+            } else {
+                (
+                    batch.images[range.start * image..range.end * image].to_vec(),
+                    targets[range.start * classes..range.end * classes].to_vec(),
+                )
+            };
+            let images = TensorData::new(images, [micro, 3, side, side]);
+            let images = Tensor::from_data(images, context.device);
+            let target = TensorData::new(target, [micro, classes]);
+            let target = Tensor::from_data(target, context.device);
+            let masks = if parts == 1 { masks.clone() } else { masks.narrow(range) };
+            let logits = self.model.forward(images, Some(&masks));
+            let value = loss::loss(recipe.loss.name, logits, target);
+            let loss = f64::from(value.clone().into_scalar::<f32>());
+            total_loss += loss / parts as f64;
+            if !loss.is_finite() {
+                return Ok(loss);
+            }
+            let mut grads = value.backward();
+            let grads = parameter::gradients(&mut self.model, &mut grads);
+            total = Some(match total {
+                None => grads,
+                Some(total) => total.into_iter().zip(grads).map(|(a, b)| a + b).collect(),
+            });
+        }
+        let mut grads = total.unwrap_or_default();
+        if parts > 1 {
+            let scale = 1.0 / parts as f64;
+            grads = grads.into_iter().map(|grad| grad.mul_scalar(scale)).collect();
+        }
+        let params = parameter::values(&mut self.model);
+        let params = self.optimizer.step(lr, params, grads);
+        if let Some(ema) = &mut self.ema {
+            ema.update(&params);
+        }
+        parameter::replace(&mut self.model, params, true);
+        Ok(total_loss)
+    }
+}

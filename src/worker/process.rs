@@ -1,0 +1,98 @@
+//! The worker's life: read the orders, run the stage, say how it ended.
+
+use super::stop;
+use crate::rundir::event::{EventKind, FailureClass};
+use crate::rundir::layout::RunDir;
+use crate::rundir::log::{EventLog, LogError};
+use crate::rundir::stage::{Launch, StageSpec};
+use crate::train::{self, Observer, TrainError};
+use serde::de::DeserializeOwned;
+use std::path::Path;
+
+/// Version of `stage.json` that this program reads.
+const STAGE_VERSION: u32 = 1;
+
+/// Runs the stage of the run directory at `path`; returns the exit code.
+pub fn run(path: &Path) -> i32 {
+    stop::install();
+    let dir = RunDir::new(path);
+    let orders = read::<StageSpec>(&dir.stage())
+        .and_then(|spec| check_version(spec, &dir))
+        .and_then(|spec| Ok((spec, read::<Launch>(&dir.launch())?)));
+    let (spec, launch) = match orders {
+        Ok(orders) => orders,
+        Err(message) => {
+            eprintln!("error: {message}");
+            return FailureClass::Config.exit_code();
+        }
+    };
+    let mut log = match EventLog::open(&dir.events(), launch.attempt) {
+        Ok(log) => Log(log),
+        Err(error) => {
+            eprintln!("error: {error}");
+            return FailureClass::Bug.exit_code();
+        }
+    };
+    // Outside a pool of its own rayon would start one thread per core.
+    if let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(launch.threads).build_global() {
+        eprintln!("warning: {error}");
+    }
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        train::run(&spec, &launch, &dir, &mut log)
+    }));
+    let (class, message) = match outcome {
+        Ok(Ok(())) => return 0,
+        Ok(Err(error)) => (error.class(), error.to_string()),
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                .unwrap_or_else(|| "unknown panic".to_owned());
+            (FailureClass::Bug, format!("the trainer panicked: {text}"))
+        }
+    };
+    eprintln!("error: {message}");
+    let told = log.event(EventKind::Failed { class, message }).and_then(|()| log.sync());
+    if let Err(error) = told {
+        eprintln!("error: {error}");
+    }
+    class.exit_code()
+}
+
+fn check_version(spec: StageSpec, dir: &RunDir) -> Result<StageSpec, String> {
+    if spec.version == STAGE_VERSION {
+        return Ok(spec);
+    }
+    Err(format!(
+        "{} has version {}, this program reads {STAGE_VERSION}",
+        dir.stage().display(),
+        spec.version,
+    ))
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+struct Log(EventLog);
+
+impl Observer for Log {
+    fn event(&mut self, event: EventKind) -> Result<(), TrainError> {
+        self.0.append(event).map(drop).map_err(log_error)
+    }
+
+    fn sync(&mut self) -> Result<(), TrainError> {
+        self.0.sync().map_err(log_error)
+    }
+
+    fn stop_requested(&self) -> bool {
+        stop::requested()
+    }
+}
+
+fn log_error(error: LogError) -> TrainError {
+    TrainError::Damaged { path: "events.jsonl".to_owned(), what: error.to_string() }
+}
