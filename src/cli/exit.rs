@@ -46,7 +46,14 @@ mod tests {
 
     #[test]
     fn codes_are_fixed() {
-        let codes = [Exit::Done, Exit::Failed, Exit::Usage, Exit::Store, Exit::Signal(2), Exit::Signal(15)];
+        let codes = [
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Store,
+            Exit::Signal(2),
+            Exit::Signal(15),
+        ];
         assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 130, 143]);
     }
 }
