@@ -27,10 +27,12 @@ pub use attempts::{AttemptEnd, AttemptStart, StageState};
 pub use error::StoreError;
 pub use lock::{StoreHolder, StoreLock};
 pub use open::Store;
+#[cfg(test)]
+pub(crate) use plans::Parts;
 pub use plans::Provenance;
 pub use query::{Cell, Query, Rows};
 pub use status::{ExperimentStatus, RunningStage};
 pub use views::{ColumnDoc, ViewDoc, view_docs};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

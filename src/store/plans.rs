@@ -26,7 +26,7 @@ const CONFIGS: usize = 1024;
 
 /// A plan's parts, without its way to rebuild configurations.
 #[derive(Clone, Copy)]
-pub(super) struct Parts<'p> {
+pub(crate) struct Parts<'p> {
     pub experiment: &'p ExperimentInfo,
     pub axes: &'p [AxisInfo],
     pub variants: &'p [Variant],
@@ -74,7 +74,7 @@ impl Store {
     }
 
     /// [`Store::save_plan`], with the stages' configurations from `stage_spec`.
-    pub(super) async fn save_parts(
+    pub(crate) async fn save_parts(
         &self,
         plan: Parts<'_>,
         stage_spec: impl Fn(u32) -> StageSpec + Sync,
