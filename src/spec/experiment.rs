@@ -232,6 +232,7 @@ fn interpret(
         ));
         return None;
     }
+    let mut unknown = false;
     let chosen = match &options.profile {
         None => profiles.get_key_value("quick").map(|(name, _)| *name),
         Some(name) => match profiles.get_key_value(name.as_str()) {
@@ -249,6 +250,7 @@ fn interpret(
                     Some(hint) => report.hint(hint),
                     None => report.hint("it has no profiles"),
                 });
+                unknown = true;
                 None
             }
         },
@@ -260,7 +262,7 @@ fn interpret(
         .keys()
         .copied()
         .map(Some)
-        .chain((chosen.is_none()).then_some(None));
+        .chain((chosen.is_none() && !unknown).then_some(None));
     for profile in names {
         let mut sections = Sections {
             single: IndexMap::new(),
