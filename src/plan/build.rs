@@ -83,7 +83,7 @@ fn build(
     let variants = design::expand(experiment)
         .map_err(|found| reports.extend(found))
         .ok()?;
-    let data = describe_data(experiment, &layers, &variants, &values, resolver, reports)?;
+    let data = describe_data(&layers, &variants, &values, resolver, reports)?;
     let tasks: Vec<Task> = experiment.stages.iter().map(|stage| stage.task).collect();
     let seeds = experiment.seeds.to_vec();
     let identified = identify(

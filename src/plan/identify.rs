@@ -28,7 +28,6 @@ pub(in crate::plan) type DataTable = Vec<((ValueId, ValueId), DataConfig, DataDe
 
 /// Asks for every different data set once.
 pub(in crate::plan) fn describe_data(
-    experiment: &Experiment,
     layers: &[StageLayers],
     variants: &[Variant],
     values: &Values,
@@ -37,7 +36,7 @@ pub(in crate::plan) fn describe_data(
 ) -> Option<DataTable> {
     let mut table: DataTable = Vec::new();
     let mut failed = HashSet::new();
-    for (stage, _) in layers.iter().zip(&experiment.stages) {
+    for stage in layers {
         let varies = |part: &Vec<Vec<Vec<layers::Override>>>| {
             let mut all = part.iter().flatten().flatten();
             all.any(|set| [DATA_NAME, DATA_ROOT].contains(&usize::from(set.field)))

@@ -50,12 +50,6 @@ pub struct Experiment {
     pub warnings: Vec<Report>,
 }
 
-impl std::fmt::Debug for Library {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Library")
-    }
-}
-
 const KEYS: &[&str] = &[
     "name", "title", "claim", "recipe", "set", "axes", "design", "exclude", "include", "seeds",
     "stages", "profiles", "report", "baseline",

@@ -93,6 +93,7 @@ fn read_text(file: &Path) -> Result<String, String> {
 }
 
 /// Recipes that were looked up so far.
+#[derive(Debug)]
 pub struct Library {
     /// Folder of the experiment file; recipes are looked for in its `recipes/`.
     folder: Option<PathBuf>,
