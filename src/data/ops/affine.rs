@@ -62,58 +62,61 @@ fn round15(x: f64) -> f64 {
 
 fn transform(image: &Rgb8, matrix: [f64; 6], fill: [u8; 3]) -> Rgb8 {
     let mut out = Rgb8::filled(image.width(), image.height(), fill);
-    sample(image, matrix, &mut out);
+    let wide = |[r, g, b]: &[u8; 3]| [f64::from(*r), f64::from(*g), f64::from(*b), 0.0];
+    let pixels: Vec<[f64; 4]> = image.pixels().map(wide).collect();
+    sample(&pixels, matrix, &mut out);
     out
 }
 
 simd! {
-    /// Replaces the pixels of `out` whose source lies inside `image`.
-    fn sample(image: &Rgb8, m: [f64; 6], out: &mut Rgb8) {
-        let (width, height) = (image.width() as f64, image.height() as f64);
-        for y in 0..out.height() {
+    /// Replaces the pixels of `out` whose source lies inside the image of `pixels`, which is of the
+    /// same size. Pixels are four numbers, so that all channels are one vector operation.
+    fn sample(pixels: &[[f64; 4]], m: [f64; 6], out: &mut Rgb8) {
+        let (width, height) = (out.width(), out.height());
+        for y in 0..height {
             let yc = y as f64 + 0.5;
             for (x, pixel) in out.row_mut(y).chunks_exact_mut(3).enumerate() {
                 let xc = x as f64 + 0.5;
                 let source_x = m[0] * xc + m[1] * yc + m[2];
                 let source_y = m[3] * xc + m[4] * yc + m[5];
-                if source_x >= 0.0 && source_x < width && source_y >= 0.0 && source_y < height {
-                    pixel.copy_from_slice(&bicubic(image, source_x - 0.5, source_y - 0.5));
+                if !(source_x >= 0.0
+                    && source_x < width as f64
+                    && source_y >= 0.0
+                    && source_y < height as f64)
+                {
+                    continue;
                 }
+                let (source_x, source_y) = (source_x - 0.5, source_y - 0.5);
+                let (left, top) = (source_x.floor(), source_y.floor());
+                let (dx, dy) = (source_x - left, source_y - top);
+                let clip = |i: isize, n: usize| i.clamp(0, n as isize - 1) as usize;
+                let (left, top) = (left as isize - 1, top as isize - 1);
+                let columns: [usize; 4] = [
+                    clip(left, width),
+                    clip(left + 1, width),
+                    clip(left + 2, width),
+                    clip(left + 3, width),
+                ];
+                let across = |k: isize| {
+                    let row = &pixels[clip(top + k, height) * width..][..width];
+                    cubic(&row[columns[0]], &row[columns[1]], &row[columns[2]], &row[columns[3]], dx)
+                };
+                let value = cubic(&across(0), &across(1), &across(2), &across(3), dy);
+                // The conversion truncates and saturates.
+                pixel[0] = value[0] as u8;
+                pixel[1] = value[1] as u8;
+                pixel[2] = value[2] as u8;
             }
         }
     }
 }
 
-#[inline(always)]
-fn bicubic(image: &Rgb8, x: f64, y: f64) -> [u8; 3] {
-    let (left, top) = (x.floor(), y.floor());
-    let (dx, dy) = (x - left, y - top);
-    let (left, top) = (left as isize - 1, top as isize - 1);
-    let (last_x, last_y) = (image.width() as isize - 1, image.height() as isize - 1);
-    let columns = [0, 1, 2, 3].map(|k| 3 * (left + k).clamp(0, last_x) as usize);
-    // Pixels as four numbers each, so that all channels are one vector operation.
-    let across = [0, 1, 2, 3].map(|k| {
-        let row = image.row((top + k).clamp(0, last_y) as usize);
-        let pixels = columns.map(|column| {
-            let pixel = &row[column..column + 3];
-            [
-                f64::from(pixel[0]),
-                f64::from(pixel[1]),
-                f64::from(pixel[2]),
-                0.0,
-            ]
-        });
-        cubic(&pixels, dx)
-    });
-    let value = cubic(&across, dy);
-    // The conversion truncates and saturates.
-    [value[0] as u8, value[1] as u8, value[2] as u8]
-}
+type Lanes = [f64; 4];
 
 /// Cubic convolution with a = -1 through four equidistant values, at `d` after the second; lane by
 /// lane.
 #[inline(always)]
-fn cubic([v1, v2, v3, v4]: &[[f64; 4]; 4], d: f64) -> [f64; 4] {
+fn cubic(v1: &Lanes, v2: &Lanes, v3: &Lanes, v4: &Lanes, d: f64) -> Lanes {
     let mut out = [0.0; 4];
     for lane in 0..4 {
         let (v1, v2, v3, v4) = (v1[lane], v2[lane], v3[lane], v4[lane]);
