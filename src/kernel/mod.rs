@@ -106,3 +106,6 @@ pub fn residual(
         plain::residual(x, y, gamma, keep)
     }
 }
+
+#[cfg(test)]
+mod tests;

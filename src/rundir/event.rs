@@ -37,17 +37,24 @@ pub enum EventKind {
     Step {
         step: u64,
         epoch: u32,
+        #[serde(with = "float")]
         loss: f64,
+        #[serde(with = "float")]
         lr: f64,
+        #[serde(with = "float")]
         grad_norm: f64,
+        #[serde(with = "float")]
         images_per_second: f64,
     },
     /// An epoch has ended; `epoch` counts from 0.
     Epoch {
         epoch: u32,
         step: u64,
+        #[serde(with = "float")]
         train_loss: f64,
+        #[serde(with = "float")]
         lr: f64,
+        #[serde(with = "float")]
         seconds: f64,
     },
     /// An evaluation. Metric names: `top1`, `top5` (per cent), `loss`.
@@ -57,6 +64,7 @@ pub enum EventKind {
         /// Evaluation set (`val`).
         set: String,
         resolution: u32,
+        #[serde(with = "float_map")]
         metrics: BTreeMap<String, f64>,
         /// The stage's last evaluation: its result.
         last: bool,
@@ -140,6 +148,88 @@ impl FailureClass {
 
     /// The class of a worker's exit code.
     pub fn from_exit_code(code: i32) -> Option<FailureClass> {
-        FailureClass::ALL.into_iter().find(|class| class.exit_code() == code)
+        FailureClass::ALL
+            .into_iter()
+            .find(|class| class.exit_code() == code)
+    }
+}
+
+/// Numbers that JSON can't hold: `"nan"`, `"inf"` and `"-inf"` stand for them.
+mod float {
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        if value.is_finite() {
+            serializer.serialize_f64(*value)
+        } else if value.is_nan() {
+            serializer.serialize_str("nan")
+        } else if *value > 0.0 {
+            serializer.serialize_str("inf")
+        } else {
+            serializer.serialize_str("-inf")
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        deserializer.deserialize_any(Float)
+    }
+
+    struct Float;
+
+    impl Visitor<'_> for Float {
+        type Value = f64;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a number, \"nan\", \"inf\" or \"-inf\"")
+        }
+
+        fn visit_f64<E: Error>(self, value: f64) -> Result<f64, E> {
+            Ok(value)
+        }
+
+        fn visit_i64<E: Error>(self, value: i64) -> Result<f64, E> {
+            Ok(value as f64)
+        }
+
+        fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
+            Ok(value as f64)
+        }
+
+        fn visit_str<E: Error>(self, value: &str) -> Result<f64, E> {
+            match value {
+                "nan" => Ok(f64::NAN),
+                "inf" => Ok(f64::INFINITY),
+                "-inf" => Ok(f64::NEG_INFINITY),
+                _ => Err(E::invalid_value(serde::de::Unexpected::Str(value), &self)),
+            }
+        }
+    }
+}
+
+/// [`float`] for the values of a map.
+mod float_map {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::collections::BTreeMap;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct Float(#[serde(with = "super::float")] f64);
+
+    pub fn serialize<S: Serializer>(
+        map: &BTreeMap<String, f64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(map.iter().map(|(name, &value)| (name, Float(value))))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<String, f64>, D::Error> {
+        let map = BTreeMap::<String, Float>::deserialize(deserializer)?;
+        Ok(map
+            .into_iter()
+            .map(|(name, value)| (name, value.0))
+            .collect())
     }
 }

@@ -22,7 +22,10 @@ pub struct Prediction {
 #[derive(Debug, thiserror::Error)]
 pub enum PredictionsError {
     #[error("can't read {path}: {source}")]
-    Io { path: String, source: std::io::Error },
+    Io {
+        path: String,
+        source: std::io::Error,
+    },
     #[error("{path} is damaged: {what}")]
     Damaged { path: String, what: &'static str },
 }
@@ -46,9 +49,14 @@ pub fn encode(predictions: &[Prediction]) -> Vec<u8> {
 /// Reads and verifies the file at `path`.
 pub fn read(path: &Path) -> Result<Vec<Prediction>, PredictionsError> {
     let name = path.display().to_string();
-    let damaged = |what| PredictionsError::Damaged { path: name.clone(), what };
-    let bytes = std::fs::read(path)
-        .map_err(|source| PredictionsError::Io { path: name.clone(), source })?;
+    let damaged = |what| PredictionsError::Damaged {
+        path: name.clone(),
+        what,
+    };
+    let bytes = std::fs::read(path).map_err(|source| PredictionsError::Io {
+        path: name.clone(),
+        source,
+    })?;
     if bytes.len() < 44 || &bytes[..8] != MAGIC {
         return Err(damaged("it doesn't start as a predictions file"));
     }
@@ -56,7 +64,14 @@ pub fn read(path: &Path) -> Result<Vec<Prediction>, PredictionsError> {
     if blake3::hash(body).as_bytes() != digest {
         return Err(damaged("its checksum doesn't match"));
     }
-    let word = |chunk: &[u8], i: usize| [chunk[4 * i], chunk[4 * i + 1], chunk[4 * i + 2], chunk[4 * i + 3]];
+    let word = |chunk: &[u8], i: usize| {
+        [
+            chunk[4 * i],
+            chunk[4 * i + 1],
+            chunk[4 * i + 2],
+            chunk[4 * i + 3],
+        ]
+    };
     let count = u32::from_le_bytes(word(body, 2)) as usize;
     if body.len() != 12 + 16 * count {
         return Err(damaged("its length doesn't match its count"));
@@ -79,7 +94,12 @@ mod tests {
     #[test]
     fn damage_is_refused() {
         let predictions: Vec<_> = (0..5)
-            .map(|i| Prediction { label: i, class: 2, rank: i % 3, loss: i as f32 })
+            .map(|i| Prediction {
+                label: i,
+                class: 2,
+                rank: i % 3,
+                loss: i as f32,
+            })
             .collect();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("predictions.bin");

@@ -1,1 +1,40 @@
-//! The queue, slots, executors and retry policy.
+//! The queue, slots, executors and retry policy: how the stages of a plan come to be done.
+//!
+//! One owner of state, messages only. [`core`] is a pure state machine (no clock, no files): it is
+//! told what happened and answers with what to do. [`actor`] turns child exits, event logs, timers
+//! and signals into messages in one order and carries the answers out. An
+//! [`executor`] starts workers; [`device`] says what they may run on; [`policy`] says what becomes of
+//! a failure; [`progress`] shows it all to the user.
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | [`core`] | the state machine: queue, slots, retries, draining |
+//! | [`policy`] | failure class → retries, back-off, hint |
+//! | [`outcome`] | exit status + last words of a worker → what became of the attempt |
+//! | [`actor`] | the loop around the core |
+//! | [`attempt`] | one execution of a stage: its run directory, event log, log cap |
+//! | [`device`] | slots: CPU cores and GPUs |
+//! | [`executor`] | starting, signalling and reaping workers |
+//! | [`progress`] | bars and lines on stderr |
+//! | [`jobs`] | the stages of the plans, each once, and what is known of them |
+//! | [`reconcile`] | what a scheduler that died has left to be read |
+//! | [`signals`] | signals to the scheduler, as messages |
+//! | [`eta`] | when it will be done |
+
+pub mod actor;
+pub mod attempt;
+pub mod core;
+pub mod device;
+pub mod eta;
+pub mod executor;
+pub mod jobs;
+pub mod outcome;
+pub mod policy;
+pub mod progress;
+pub mod reconcile;
+pub mod signals;
+
+#[cfg(test)]
+mod core_tests;
+#[cfg(test)]
+mod process_tests;

@@ -1,3 +1,38 @@
 //! The SQLite store: migrations, queries, views; the only SQL.
+//!
+//! A store is a folder with `ablate.db` and `stages/`. The database is an index over what the run
+//! directories say, and the only memory of plans and attempts. One process at a time writes, under
+//! [`StoreLock`]; any number read, and never block it (WAL).
+//!
+//! Every change of state is on disk before the call returns (`synchronous = FULL`). Events are stored
+//! with `synchronous = NORMAL`: a power loss may take the last of them together with the sequence number
+//! of the last event stored, which lies in the same transaction, so the next scheduler reads the event
+//! log on from there. The next change of state syncs them too, since it comes later in the same WAL.
 
+mod attempts;
+mod bulk;
+mod error;
+mod ingest;
+mod lock;
+mod open;
+mod plans;
+mod query;
+mod reads;
+mod reference;
 pub mod rows;
+mod status;
+mod views;
+
+pub use attempts::{AttemptEnd, AttemptStart, StageState};
+pub use error::StoreError;
+pub use lock::{StoreHolder, StoreLock};
+pub use open::Store;
+#[cfg(test)]
+pub(crate) use plans::Parts;
+pub use plans::Provenance;
+pub use query::{Cell, Query, Rows};
+pub use status::{ExperimentStatus, RunningStage};
+pub use views::{ColumnDoc, ViewDoc, view_docs};
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,149 @@
+//! What commands that plan have in common: their arguments, and planning itself.
+
+use crate::data;
+use crate::plan::model::Plan;
+use crate::plan::{self, DataDescription, Request};
+use crate::spec::experiment::Options;
+use crate::spec::recipe::DataConfig;
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Which experiments, and how they are changed.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct PlanningArgs {
+    /// Experiment files, or names of built-in experiments (loss, augmentation, crop, epochs, fixres)
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Profile of the experiments [default: quick, where there is one]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Change a value in every variant; may be repeated
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+    /// Number of seeds (3), or the seeds themselves (0,1,5)
+    #[arg(long, value_name = "SEEDS")]
+    pub seeds: Option<String>,
+    /// Only variants with this label; may be repeated, labels of one axis are alternatives
+    #[arg(long, value_name = "AXIS=LABEL")]
+    pub only: Vec<String>,
+    /// Folder of a data set; may be repeated
+    #[arg(long, value_name = "NAME=PATH", value_parser = parse_data)]
+    pub data: Vec<(String, PathBuf)>,
+    /// Largest number of cells (variants x seeds) of an experiment
+    #[arg(long, value_name = "N")]
+    pub max_cells: Option<u64>,
+}
+
+/// Plans, and where their data sets are.
+#[derive(Debug)]
+pub struct Planned {
+    pub plans: Vec<Plan>,
+    /// Root of each image folder by content hash; `None`: the embedded data set.
+    pub roots: HashMap<String, Option<PathBuf>>,
+}
+
+impl PlanningArgs {
+    /// Plans all files. Every problem of every file is printed; `None` if there is one that is more
+    /// than a warning.
+    pub fn plan(&self) -> Option<Planned> {
+        let request = Request {
+            options: Options {
+                profile: self.profile.clone(),
+                set: self.set.clone(),
+                seeds: self.seeds.clone(),
+                only: self.only.clone(),
+            },
+            max_cells: self.max_cells,
+        };
+        let resolver = |config: &DataConfig| describe(config, &self.data);
+        let mut planned = Planned {
+            plans: Vec::new(),
+            roots: HashMap::new(),
+        };
+        let mut names = HashSet::new();
+        let mut usable = true;
+        for file in &self.files {
+            match plan::plan_file(file, &request, &resolver) {
+                Ok(plan) => {
+                    plan.warnings.iter().for_each(say);
+                    if !names.insert(plan.experiment.name.clone()) {
+                        let name = &plan.experiment.name;
+                        say(format!(
+                            "error: {}: another file has the experiment `{name}` too",
+                            file.display()
+                        ));
+                        usable = false;
+                    }
+                    planned.plans.push(plan);
+                }
+                Err(problems) => {
+                    say(problems);
+                    usable = false;
+                }
+            }
+        }
+        if !usable {
+            return None;
+        }
+        for plan in &planned.plans {
+            for (config, description) in plan.data() {
+                // It was found a moment ago.
+                let root = locate(config, &self.data).ok().flatten();
+                planned.roots.insert(description.hash.clone(), root);
+            }
+        }
+        Some(planned)
+    }
+}
+
+/// Finds and describes a data set.
+fn describe(
+    config: &DataConfig,
+    overrides: &[(String, PathBuf)],
+) -> Result<DataDescription, String> {
+    let root = locate(config, overrides)?;
+    let set =
+        data::Dataset::open(&config.name, root.as_deref()).map_err(|error| error.to_string())?;
+    let hash = set.hash().map_err(|error| error.to_string())?;
+    Ok(DataDescription {
+        hash,
+        shape: set.shape(),
+    })
+}
+
+/// The root of a data set's image folder, absolute; `None`: it is embedded.
+fn locate(config: &DataConfig, overrides: &[(String, PathBuf)]) -> Result<Option<PathBuf>, String> {
+    let location = data::locate::resolve(&config.name, config.root.as_deref(), overrides)
+        .map_err(|error| error.to_string())?;
+    Ok(location
+        .root()
+        .map(|root| std::path::absolute(root).unwrap_or_else(|_| root.to_owned())))
+}
+
+fn parse_data(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !path.is_empty() => {
+            Ok((name.to_owned(), Path::new(path).to_owned()))
+        }
+        _ => Err("write NAME=PATH, for example imagenet-1k=/data/imagenet".to_owned()),
+    }
+}
+
+/// A line on stderr; one that can't be written is lost.
+pub fn say(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_sets_are_named_with_their_paths() {
+        assert_eq!(parse_data("a=b=c"), Ok(("a".into(), "b=c".into())));
+        for bad in ["a", "=b", "a=", ""] {
+            assert!(parse_data(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! `ablate report`: tables on stdout, reports as files.
+
+use super::exit::Exit;
+use super::planning::say;
+use crate::report::frame::FrameError;
+use crate::report::table::render::{Csv, Markdown, Render, Terminal, may_colour};
+use crate::report::write::{self, WriteError};
+use crate::report::{load, summary_table};
+use crate::store::rows::ExperimentRow;
+use crate::store::{Store, StoreError};
+use clap::{Args, ValueEnum};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Print the comparison table of experiments and write their reports (tables, plots, data)
+#[derive(Debug, Clone, Args)]
+pub struct ReportArgs {
+    /// Names of experiments; all in the store if none is given
+    #[arg(value_name = "EXPERIMENT")]
+    pub experiments: Vec<String>,
+    /// Folder of the reports: each experiment gets a folder of its name in it
+    #[arg(long, value_name = "DIR", default_value = "reports")]
+    pub out: PathBuf,
+    /// Form of the table on stdout
+    #[arg(long, value_enum, default_value_t = Format::Terminal)]
+    pub format: Format,
+    /// Folder of the store
+    #[arg(long, value_name = "DIR", env = "ABLATE_STORE", default_value = "ablate-store")]
+    pub store: PathBuf,
+    /// Write no plots
+    #[arg(long)]
+    pub no_plots: bool,
+}
+
+/// Form of the table on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people; coloured on a terminal unless `NO_COLOR` is set
+    Terminal,
+    /// GitHub-flavoured Markdown
+    Md,
+    /// Comma-separated values in full precision
+    Csv,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    #[error("there is no experiment `{name}` in the store at {store}{hint}")]
+    Unknown {
+        name: String,
+        store: String,
+        hint: String,
+    },
+    #[error("the store at {store} has no experiments yet: run one with `ablate run FILE`")]
+    Empty { store: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("can't write to stdout: {0}")]
+    Stdout(#[source] std::io::Error),
+}
+
+/// Runs the command: tables to stdout, the paths of the written files to stderr.
+pub async fn run(args: &ReportArgs) -> Exit {
+    let result = match Store::open_read_only(&args.store).await {
+        Ok(store) => report(args, &store).await,
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(()) => Exit::Done,
+        Err(ReportError::Stdout(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            Exit::Done
+        }
+        Err(error) => {
+            say(format_args!("error: {error}"));
+            match error {
+                ReportError::Unknown { .. } | ReportError::Empty { .. } => Exit::Usage,
+                _ => Exit::Store,
+            }
+        }
+    }
+}
+
+async fn report(args: &ReportArgs, store: &Store) -> Result<(), ReportError> {
+    let chosen = choose(store.experiments().await?, &args.experiments, store.dir())?;
+    for (position, experiment) in chosen.into_iter().enumerate() {
+        let (data, warnings) = load::load(store, experiment).await?;
+        for warning in warnings {
+            say(format_args!("warning: {warning}"));
+        }
+        let table = summary_table(&data)?;
+        let mut text = if position > 0 {
+            "\n".to_owned()
+        } else {
+            String::new()
+        };
+        text.push_str(&match args.format {
+            Format::Terminal => Terminal {
+                colour: may_colour(),
+            }
+            .render(&table),
+            Format::Md => Markdown.render(&table),
+            Format::Csv => Csv.render(&table),
+        });
+        print(&text)?;
+        for path in write::write(&data, &args.out, !args.no_plots)? {
+            say(path.display());
+        }
+    }
+    Ok(())
+}
+
+/// The named experiments, or all. An experiment's file (`experiments/loss.yaml`) stands for the
+/// experiment of that name.
+fn choose(
+    all: Vec<ExperimentRow>,
+    names: &[String],
+    store: &Path,
+) -> Result<Vec<ExperimentRow>, ReportError> {
+    if all.is_empty() {
+        return Err(ReportError::Empty {
+            store: store.display().to_string(),
+        });
+    }
+    if names.is_empty() {
+        return Ok(all);
+    }
+    let mut chosen: Vec<ExperimentRow> = Vec::new();
+    for name in names {
+        let stem = Path::new(name)
+            .extension()
+            .filter(|extension| *extension == "yaml" || *extension == "yml")
+            .and_then(|_| Path::new(name).file_stem()?.to_str());
+        let found = all
+            .iter()
+            .find(|experiment| experiment.name == *name)
+            .or_else(|| {
+                all.iter()
+                    .find(|experiment| Some(experiment.name.as_str()) == stem)
+            });
+        match found {
+            Some(found) if chosen.iter().any(|known| known.name == found.name) => {}
+            Some(found) => chosen.push(found.clone()),
+            None => {
+                return Err(ReportError::Unknown {
+                    name: name.clone(),
+                    store: store.display().to_string(),
+                    hint: hint(stem.unwrap_or(name), &all),
+                });
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+/// The nearest name if one is near, else the names there are.
+fn hint(name: &str, all: &[ExperimentRow]) -> String {
+    let nearest = all
+        .iter()
+        .map(|experiment| {
+            (
+                strsim::jaro_winkler(name, &experiment.name),
+                experiment.name.as_str(),
+            )
+        })
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    match nearest {
+        Some((similarity, nearest)) if similarity > 0.75 => format!("; did you mean `{nearest}`?"),
+        _ => {
+            let names: Vec<String> = all
+                .iter()
+                .take(10)
+                .map(|experiment| format!("`{}`", experiment.name))
+                .collect();
+            let more = if all.len() > names.len() { ", …" } else { "" };
+            format!("; it has {}{more}", names.join(", "))
+        }
+    }
+}
+
+/// Prints to stdout; a reader that has gone away (`| head`) is no error.
+fn print(text: &str) -> Result<(), ReportError> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(ReportError::Stdout(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(names: &[&str]) -> Vec<ExperimentRow> {
+        names
+            .iter()
+            .map(|name| ExperimentRow {
+                name: (*name).to_owned(),
+                title: String::new(),
+                claim: String::new(),
+                profile: "quick".to_owned(),
+                axes: Vec::new(),
+                stage_names: vec!["train".to_owned()],
+                baseline: None,
+                report: crate::plan::model::ReportSpec::default(),
+                updated: 0.0,
+            })
+            .collect()
+    }
+
+    fn chosen(all: &[&str], names: &[&str]) -> Result<Vec<String>, String> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        choose(rows(all), &names, Path::new("store"))
+            .map(|rows| rows.into_iter().map(|row| row.name).collect())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn experiments_are_chosen_by_name_or_file() {
+        let all = ["augmentation", "crop", "loss"];
+        assert_eq!(chosen(&all, &[]).unwrap(), all);
+        assert_eq!(
+            chosen(&all, &["loss", "crop", "loss"]).unwrap(),
+            ["loss", "crop"]
+        );
+        assert_eq!(chosen(&all, &["experiments/crop.yaml"]).unwrap(), ["crop"]);
+    }
+
+    #[test]
+    fn an_unknown_one_names_the_nearest() {
+        let all = ["augmentation", "crop", "loss"];
+        assert_eq!(
+            chosen(&all, &["augmentaton"]).unwrap_err(),
+            "there is no experiment `augmentaton` in the store at store; did you mean `augmentation`?"
+        );
+        assert_eq!(
+            chosen(&all, &["zzz"]).unwrap_err(),
+            "there is no experiment `zzz` in the store at store; it has `augmentation`, `crop`, `loss`"
+        );
+        assert_eq!(
+            chosen(&[], &[]).unwrap_err(),
+            "the store at store has no experiments yet: run one with `ablate run FILE`"
+        );
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            report: ReportArgs,
+        }
+        use clap::{CommandFactory, Parser};
+        Line::command().debug_assert();
+        let line = Line::parse_from([
+            "report",
+            "loss",
+            "--format",
+            "md",
+            "--out",
+            "x",
+            "--no-plots",
+        ]);
+        assert_eq!(line.report.experiments, ["loss"]);
+        assert_eq!(
+            (line.report.format, line.report.no_plots),
+            (Format::Md, true)
+        );
+    }
+}

@@ -1,0 +1,335 @@
+//! `ablate run`: plans, stores the plan, and trains what is not known yet.
+
+use crate::cli::exit::Exit;
+use crate::cli::planning::{Planned, PlanningArgs, say};
+use crate::cli::report::ReportError;
+use crate::plan::model::Plan;
+use crate::report::table::render::{Render, Terminal, may_colour};
+use crate::report::{load, summary_table};
+use crate::schedule::actor::{self, Execution, JobFiles, ScheduleError, Settings, Summary};
+use crate::schedule::core::{End, Prior};
+use crate::schedule::device::{self, DeviceChoice, Machine, Slot, SlotRequest};
+use crate::schedule::eta;
+use crate::schedule::executor::local::LocalExecutor;
+use crate::schedule::jobs::Jobs;
+use crate::schedule::policy::policy;
+use crate::schedule::progress::{Progress, Style, sanitise};
+use crate::schedule::reconcile::reconcile;
+use crate::schedule::signals;
+use crate::store::rows::Status;
+use crate::store::{Provenance, Store, StoreError, StoreLock};
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+/// Train every variant that is not known yet, and print the tables
+///
+/// What is done is skipped, what was interrupted goes on from its last checkpoint. Stages that failed
+/// through no fault of their own (killed, device_lost, out_of_memory, timeout) are tried again; others
+/// only with --retry-failed.
+///
+/// Ctrl-C lets the workers write checkpoints and ends; a second one ends at once.
+///
+/// Exit codes: 0 all done; 1 some stage failed; 2 the command line, a file or a data set is not usable;
+/// 3 the store is not usable; 130 (SIGINT), 143 (SIGTERM), 129 (SIGHUP) interrupted.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub planning: PlanningArgs,
+    /// Folder of the store
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "ABLATE_STORE",
+        default_value = "ablate-store"
+    )]
+    pub store: PathBuf,
+    /// Number of workers at once [default: one per GPU, else one per core]
+    #[arg(long, value_name = "N")]
+    pub slots: Option<NonZeroUsize>,
+    /// Compute threads of each worker [default: 1 on the CPU]
+    #[arg(long, value_name = "N")]
+    pub threads_per_slot: Option<NonZeroUsize>,
+    /// Where to train
+    #[arg(long, value_enum, default_value_t)]
+    pub device: DeviceChoice,
+    /// Show errors only
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Try failed stages again, whatever they failed of
+    #[arg(long)]
+    pub retry_failed: bool,
+}
+
+/// Runs the command. `gpu_count` asks the driver for GPUs; it is called only if one may be used.
+pub async fn run(args: &RunArgs, gpu_count: impl FnOnce() -> usize) -> Exit {
+    let Some(planned) = args.planning.plan() else {
+        return Exit::Usage;
+    };
+    let gpus = if args.device == DeviceChoice::Cpu {
+        0
+    } else {
+        gpu_count()
+    };
+    let request = SlotRequest {
+        device: args.device,
+        slots: args.slots,
+        threads_per_slot: args.threads_per_slot,
+    };
+    let slots = match device::slots(&Machine::discover(gpus), &request) {
+        Ok(slots) => slots,
+        Err(error) => {
+            say(format_args!("error: {error}"));
+            return Exit::Usage;
+        }
+    };
+    match run_plans(args, &planned, slots).await {
+        Ok(exit) => exit,
+        Err(error) => {
+            say(format_args!("error: {error}"));
+            Exit::Store
+        }
+    }
+}
+
+/// Why a run can't go on.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    #[error("can't listen to signals: {0}")]
+    Signals(std::io::Error),
+    #[error("can't find this program to start workers: {0}")]
+    Program(std::io::Error),
+}
+
+async fn run_plans(args: &RunArgs, planned: &Planned, slots: Vec<Slot>) -> Result<Exit, RunError> {
+    let plans: Vec<&Plan> = planned.plans.iter().collect();
+    let names: Vec<String> = plans
+        .iter()
+        .map(|plan| plan.experiment.name.clone())
+        .collect();
+    let _lock = StoreLock::acquire(&args.store)?;
+    let store = Store::open(&args.store).await?;
+    store.warnings().iter().for_each(say);
+    let provenance = provenance();
+    for plan in &plans {
+        store.save_plan(plan, &provenance).await?;
+    }
+    let jobs = known_jobs(args, &store, &plans).await?;
+    let done_before = jobs.done();
+    if !args.quiet {
+        say(format_args!(
+            "{done_before} of {} stages already done",
+            jobs.jobs.len()
+        ));
+    }
+    let open = jobs
+        .jobs
+        .iter()
+        .filter(|job| job.prior == Prior::Pending)
+        .count();
+    let summary = if open == 0 {
+        Summary::without_work(&jobs.jobs)
+    } else {
+        execute(args, &store, planned, &jobs, slots).await?
+    };
+    report(args, &jobs, &summary, done_before);
+    let exit = match summary.interrupted {
+        Some(signal) if summary.count(|end| *end == End::Left) > 0 => {
+            Exit::Signal(u8::try_from(signal).unwrap_or(u8::MAX))
+        }
+        _ if summary.ends.iter().all(|end| *end == End::Done) => Exit::Done,
+        _ => Exit::Failed,
+    };
+    if !matches!(exit, Exit::Signal(_)) {
+        print_tables(&store, &names).await?;
+    }
+    store.close().await?;
+    Ok(exit)
+}
+
+/// The stages of the plans, with what is known of them; first, what a scheduler that died has left is
+/// taken in.
+async fn known_jobs(args: &RunArgs, store: &Store, plans: &[&Plan]) -> Result<Jobs, StoreError> {
+    let mut jobs = Jobs::of(plans);
+    let names = jobs.fingerprints();
+    let states = store.stage_states(&names).await?;
+    let is_done = |name: &str| {
+        states
+            .get(name)
+            .is_some_and(|state| state.status == Status::Done)
+    };
+    let unfinished: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !is_done(name))
+        .collect();
+    let states = if unfinished.is_empty() {
+        states
+    } else {
+        let found = reconcile(store, &args.store, unfinished).await?;
+        for error in &found.damaged {
+            say(format_args!("warning: {error}"));
+        }
+        store.stage_states(&names).await?
+    };
+    jobs.apply(&states, args.retry_failed, &args.store);
+    Ok(jobs)
+}
+
+async fn execute(
+    args: &RunArgs,
+    store: &Store,
+    planned: &Planned,
+    jobs: &Jobs,
+    slots: Vec<Slot>,
+) -> Result<Summary, RunError> {
+    let (sender, inputs) = actor::channel();
+    signals::forward(&sender).map_err(RunError::Signals)?;
+    let executor = LocalExecutor::this_program().map_err(RunError::Program)?;
+    let progress = Progress::new(
+        Style::choose(args.quiet),
+        jobs.jobs.iter().map(|job| job.label.clone()).collect(),
+        jobs.jobs.iter().map(|job| job.flops),
+        |index| jobs.jobs[index].prior == Prior::Pending,
+        jobs.done(),
+        slots.iter().map(|slot| slot.name.clone()),
+    );
+    let files = |index: usize| {
+        let (plan, stage) = jobs.origins[index];
+        let spec = planned.plans[plan].stage_spec(stage);
+        let data_root = planned.roots.get(&spec.data_hash).cloned().flatten();
+        JobFiles { spec, data_root }
+    };
+    let execution = Execution {
+        store,
+        dir: &args.store,
+        jobs: jobs.jobs.clone(),
+        slots,
+        executor: &executor,
+        files: &files,
+        progress,
+        settings: Settings::default(),
+    };
+    Ok(execution.run(sender, inputs).await?)
+}
+
+/// Failures that are listed one by one.
+const LISTED: usize = 20;
+
+/// Tells how it ended, on stderr.
+fn report(args: &RunArgs, jobs: &Jobs, summary: &Summary, done_before: usize) {
+    let failed: Vec<usize> = (0..jobs.jobs.len())
+        .filter(|&job| matches!(summary.ends[job], End::Failed(_)))
+        .collect();
+    let blocked = summary.count(|end| matches!(end, End::Blocked { .. }));
+    let left = summary.count(|end| *end == End::Left);
+    for &job in failed.iter().take(LISTED) {
+        let End::Failed(failure) = &summary.ends[job] else {
+            continue;
+        };
+        let label = sanitise(&jobs.jobs[job].label, 80);
+        say(format_args!(
+            "failed: {label}: {}: {}",
+            failure.class.name(),
+            sanitise(&failure.message, 600)
+        ));
+        match summary.logs.get(&job) {
+            Some(log) => say(format_args!("  log: {}", log.display())),
+            None => say("  it failed before and was not tried again: --retry-failed does that"),
+        }
+        say(format_args!("  hint: {}", policy(failure.class).hint));
+    }
+    if failed.len() > LISTED {
+        say(format_args!(
+            "and {} more: `ablate status` lists them",
+            failed.len() - LISTED
+        ));
+    }
+    let tried: Vec<_> = failed
+        .iter()
+        .filter(|job| summary.logs.contains_key(job))
+        .collect();
+    if !tried.is_empty() {
+        let transient = tried.iter().all(|&&job| match &summary.ends[job] {
+            End::Failed(failure) => policy(failure.class).transient,
+            _ => false,
+        });
+        say(if transient {
+            "the next `ablate run` tries them again"
+        } else {
+            "the next `ablate run` tries those again that were killed, lost their device, ran out of memory \
+             or time; the others with --retry-failed"
+        });
+    }
+    let done = summary.count(|end| *end == End::Done);
+    if args.quiet || done_before == jobs.jobs.len() {
+        return;
+    }
+    let mut text = format!("{done} of {} stages done", jobs.jobs.len());
+    if done > done_before && done_before > 0 {
+        text += &format!(" ({} now)", done - done_before);
+    }
+    for (count, what) in [
+        (failed.len(), "failed"),
+        (blocked, "blocked by them"),
+        (left, "left"),
+    ] {
+        if count > 0 {
+            text += &format!(", {count} {what}");
+        }
+    }
+    if summary.attempts > 0 {
+        text += &format!("; {}", eta::show(summary.wall));
+    }
+    say(text);
+    if left > 0 {
+        say("the same command goes on where this one stopped");
+    }
+}
+
+fn provenance() -> Provenance {
+    Provenance {
+        program: concat!("ablate ", env!("CARGO_PKG_VERSION")).to_owned(),
+        git_revision: option_env!("ABLATE_GIT_REVISION").map(str::to_owned),
+        host: device::host_name(),
+        command_line: std::env::args().collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// Prints the comparison table of each experiment on stdout.
+pub async fn print_tables(store: &Store, experiments: &[String]) -> Result<(), ReportError> {
+    let mut text = String::new();
+    for experiment in store.experiments().await? {
+        if !experiments.contains(&experiment.name) {
+            continue;
+        }
+        let (data, warnings) = load::load(store, experiment).await?;
+        for warning in warnings {
+            say(format_args!("warning: {warning}"));
+        }
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(
+            &Terminal {
+                colour: may_colour(),
+            }
+            .render(&summary_table(&data)?),
+        );
+    }
+    let mut stdout = std::io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(ReportError::Stdout),
+    }
+}

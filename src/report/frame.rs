@@ -1,0 +1,245 @@
+//! Frames: rows as columns, grouped by polars, and their export as CSV.
+//!
+//! Polars groups and sorts; what is computed from a group's values is computed by
+//! [`statistics`](super::statistics), in the order of the seeds, so that a number never depends on
+//! how many threads grouped it.
+
+use super::data::ExperimentData;
+use super::statistics::Sample;
+use polars::prelude::*;
+
+/// A frame that can't be made.
+#[derive(Debug, thiserror::Error)]
+#[error("can't build the frame of {what}: {source}")]
+pub struct FrameError {
+    pub what: &'static str,
+    pub source: PolarsError,
+}
+
+fn failed(what: &'static str) -> impl FnOnce(PolarsError) -> FrameError {
+    move |source| FrameError { what, source }
+}
+
+/// The values of one metric over the seeds of one variant, after one stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Arm {
+    pub variant_index: u32,
+    pub stage: String,
+    pub set: String,
+    pub metric: String,
+    /// (seed, value), by seed.
+    pub values: Vec<(u64, f64)>,
+}
+
+impl Arm {
+    /// Its values without the seeds.
+    pub fn numbers(&self) -> Vec<f64> {
+        self.values.iter().map(|(_, value)| *value).collect()
+    }
+
+    /// Its summary. An arm has at least one value.
+    pub fn sample(&self) -> Option<Sample> {
+        Sample::of(&self.numbers())
+    }
+}
+
+/// One point of a curve: the values of all seeds of one variant at one epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CurvePoint {
+    pub variant_index: u32,
+    pub stage: String,
+    pub metric: String,
+    /// 0-based.
+    pub epoch: u32,
+    /// By seed.
+    pub values: Vec<f64>,
+}
+
+/// One row per run, stage, evaluation set and metric: `run`, `variant`, `variant_index`, one column
+/// per axis (`axis:NAME`), `seed`, `stage`, `set`, `resolution`, `metric`, `value`.
+pub fn results(data: &ExperimentData) -> Result<DataFrame, FrameError> {
+    let runs: std::collections::HashMap<&str, &crate::store::rows::RunRow> =
+        data.runs.iter().map(|run| (run.id.as_str(), run)).collect();
+    let rows = &data.results;
+    let text = |get: fn(&crate::store::rows::ResultRow) -> &str| {
+        rows.iter().map(get).collect::<Vec<&str>>()
+    };
+    let variant = |row: &crate::store::rows::ResultRow| runs.get(row.run.as_str());
+    let mut columns: Vec<Column> = vec![
+        Column::new("run".into(), text(|row| &row.run)),
+        Column::new(
+            "variant".into(),
+            rows.iter()
+                .map(|row| variant(row).map(|run| run.variant.as_str()))
+                .collect::<Vec<_>>(),
+        ),
+        Column::new(
+            "variant_index".into(),
+            rows.iter().map(|row| row.variant_index).collect::<Vec<_>>(),
+        ),
+    ];
+    for (axis, info) in data.experiment.axes.iter().enumerate() {
+        columns.push(Column::new(
+            format!("axis:{}", info.name).into(),
+            rows.iter()
+                .map(|row| {
+                    variant(row)
+                        .and_then(|run| run.labels.get(axis))
+                        .map(String::as_str)
+                })
+                .collect::<Vec<_>>(),
+        ));
+    }
+    columns.extend([
+        Column::new(
+            "seed".into(),
+            rows.iter().map(|row| row.seed).collect::<Vec<_>>(),
+        ),
+        Column::new("stage".into(), text(|row| &row.stage)),
+        Column::new("set".into(), text(|row| &row.set)),
+        Column::new(
+            "resolution".into(),
+            rows.iter().map(|row| row.resolution).collect::<Vec<_>>(),
+        ),
+        Column::new("metric".into(), text(|row| &row.metric)),
+        Column::new(
+            "value".into(),
+            rows.iter().map(|row| row.value).collect::<Vec<_>>(),
+        ),
+    ]);
+    DataFrame::new_infer_height(columns)
+        .and_then(|frame| {
+            frame
+                .lazy()
+                .sort(
+                    ["variant_index", "seed", "stage", "set", "metric"],
+                    in_order(),
+                )
+                .collect()
+        })
+        .map_err(failed("results"))
+}
+
+/// One row per run, stage, metric and epoch: `variant_index`, `seed`, `stage`, `metric`, `epoch`,
+/// `value`.
+pub fn curves(data: &ExperimentData) -> Result<DataFrame, FrameError> {
+    let rows = &data.curves;
+    df!(
+        "variant_index" => rows.iter().map(|row| row.variant_index).collect::<Vec<_>>(),
+        "seed" => rows.iter().map(|row| row.seed).collect::<Vec<_>>(),
+        "stage" => rows.iter().map(|row| row.stage.as_str()).collect::<Vec<_>>(),
+        "metric" => rows.iter().map(|row| row.metric.as_str()).collect::<Vec<_>>(),
+        "epoch" => rows.iter().map(|row| row.epoch).collect::<Vec<_>>(),
+        "value" => rows.iter().map(|row| row.value).collect::<Vec<_>>(),
+    )
+    .map_err(failed("curves"))
+}
+
+/// The arms of the frame that [`results`] made, by variant, stage, set and metric.
+pub fn arms(results: &DataFrame) -> Result<Vec<Arm>, FrameError> {
+    let keys = ["variant_index", "stage", "set", "metric"];
+    let grouped = results
+        .clone()
+        .lazy()
+        .sort(
+            ["variant_index", "stage", "set", "metric", "seed"],
+            in_order(),
+        )
+        .group_by_stable(keys.map(col))
+        .agg([col("seed"), col("value")])
+        .collect()
+        .map_err(failed("arms"))?;
+    read_arms(&grouped).map_err(failed("arms"))
+}
+
+fn read_arms(grouped: &DataFrame) -> PolarsResult<Vec<Arm>> {
+    let variants = grouped.column("variant_index")?.u32()?;
+    let (stages, sets, metrics) = (
+        grouped.column("stage")?.str()?,
+        grouped.column("set")?.str()?,
+        grouped.column("metric")?.str()?,
+    );
+    let (seeds, values) = (
+        grouped.column("seed")?.list()?,
+        grouped.column("value")?.list()?,
+    );
+    let mut arms = Vec::with_capacity(grouped.height());
+    for row in 0..grouped.height() {
+        let seeds = list_u64(seeds, row)?;
+        let values = list_f64(values, row)?;
+        arms.push(Arm {
+            variant_index: variants.get(row).unwrap_or_default(),
+            stage: stages.get(row).unwrap_or_default().to_owned(),
+            set: sets.get(row).unwrap_or_default().to_owned(),
+            metric: metrics.get(row).unwrap_or_default().to_owned(),
+            values: seeds.into_iter().zip(values).collect(),
+        });
+    }
+    Ok(arms)
+}
+
+/// The points of the frame that [`curves`] made, for one stage and metric, by variant and epoch.
+pub fn curve_points(
+    curves: &DataFrame,
+    stage: &str,
+    metric: &str,
+) -> Result<Vec<CurvePoint>, FrameError> {
+    let grouped = curves
+        .clone()
+        .lazy()
+        .filter(
+            col("stage")
+                .eq(lit(stage))
+                .and(col("metric").eq(lit(metric))),
+        )
+        .sort(["variant_index", "epoch", "seed"], in_order())
+        .group_by_stable([col("variant_index"), col("epoch")])
+        .agg([col("value")])
+        .collect()
+        .map_err(failed("curve points"))?;
+    let read = || -> PolarsResult<Vec<CurvePoint>> {
+        let variants = grouped.column("variant_index")?.u32()?;
+        let epochs = grouped.column("epoch")?.u32()?;
+        let values = grouped.column("value")?.list()?;
+        (0..grouped.height())
+            .map(|row| {
+                Ok(CurvePoint {
+                    variant_index: variants.get(row).unwrap_or_default(),
+                    stage: stage.to_owned(),
+                    metric: metric.to_owned(),
+                    epoch: epochs.get(row).unwrap_or_default(),
+                    values: list_f64(values, row)?,
+                })
+            })
+            .collect()
+    };
+    read().map_err(failed("curve points"))
+}
+
+/// `frame` as CSV: a header, fields quoted where they must be, every float in the shortest form that
+/// reads back as itself.
+pub fn to_csv(mut frame: DataFrame) -> Result<String, FrameError> {
+    let mut bytes = Vec::new();
+    CsvWriter::new(&mut bytes)
+        .finish(&mut frame)
+        .map_err(failed("a CSV file"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn in_order() -> SortMultipleOptions {
+    SortMultipleOptions::default().with_maintain_order(true)
+}
+
+fn list_f64(lists: &ListChunked, row: usize) -> PolarsResult<Vec<f64>> {
+    match lists.get_as_series(row) {
+        Some(series) => Ok(series.f64()?.into_no_null_iter().collect()),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn list_u64(lists: &ListChunked, row: usize) -> PolarsResult<Vec<u64>> {
+    match lists.get_as_series(row) {
+        Some(series) => Ok(series.u64()?.into_no_null_iter().collect()),
+        None => Ok(Vec::new()),
+    }
+}

@@ -1,0 +1,137 @@
+//! What a metric's name means to a reader: words, unit, direction, decimals.
+
+/// How a metric is spoken of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metric {
+    /// Name in the store (`top1`), without the evaluation set.
+    pub name: String,
+    /// The shortest words (`top-1`).
+    pub short: String,
+    /// Words for a column's head (`top-1 (%)`).
+    pub head: String,
+    /// Words for a sentence or an axis (`top-1 accuracy (%)`).
+    pub words: String,
+    pub higher_is_better: bool,
+    /// Decimals where nothing is known of the uncertainty.
+    pub decimals: usize,
+    /// Whether it is a share of the evaluation set's images, in per cent.
+    pub is_accuracy: bool,
+}
+
+impl Metric {
+    /// The metric called `name`; an unknown one is shown by its name, larger is better unless it is
+    /// a loss or an error.
+    pub fn named(name: &str) -> Self {
+        let metric = |short: &str, words: &str, higher_is_better, decimals, is_accuracy| Metric {
+            name: name.to_owned(),
+            short: short.to_owned(),
+            head: if is_accuracy {
+                format!("{short} (%)")
+            } else {
+                short.to_owned()
+            },
+            words: words.to_owned(),
+            higher_is_better,
+            decimals,
+            is_accuracy,
+        };
+        match name {
+            "top1" => metric("top-1", "top-1 accuracy (%)", true, 1, true),
+            "top5" => metric("top-5", "top-5 accuracy (%)", true, 1, true),
+            "loss" => metric("loss", "loss", false, 3, false),
+            "train_loss" => metric("training loss", "training loss", false, 3, false),
+            "lr" => metric("learning rate", "learning rate", true, 5, false),
+            other => {
+                let lower = other.contains("loss") || other.contains("err");
+                metric(other, other, !lower, 3, false)
+            }
+        }
+    }
+
+    /// Whether `a` is better than `b`.
+    pub fn better(&self, a: f64, b: f64) -> bool {
+        if self.higher_is_better { a > b } else { a < b }
+    }
+}
+
+/// Decimals that an uncertainty supports: two significant digits where it starts with 100 to 354, one
+/// above that (the Particle Data Group's rule). `None` where it says nothing (zero, not finite).
+pub fn decimals_for(uncertainty: f64) -> Option<usize> {
+    if !(uncertainty.is_finite() && uncertainty > 0.0) {
+        return None;
+    }
+    let exponent = uncertainty.log10().floor() as i32;
+    let leading = (uncertainty / 10f64.powi(exponent) * 100.0).round();
+    let digits = if leading < 355.0 {
+        2
+    } else if leading < 950.0 {
+        1
+    } else {
+        // 0.0962 rounds to 0.10.
+        2 - 1
+    };
+    Some((digits - 1 - exponent).clamp(0, 6) as usize)
+}
+
+/// `value` with `decimals`, with a real minus sign and never "-0".
+pub fn number(value: f64, decimals: usize) -> String {
+    if !value.is_finite() {
+        return if value.is_nan() {
+            "NaN".into()
+        } else {
+            if value > 0.0 { "∞" } else { "−∞" }.into()
+        };
+    }
+    let text = format!("{:.decimals$}", value.abs());
+    let is_zero = text.bytes().all(|byte| matches!(byte, b'0' | b'.'));
+    if value < 0.0 && !is_zero {
+        format!("−{text}")
+    } else {
+        text
+    }
+}
+
+/// `value` with its sign (`+1.3`, `−0.4`, `0.0`).
+pub fn signed(value: f64, decimals: usize) -> String {
+    let text = number(value, decimals);
+    let is_zero = text.bytes().all(|byte| matches!(byte, b'0' | b'.'));
+    if value > 0.0 && !is_zero {
+        format!("+{text}")
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_follow_the_uncertainty() {
+        for (uncertainty, decimals) in [
+            (0.58, 1),
+            (0.13, 2),
+            (0.354, 2),
+            (0.36, 1),
+            (0.0962, 2),
+            (2.3, 1),
+            (4.2, 0),
+            (12.0, 0),
+            (0.0012, 4),
+        ] {
+            assert_eq!(decimals_for(uncertainty), Some(decimals), "{uncertainty}");
+        }
+        assert_eq!(decimals_for(0.0), None);
+        assert_eq!(decimals_for(f64::NAN), None);
+    }
+
+    #[test]
+    fn numbers_have_real_minus_signs_and_no_negative_zero() {
+        assert_eq!(number(-0.04, 1), "0.0");
+        assert_eq!(number(-0.06, 1), "−0.1");
+        assert_eq!(signed(1.25, 1), "+1.2");
+        assert_eq!(signed(0.01, 1), "0.0");
+        assert_eq!(signed(-3.0, 0), "−3");
+        assert_eq!(number(f64::NAN, 1), "NaN");
+    }
+}

@@ -1,0 +1,272 @@
+//! Training curves: a metric per epoch, the mean over seeds with a band of one standard deviation, one
+//! line per variant.
+
+use super::canvas::draw;
+use super::chart::{Axis, Chart};
+use super::scale::{Scale, extent};
+use super::series::{file_part, n_words, sentence};
+use super::style::{self, Look};
+use super::{Plot, PlotError};
+use crate::report::frame::{self, CurvePoint};
+use crate::report::metric::Metric;
+use crate::report::statistics::Sample;
+use crate::report::table::cells::Cells;
+use polars::prelude::*;
+
+/// Bands of more lines than this only hide each other.
+const MOST_BANDS: usize = 6;
+/// Marks on a line.
+const MARKS: usize = 5;
+
+struct Line {
+    label: String,
+    is_baseline: bool,
+    /// Epochs done, summary over seeds.
+    points: Vec<(u32, Sample)>,
+}
+
+/// For each stage the training loss and the headline metric on the evaluation set, where recorded.
+pub fn plots(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
+    let curves = frame::curves(cells.data)?;
+    let headline = cells.data.metrics().first().cloned().unwrap_or_default();
+    let mut plots = Vec::new();
+    for (position, stage) in cells.data.stages().iter().enumerate() {
+        let evaluated: Vec<String> = cells
+            .sets()
+            .iter()
+            .map(|set| format!("{set}/{headline}"))
+            .collect();
+        for name in evaluated.into_iter().chain(["train_loss".to_owned()]) {
+            let points = frame::curve_points(&curves, stage, &name)?;
+            plots.extend(plot(cells, position, stage, &name, &points)?);
+        }
+    }
+    Ok(plots)
+}
+
+fn plot(
+    cells: &Cells<'_>,
+    position: usize,
+    stage: &str,
+    metric_name: &str,
+    points: &[CurvePoint],
+) -> Result<Option<Plot>, PlotError> {
+    let lines = lines(cells, position, points);
+    let (set, metric) = match metric_name.split_once('/') {
+        Some((set, metric)) => (Some(set), Metric::named(metric)),
+        None => (None, Metric::named(metric_name)),
+    };
+    let with_bands = lines.len() <= MOST_BANDS;
+    let band = |sample: &Sample| {
+        if with_bands {
+            sample.sd.unwrap_or(0.0)
+        } else {
+            0.0
+        }
+    };
+    let samples = || lines.iter().flat_map(|line| &line.points);
+    let Some((low, high)) =
+        extent(samples().flat_map(|(_, s)| [s.mean - band(s), s.mean + band(s)]))
+    else {
+        return Ok(None);
+    };
+    let last = samples().map(|(epoch, _)| *epoch).max().unwrap_or(1);
+    if last < 2 {
+        return Ok(None);
+    }
+    let several_stages = cells.data.stages().len() > 1;
+    let x_scale = Scale::linear(0.0, f64::from(last));
+    let y_scale = Scale::linear(low, high).padded(0.04);
+    let words = match set {
+        Some(set) if cells.sets().len() > 1 => format!("{} on {set}", metric.words),
+        _ => metric.words.clone(),
+    };
+    let x = Axis {
+        label: if several_stages {
+            format!("epoch of {stage}")
+        } else {
+            "epoch".to_owned()
+        },
+        scale: x_scale,
+        ticks: x_scale.ticks(6, true),
+    };
+    let y = Axis {
+        label: words.clone(),
+        scale: y_scale,
+        ticks: y_scale.ticks(6, false),
+    };
+    let baselines: Vec<usize> = (0..lines.len())
+        .filter(|index| lines[*index].is_baseline)
+        .collect();
+    let baseline = if baselines.len() == 1 {
+        baselines.first().copied()
+    } else {
+        None
+    };
+    let looks = Look::all(lines.len(), baseline);
+    let entries = lines
+        .iter()
+        .map(|line| line.label.clone())
+        .zip(looks.iter().copied())
+        .collect();
+    let chart = Chart::new(x, y, entries);
+    let mut name = "curves".to_owned();
+    if several_stages {
+        name = format!("{name}-{}", file_part(stage));
+    }
+    name = format!("{name}-{}", file_part(metric_name));
+    let svg = draw(
+        &name,
+        (chart.width, chart.height),
+        &cells.data.experiment.title,
+        |canvas| {
+            chart.draw(canvas);
+            let at = |epoch: u32, value: f64| {
+                (chart.x.scale.at(f64::from(epoch)), chart.y.scale.at(value))
+            };
+            if with_bands {
+                for (line, look) in lines.iter().zip(&looks) {
+                    let edge = |sign: f64| {
+                        line.points.iter().map(move |(epoch, sample)| {
+                            at(*epoch, sample.mean + sign * sample.sd.unwrap_or(0.0))
+                        })
+                    };
+                    if line.points.iter().any(|(_, sample)| sample.sd.is_some()) {
+                        let outline: Vec<_> = edge(1.0).chain(edge(-1.0).rev()).collect();
+                        canvas.area(&outline, look.colour, style::BAND);
+                    }
+                }
+            }
+            for (line, look) in lines.iter().zip(&looks) {
+                let path: Vec<_> = line
+                    .points
+                    .iter()
+                    .map(|(epoch, sample)| at(*epoch, sample.mean))
+                    .collect();
+                canvas.path(&path, look.colour, style::DATA_LINE, look.dash);
+            }
+            for (index, (line, look)) in lines.iter().zip(&looks).enumerate() {
+                for place in marked(line.points.len(), index, lines.len()) {
+                    let (epoch, sample) = &line.points[place];
+                    canvas.mark(at(*epoch, sample.mean), look);
+                }
+            }
+        },
+    )?;
+    let counts = samples().map(|(_, sample)| sample.n);
+    let mut caption = format!("{} per epoch", sentence(&words));
+    if several_stages {
+        caption.push_str(&format!(" of {stage}"));
+    }
+    if samples().any(|(_, sample)| sample.n > 1) {
+        let spread = if with_bands {
+            ", band: ± one standard deviation"
+        } else {
+            ""
+        };
+        caption.push_str(&format!(
+            "; line: mean over seeds ({}){spread}.",
+            n_words(counts)
+        ));
+    } else {
+        caption.push_str("; single runs (n = 1).");
+    }
+    Ok(Some(Plot {
+        name,
+        caption,
+        svg,
+        csv: csv(&lines)?,
+    }))
+}
+
+/// Places of the marks on a line: evenly spread, shifted from line to line so that they don't cover each
+/// other.
+fn marked(points: usize, index: usize, lines: usize) -> Vec<usize> {
+    if points <= MARKS {
+        return (0..points).collect();
+    }
+    let step = points as f64 / MARKS as f64;
+    let shift = step * (index as f64 + 0.5) / lines as f64;
+    let mut places: Vec<usize> = (0..MARKS)
+        .map(|mark| ((mark as f64 * step + shift) as usize).min(points - 1))
+        .collect();
+    places.dedup();
+    places
+}
+
+/// One line per variant; variants whose runs share this stage are one line.
+fn lines(cells: &Cells<'_>, stage: usize, points: &[CurvePoint]) -> Vec<Line> {
+    let mut lines: Vec<(Vec<&str>, Line, usize)> = Vec::new();
+    for variant in &cells.variants {
+        let of_variant: Vec<(u32, Sample)> = points
+            .iter()
+            .filter(|point| point.variant_index == variant.index)
+            .filter_map(|point| {
+                let finite: Vec<f64> = point
+                    .values
+                    .iter()
+                    .copied()
+                    .filter(|value| value.is_finite())
+                    .collect();
+                Some((point.epoch + 1, Sample::of(&finite)?))
+            })
+            .collect();
+        if of_variant.is_empty() {
+            continue;
+        }
+        let fingerprints: Vec<&str> = variant
+            .runs
+            .iter()
+            .filter_map(|run| run.stages.get(stage))
+            .map(String::as_str)
+            .collect();
+        let is_baseline = cells.data.baseline_of(variant, &cells.variants) == Some(variant.index);
+        if let Some((_, line, more)) = lines
+            .iter_mut()
+            .find(|(known, _, _)| *known == fingerprints)
+        {
+            *more += 1;
+            line.is_baseline |= is_baseline;
+            continue;
+        }
+        let label = cells.data.display_name(variant, &cells.variants);
+        let line = Line {
+            label,
+            is_baseline,
+            points: of_variant,
+        };
+        lines.push((fingerprints, line, 0));
+    }
+    lines
+        .into_iter()
+        .map(|(_, mut line, more)| {
+            if more > 0 {
+                line.label.push_str(&format!(" (and {more} more)"));
+            }
+            line
+        })
+        .collect()
+}
+
+fn csv(lines: &[Line]) -> Result<String, PlotError> {
+    let rows: Vec<(&str, u32, &Sample)> = lines
+        .iter()
+        .flat_map(|line| {
+            line.points
+                .iter()
+                .map(|(epoch, sample)| (line.label.as_str(), *epoch, sample))
+        })
+        .collect();
+    let frame = df!(
+        "variant" => rows.iter().map(|(label, _, _)| *label).collect::<Vec<_>>(),
+        "epoch" => rows.iter().map(|(_, epoch, _)| *epoch).collect::<Vec<_>>(),
+        "n" => rows.iter().map(|(_, _, sample)| sample.n as u64).collect::<Vec<_>>(),
+        "mean" => rows.iter().map(|(_, _, sample)| sample.mean).collect::<Vec<_>>(),
+        "sd" => rows.iter().map(|(_, _, sample)| sample.sd).collect::<Vec<_>>(),
+    )
+    .map_err(|source| frame::FrameError {
+        what: "the curves",
+        source,
+    })?;
+    Ok(frame::to_csv(frame)?)
+}

@@ -1,0 +1,244 @@
+use super::{Plot, plots, png, raster};
+use crate::report::data::ExperimentData;
+use crate::report::table::fixture::{self, Fixture};
+use crate::store::rows::Status;
+use resvg::usvg;
+
+/// Experiments of every shape that plots must stand: few and many variants, one and three seeds, long
+/// and hostile labels, missing and failed cells.
+fn gallery() -> Vec<ExperimentData> {
+    let many: Vec<String> = (0..15)
+        .map(|i| {
+            let words = [
+                "warmup",
+                "layer-scale",
+                "stochastic depth",
+                "repeated augmentation with three copies",
+            ];
+            format!("- {} {i}", words[i % 4])
+        })
+        .collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let eight: Vec<String> = (0..8)
+        .map(|i| format!("variant-{}", (b'a' + i) as char))
+        .collect();
+    let eight: Vec<&str> = eight.iter().map(String::as_str).collect();
+    let hostile = [
+        "a<script>&\"'|\n# b",
+        "\u{1b}[31mred\u{202e}desrever\u{0}",
+        "Überlänge ohne-jede_Trennung/wirklich-sehr-lange-Bezeichnung-die-nie-endet-und-weiter-geht",
+        "模型 α → β",
+    ];
+    vec![
+        fixture::loss().data,
+        fixture::augmentation(3).data,
+        fixture::fixres(3).data,
+        fixture::epochs(3).data,
+        fixture::crop(1).predictions().data,
+        fixture::epochs(1).predictions().data,
+        fixture::fixres(2).data,
+        Fixture::product("fifteen", &[("ingredient", &many)], 3, &["train"])
+            .baseline(&[Some("- warmup 0")])
+            .finish(0.6, |variant, _| 55.0 - 0.4 * variant as f64)
+            .data,
+        Fixture::product("eight", &[("model.name", &eight)], 1, &["train"])
+            .finish(0.6, |variant, _| 50.0 + 0.8 * variant as f64)
+            .lose(2, 0, Status::Failed, Some("out_of_memory"))
+            .lose(5, 0, Status::Pending, None)
+            .data,
+        Fixture::product("hostile", &[("label", &hostile)], 3, &["train"])
+            .baseline(&[Some(hostile[0])])
+            .finish(0.6, |variant, _| 50.0 + variant as f64)
+            .lose(1, 1, Status::Failed, Some("diverged"))
+            .data,
+        Fixture::product(
+            "grid",
+            &[
+                ("optimizer.lr", &["1e-4", "1e-3", "1e-2"]),
+                ("loss.name", &["ce", "bce"]),
+            ],
+            3,
+            &["train"],
+        )
+        .baseline(&[None, Some("ce")])
+        .finish(0.8, |variant, _| {
+            [45.0, 44.0, 53.0, 55.0, 41.0, 48.0][variant]
+        })
+        .lose(4, 0, Status::Failed, Some("diverged"))
+        .exclude(5)
+        .data,
+    ]
+}
+
+fn all_plots() -> Vec<(String, Plot)> {
+    gallery()
+        .iter()
+        .flat_map(|data| {
+            plots(data)
+                .unwrap()
+                .into_iter()
+                .map(|plot| (format!("{}/{}", data.experiment.name, plot.name), plot))
+        })
+        .collect()
+}
+
+/// Writes the gallery to `ABLATE_PLOT_GALLERY`, to be looked at.
+#[test]
+fn gallery_to_look_at() {
+    let Some(out) = std::env::var_os("ABLATE_PLOT_GALLERY").map(std::path::PathBuf::from) else {
+        return;
+    };
+    std::fs::create_dir_all(&out).unwrap();
+    for (name, plot) in all_plots() {
+        let stem = name.replace('/', "-");
+        std::fs::write(out.join(format!("{stem}.svg")), &plot.svg).unwrap();
+        std::fs::write(out.join(format!("{stem}.png")), png(&plot).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn every_kind_is_there() {
+    let names: Vec<String> = all_plots().into_iter().map(|(name, _)| name).collect();
+    for name in [
+        "loss/result",
+        "loss/curves-train_loss",
+        "loss/curves-val-top1",
+        "epochs/by-epochs",
+        "fixres/by-resolution",
+        "fixres/curves-pretrain-val-top1",
+        "fixres/curves-finetune-train_loss",
+        "grid/by-learning-rate",
+    ] {
+        assert!(
+            names.iter().any(|other| other == name),
+            "{name} is missing: {names:?}"
+        );
+    }
+}
+
+#[test]
+fn a_second_drawing_is_the_same_to_the_byte() {
+    let first = all_plots();
+    let second = all_plots();
+    assert_eq!(first, second);
+    for ((name, a), (_, b)) in first.iter().zip(&second).step_by(5) {
+        assert_eq!(png(a).unwrap(), png(b).unwrap(), "{name}");
+    }
+}
+
+/// Bounding boxes of all texts, as the PNG is drawn.
+fn texts(group: &usvg::Group, found: &mut Vec<(String, usvg::Rect)>) {
+    for node in group.children() {
+        match node {
+            usvg::Node::Group(group) => texts(group, found),
+            usvg::Node::Text(text) => {
+                let words = text
+                    .chunks()
+                    .iter()
+                    .map(|chunk| chunk.text())
+                    .collect::<String>();
+                found.push((words, text.abs_bounding_box()));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn no_text_is_cut_off_or_overlaps_another() {
+    for (name, plot) in all_plots() {
+        let tree = raster::parse(&plot.svg).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let size = tree.size();
+        let mut found = Vec::new();
+        texts(tree.root(), &mut found);
+        assert!(found.len() > 4, "{name}: {found:?}");
+        for (words, area) in &found {
+            assert!(
+                area.left() >= 0.0
+                    && area.top() >= 0.0
+                    && area.right() <= size.width() + 0.01
+                    && area.bottom() <= size.height() + 0.01,
+                "{name}: {words:?} at {area:?} reaches out of {size:?}"
+            );
+        }
+        for (position, (words, a)) in found.iter().enumerate() {
+            for (other, b) in &found[..position] {
+                // Boxes are as high as the font's ascent and descent: lines may share a little of that.
+                let overlap = a.right().min(b.right()) - a.left().max(b.left());
+                let depth = a.bottom().min(b.bottom()) - a.top().max(b.top());
+                assert!(
+                    overlap <= 0.5 || depth <= 2.5,
+                    "{name}: {words:?} and {other:?} overlap"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn svgs_are_sound_and_alone() {
+    for (name, plot) in all_plots() {
+        assert!(
+            plot.svg
+                .starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\" width="),
+            "{name}"
+        );
+        for bad in [
+            "<script", "href", "\u{1b}", "\u{0}", "\u{202e}", "NaN", "inf",
+        ] {
+            assert!(!plot.svg.contains(bad), "{name} contains {bad:?}");
+        }
+        assert!(plot.svg.contains(
+            "font-family=\"Ablate Sans, Liberation Sans, Arial, Helvetica, sans-serif\""
+        ));
+    }
+}
+
+#[test]
+fn the_png_has_the_svgs_size_times_three() {
+    let plot = &plots(&fixture::crop(3).data).unwrap()[0];
+    let image = image::load_from_memory(&png(plot).unwrap()).unwrap();
+    let size = raster::parse(&plot.svg).unwrap().size();
+    assert_eq!(
+        (image.width(), image.height()),
+        (3 * size.width() as u32, 3 * size.height() as u32)
+    );
+    // Not empty: it has ink, and the paper is white.
+    let pixels = image.to_rgb8();
+    assert_eq!(pixels.get_pixel(0, 0).0, [255, 255, 255]);
+    assert!(
+        pixels
+            .pixels()
+            .filter(|pixel| pixel.0.iter().all(|value| *value < 100))
+            .count()
+            > 500
+    );
+}
+
+#[test]
+fn an_experiment_without_results_has_no_plots() {
+    let data = Fixture::product("pending", &[("loss", &["ce", "bce"])], 3, &["train"]).data;
+    assert_eq!(plots(&data).unwrap(), []);
+}
+
+#[test]
+fn data_lies_beside_a_plot() {
+    let all = plots(&fixture::fixres(3).data).unwrap();
+    let by_axis = all
+        .iter()
+        .find(|plot| plot.name == "by-resolution")
+        .unwrap();
+    let lines: Vec<&str> = by_axis.csv.lines().collect();
+    assert_eq!(lines[0], "series,resolution,n,mean,sd,low,high");
+    assert_eq!(lines.len(), 9);
+    assert!(
+        lines[1].starts_with("after pretrain,24.0,3,38.2"),
+        "{}",
+        lines[1]
+    );
+    let curve = all
+        .iter()
+        .find(|plot| plot.name == "curves-pretrain-val-top1")
+        .unwrap();
+    assert_eq!(curve.csv.lines().count(), 1 + 4 * 10);
+}

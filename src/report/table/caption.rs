@@ -1,0 +1,181 @@
+//! The words under a table: what the numbers are, over how many runs, against what.
+
+use super::cells::{Cells, Source};
+use super::{Cell, Row};
+use crate::report::metric::Metric;
+use crate::report::statistics::Method;
+
+/// Among which cells the best is marked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Best {
+    Row,
+    Column,
+}
+
+/// The caption of a table with these rows.
+pub fn caption(cells: &Cells<'_>, headline: &Source, rows: &[Row], best: Best) -> String {
+    let metric = Metric::named(&headline.metric);
+    let all = || rows.iter().flat_map(|row| &row.cells);
+    let values = || {
+        all().filter_map(|cell| match cell {
+            Cell::Value(value) => Some(value),
+            _ => None,
+        })
+    };
+    let mut sentences = vec![subject(cells, headline, &metric)];
+    let (least, most) = (
+        values().map(|value| value.n).min(),
+        values().map(|value| value.n).max(),
+    );
+    match (least, most) {
+        (Some(1), Some(1)) => {
+            let mut text =
+                "Each value is a single run (n = 1), so nothing is known of the spread over seeds"
+                    .to_owned();
+            if values().any(|value| value.images.is_some()) {
+                text.push_str(
+                    "; in brackets the 95 % Wilson interval over the evaluation set's images",
+                );
+            }
+            sentences.push(text);
+        }
+        (Some(least), Some(most)) => {
+            let n = if least == most {
+                format!("{most}")
+            } else {
+                format!("{least} to {most}")
+            };
+            sentences.push(format!("Mean ± standard deviation over seeds (n = {n})"));
+            if least == 1 {
+                let images = if values().any(|value| value.images.is_some()) {
+                    "; in brackets the 95 % Wilson interval over the evaluation set's images"
+                } else {
+                    ""
+                };
+                sentences.push(format!("A single run has no ±{images}"));
+            }
+        }
+        _ => sentences.push("No run has finished yet".to_owned()),
+    }
+    sentences.extend(deltas(cells, &metric, rows));
+    if values().any(|value| value.best) {
+        let place = match best {
+            Best::Row => "row",
+            Best::Column => "column",
+        };
+        sentences.push(format!(
+            "Marked (bold or *): the best of its {place}; values that print alike share it"
+        ));
+    }
+    sentences
+        .iter()
+        .map(|sentence| format!("{sentence}."))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn subject(cells: &Cells<'_>, headline: &Source, metric: &Metric) -> String {
+    let mut words = metric.words.clone();
+    if let Some(first) = words.get(..1) {
+        words.replace_range(..1, &first.to_uppercase());
+    }
+    let stages = cells.data.stages();
+    match stages {
+        [] | [_] => format!("{words} on {}", headline.set),
+        _ => format!(
+            "{words} on {}, at the end of each stage ({})",
+            headline.set,
+            stages.join(", then ")
+        ),
+    }
+}
+
+fn deltas(cells: &Cells<'_>, metric: &Metric, rows: &[Row]) -> Option<String> {
+    let deltas = || {
+        rows.iter()
+            .flat_map(|row| &row.cells)
+            .filter_map(|cell| match cell {
+                Cell::Delta(delta) => Some(delta),
+                _ => None,
+            })
+    };
+    deltas().next()?;
+    let baseline = cells.data.baseline_words()?;
+    let partial = cells
+        .data
+        .experiment
+        .baseline
+        .as_ref()
+        .is_some_and(|labels| labels.iter().any(Option::is_none));
+    let against = if partial {
+        format!("the otherwise equal variant with {baseline}")
+    } else {
+        format!("the baseline {baseline}")
+    };
+    let intervals: Vec<Method> = deltas()
+        .filter_map(|delta| delta.interval.map(|(_, method)| method))
+        .collect();
+    let has = |method| intervals.contains(&method);
+    let interval = match (has(Method::Paired), has(Method::Welch)) {
+        (false, false) => "; a single run per variant gives it no interval",
+        (true, false) => ", in brackets its 95 % interval (paired t over the shared seeds)",
+        (false, true) => ", in brackets its 95 % interval (Welch's t)",
+        (true, true) => {
+            ", in brackets its 95 % interval (paired t where the same seeds finished in both variants, Welch's t \
+             elsewhere)"
+        }
+    };
+    let points = if metric.is_accuracy {
+        ", in percentage points,"
+    } else {
+        ""
+    };
+    let mut text = format!("Δ: difference{points} to {against}{interval}");
+    if intervals.len() > 1 {
+        text.push_str(&format!(
+            "; {} comparisons, not corrected for their number",
+            intervals.len()
+        ));
+    }
+    Some(text)
+}
+
+/// What a reader must know of runs that aren't in the numbers.
+pub fn footnotes(cells: &Cells<'_>) -> Vec<String> {
+    let mut notes = Vec::new();
+    let (mut pending, mut running, mut planned) = (0, 0, 0);
+    for variant in &cells.variants {
+        let tally = variant.tally();
+        pending += tally.pending;
+        running += tally.running;
+        planned += tally.planned;
+        if tally.failures() > 0 {
+            let classes: Vec<String> = tally
+                .failed
+                .iter()
+                .map(|(class, count)| {
+                    let class = class.replace('_', " ");
+                    if *count == 1 {
+                        class
+                    } else {
+                        format!("{count} × {class}")
+                    }
+                })
+                .collect();
+            notes.push(format!(
+                "{}: {} of {} runs failed ({})",
+                cells.data.display_name(variant, &cells.variants),
+                tally.failures(),
+                tally.planned,
+                classes.join(", ")
+            ));
+        }
+    }
+    if pending + running > 0 {
+        notes.insert(
+            0,
+            format!("Not final: of {planned} runs, {running} running and {pending} pending"),
+        );
+    }
+    notes
+}

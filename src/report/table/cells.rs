@@ -1,0 +1,243 @@
+//! Cells of one experiment: the number or the state for a variant, stage and metric.
+
+use super::{Cell, Delta, State, Value, Verdict};
+use crate::report::data::{ExperimentData, Variant};
+use crate::report::frame::{self, Arm, FrameError};
+use crate::report::metric::{self, Metric};
+use crate::report::statistics::{self, Interval, Sample};
+use std::collections::HashMap;
+
+/// Where a number comes from: a metric of an evaluation set after a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Source {
+    pub stage: String,
+    pub set: String,
+    pub metric: String,
+}
+
+/// Numbers of an experiment by variant and source.
+pub struct Cells<'a> {
+    pub data: &'a ExperimentData,
+    pub variants: Vec<Variant<'a>>,
+    arms: HashMap<(u32, Source), Vec<(u64, f64)>>,
+    sets: Vec<String>,
+}
+
+impl<'a> Cells<'a> {
+    /// Groups the results of `data`. Values that aren't finite are left out of every statistic.
+    pub fn new(data: &'a ExperimentData) -> Result<Self, FrameError> {
+        let mut sets = Vec::new();
+        let mut arms = HashMap::new();
+        for Arm {
+            variant_index,
+            stage,
+            set,
+            metric,
+            mut values,
+        } in frame::arms(&frame::results(data)?)?
+        {
+            if !sets.contains(&set) {
+                sets.push(set.clone());
+            }
+            values.retain(|(_, value)| value.is_finite());
+            arms.insert((variant_index, Source { stage, set, metric }), values);
+        }
+        if sets.is_empty() {
+            sets.push("val".to_owned());
+        }
+        sets.sort();
+        Ok(Cells {
+            data,
+            variants: data.variants(),
+            arms,
+            sets,
+        })
+    }
+
+    /// The evaluation sets that have results.
+    pub fn sets(&self) -> &[String] {
+        &self.sets
+    }
+
+    /// (seed, value) of a variant; empty where there is none.
+    pub fn values(&self, variant: u32, source: &Source) -> &[(u64, f64)] {
+        self.arms
+            .get(&(variant, source.clone()))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// Summary over the seeds of a variant.
+    pub fn sample(&self, variant: u32, source: &Source) -> Option<Sample> {
+        let values: Vec<f64> = self
+            .values(variant, source)
+            .iter()
+            .map(|(_, value)| *value)
+            .collect();
+        Sample::of(&values)
+    }
+
+    /// For the single run of a variant: the Wilson interval of its accuracy in per cent, where its
+    /// predictions are known and agree with the stored value.
+    pub fn image_interval(&self, variant: &Variant<'_>, source: &Source) -> Option<Interval> {
+        let [(seed, value)] = self.values(variant.index, source) else {
+            return None;
+        };
+        let within = match source.metric.as_str() {
+            "top1" => 1,
+            "top5" => 5,
+            _ => return None,
+        };
+        let stage = self
+            .data
+            .stages()
+            .iter()
+            .position(|name| *name == source.stage)?;
+        let run = variant.runs.iter().find(|run| run.seed == *seed)?;
+        let predictions = self.data.predictions.get(run.stages.get(stage)?)?;
+        let right = predictions
+            .iter()
+            .filter(|prediction| prediction.rank < within)
+            .count() as u64;
+        let trials = predictions.len() as u64;
+        let interval = statistics::wilson(right, trials)?;
+        // Predictions of another evaluation set would give an interval for something else.
+        let accuracy = 100.0 * right as f64 / trials as f64;
+        ((accuracy - value).abs() < 0.01).then_some(Interval {
+            low: 100.0 * interval.low,
+            high: 100.0 * interval.high,
+        })
+    }
+
+    /// The uncertainty that decides how a value is rounded.
+    fn uncertainty(&self, variant: &Variant<'_>, source: &Source) -> Option<f64> {
+        let sample = self.sample(variant.index, source)?;
+        match sample.sd {
+            Some(sd) => Some(sd),
+            None => self
+                .image_interval(variant, source)
+                .map(|interval| interval.half_width()),
+        }
+    }
+
+    /// Decimals of all values of one source: what the median of their uncertainties supports.
+    pub fn decimals(&self, source: &Source) -> usize {
+        let mut known: Vec<f64> = self
+            .variants
+            .iter()
+            .filter_map(|variant| self.uncertainty(variant, source))
+            .filter(|uncertainty| *uncertainty > 0.0)
+            .collect();
+        known.sort_by(f64::total_cmp);
+        known
+            .get(known.len() / 2)
+            .and_then(|median| metric::decimals_for(*median))
+            .unwrap_or_else(|| Metric::named(&source.metric).decimals)
+    }
+
+    /// The value cell of a variant. `has_n`: the table has a column for n.
+    pub fn value(
+        &self,
+        variant: &Variant<'_>,
+        source: &Source,
+        decimals: usize,
+        has_n: bool,
+    ) -> Cell {
+        let Some(sample) = self.sample(variant.index, source) else {
+            return Cell::State(self.state(variant, source));
+        };
+        let planned = variant.runs.len();
+        Cell::Value(Value {
+            mean: sample.mean,
+            sd: sample.sd,
+            n: sample.n,
+            planned,
+            images: self.image_interval(variant, source),
+            best: false,
+            decimals,
+            says_n: !has_n && (sample.n == 1 || sample.n != planned),
+        })
+    }
+
+    /// Why a variant has no number.
+    fn state(&self, variant: &Variant<'_>, source: &Source) -> State {
+        let tally = variant.tally();
+        if tally.running > 0 {
+            return State::Running;
+        }
+        if tally.pending > 0 {
+            return State::Pending;
+        }
+        if let Some(class) = tally.failed.keys().next() {
+            return if tally.failed.len() == 1 && class == "diverged" {
+                State::Diverged
+            } else {
+                State::Failed(tally.failed.keys().cloned().collect::<Vec<_>>().join(", "))
+            };
+        }
+        // Done, but no finite number: either it isn't measured, or it is infinite or NaN.
+        if self.arms.contains_key(&(variant.index, source.clone())) {
+            State::Diverged
+        } else {
+            State::Missing
+        }
+    }
+
+    /// The delta cell of a variant.
+    pub fn delta(&self, variant: &Variant<'_>, source: &Source, decimals: usize) -> Cell {
+        let Some(baseline) = self.data.baseline_of(variant, &self.variants) else {
+            return Cell::State(State::Missing);
+        };
+        if baseline == variant.index {
+            return Cell::Baseline;
+        }
+        let ours = self.values(variant.index, source);
+        let theirs = self.values(baseline, source);
+        let Some(difference) = statistics::difference(ours, theirs) else {
+            return Cell::State(State::Missing);
+        };
+        let metric = Metric::named(&source.metric);
+        let verdict = match difference.interval {
+            Some((interval, _)) if !interval.contains(0.0) => {
+                if metric.better(difference.mean, 0.0) {
+                    Verdict::Better
+                } else {
+                    Verdict::Worse
+                }
+            }
+            _ => Verdict::Unclear,
+        };
+        Cell::Delta(Delta {
+            mean: difference.mean,
+            interval: difference.interval,
+            decimals,
+            verdict,
+        })
+    }
+}
+
+/// Marks the best of `cells`: all whose printed mean is the best one's, so that values which can't be
+/// told apart share it. Nothing is best among fewer than two.
+pub fn mark_best(cells: &mut [&mut Cell], metric: &Metric) {
+    let values = || {
+        cells.iter().filter_map(|cell| match &**cell {
+            Cell::Value(value) => Some(value),
+            _ => None,
+        })
+    };
+    if values().count() < 2 {
+        return;
+    }
+    let Some(best) = values().reduce(|a, b| if metric.better(b.mean, a.mean) { b } else { a })
+    else {
+        return;
+    };
+    let best = best.printed();
+    if values().all(|value| value.printed() == best) {
+        return;
+    }
+    for cell in cells.iter_mut() {
+        if let Cell::Value(value) = &mut **cell {
+            value.best = value.printed() == best;
+        }
+    }
+}

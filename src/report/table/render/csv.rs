@@ -1,0 +1,94 @@
+//! Comma-separated values, for machines: full precision, one field per number.
+
+use super::Render;
+use crate::report::table::{Cell, Kind, Table};
+
+/// CSV as RFC 4180 describes it, with line feeds. A value column becomes its mean, `sd`, `n` and the bounds
+/// of the image-level interval, a delta column its mean and bounds; a cell without a number says its state
+/// in the first field. Labels are left as they are (a leading `=` too) and quoted where they must be.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Csv;
+
+impl Render for Csv {
+    fn render(&self, table: &Table) -> String {
+        let mut text = String::new();
+        let with_images: Vec<bool> = (0..table.columns.len())
+            .map(|index| {
+                table.rows.iter().any(|row| match row.cells.get(index) {
+                    Some(Cell::Value(value)) => value.images.is_some(),
+                    _ => false,
+                })
+            })
+            .collect();
+        let mut heads = Vec::new();
+        for (column, with_images) in table.columns.iter().zip(&with_images) {
+            let head = &column.head;
+            heads.push(head.clone());
+            let parts: &[&str] = match column.kind {
+                Kind::Value if *with_images => &["sd", "n", "image low", "image high"],
+                Kind::Value => &["sd", "n"],
+                Kind::Delta => &["low", "high"],
+                Kind::Label | Kind::Count => &[],
+            };
+            heads.extend(parts.iter().map(|part| format!("{head} {part}")));
+        }
+        line(&heads, &mut text);
+        for row in &table.rows {
+            let mut fields = Vec::new();
+            for ((cell, column), with_images) in
+                row.cells.iter().zip(&table.columns).zip(&with_images)
+            {
+                match (cell, column.kind) {
+                    (Cell::Value(value), _) => {
+                        fields.extend([
+                            number(Some(value.mean)),
+                            number(value.sd),
+                            value.n.to_string(),
+                        ]);
+                        if *with_images {
+                            fields.push(number(value.images.map(|interval| interval.low)));
+                            fields.push(number(value.images.map(|interval| interval.high)));
+                        }
+                    }
+                    (Cell::Delta(delta), _) => fields.extend([
+                        number(Some(delta.mean)),
+                        number(delta.interval.map(|(interval, _)| interval.low)),
+                        number(delta.interval.map(|(interval, _)| interval.high)),
+                    ]),
+                    (Cell::Count { n, .. }, _) => fields.push(n.to_string()),
+                    (cell, Kind::Value) => {
+                        fields.extend(state(cell, if *with_images { 5 } else { 3 }))
+                    }
+                    (cell, Kind::Delta) => fields.extend(state(cell, 3)),
+                    (cell, Kind::Label | Kind::Count) => fields.push(cell.words().text),
+                }
+            }
+            line(&fields, &mut text);
+        }
+        text
+    }
+}
+
+fn state(cell: &Cell, fields: usize) -> Vec<String> {
+    let mut all = vec![String::new(); fields];
+    all[0] = cell.words().text;
+    all
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+fn line(fields: &[String], text: &mut String) {
+    let quoted: Vec<String> = fields.iter().map(|field| quote(field)).collect();
+    text.push_str(&quoted.join(","));
+    text.push('\n');
+}
+
+fn quote(field: &str) -> String {
+    if field.contains(['"', ',', '\n', '\r']) || field.starts_with(' ') || field.ends_with(' ') {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
+}

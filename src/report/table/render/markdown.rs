@@ -1,0 +1,118 @@
+//! GitHub-flavoured Markdown.
+
+use super::Render;
+use crate::report::table::{Kind, Table};
+use crate::report::text::is_unsafe;
+
+/// A Markdown table with its caption and footnotes; the title is left to the page around it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Markdown;
+
+impl Render for Markdown {
+    fn render(&self, table: &Table) -> String {
+        let mut text = String::new();
+        let line = |cells: Vec<String>, text: &mut String| {
+            text.push_str(&format!("| {} |\n", cells.join(" | ")));
+        };
+        line(
+            table
+                .columns
+                .iter()
+                .map(|column| escape(&column.head))
+                .collect(),
+            &mut text,
+        );
+        let rule = |kind: Kind| if kind == Kind::Label { ":--" } else { "--:" }.to_owned();
+        line(
+            table
+                .columns
+                .iter()
+                .map(|column| rule(column.kind))
+                .collect(),
+            &mut text,
+        );
+        for row in &table.rows {
+            let cells = row.cells.iter().map(|cell| {
+                let words = cell.words();
+                let escaped = escape(&words.text);
+                if words.bold {
+                    format!("**{escaped}**")
+                } else {
+                    escaped
+                }
+            });
+            line(cells.collect(), &mut text);
+        }
+        text.push('\n');
+        text.push_str(&escape(&table.caption));
+        text.push('\n');
+        if !table.footnotes.is_empty() {
+            text.push('\n');
+            for note in &table.footnotes {
+                text.push_str(&format!("- {}\n", escape(note)));
+            }
+        }
+        text
+    }
+}
+
+/// `text` as inline Markdown that renders as `text`: active characters are escaped by a backslash, HTML
+/// by entities, line breaks become spaces, control and invisible characters `\u{…}`.
+pub(in crate::report) fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (position, c) in text.char_indices() {
+        match c {
+            '\n' | '\r' | '\t' => out.push(' '),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '$' => {
+                // Brackets around numbers are ours and make no link without a `(` or `:` after.
+                if matches!(c, '[' | ']') && is_interval(text, position) {
+                    out.push(c);
+                } else {
+                    out.push('\\');
+                    out.push(c);
+                }
+            }
+            // A label can't start a heading, a list or a quotation.
+            '#' | '-' | '+' | '=' | '!' if position == 0 && is_block_start(text) => {
+                out.push('\\');
+                out.push(c);
+            }
+            // "1. " and "1) " would start a list.
+            '.' | ')'
+                if text[position + 1..].starts_with(' ')
+                    && position > 0
+                    && text[..position].bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                out.push('\\');
+                out.push(c);
+            }
+            c if is_unsafe(c) => out.push_str(&format!("\\\\u{{{:x}}}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn is_block_start(text: &str) -> bool {
+    text.starts_with(['#', '-', '=', '!']) || text.starts_with("+ ")
+}
+
+/// Whether the bracket at `position` encloses an interval `[low, high]` that we printed.
+fn is_interval(text: &str, position: usize) -> bool {
+    let Some(open) = text[..=position].rfind('[') else {
+        return false;
+    };
+    let Some(length) = text[open..].find(']') else {
+        return false;
+    };
+    let close = open + length;
+    let inside = &text[open + 1..close];
+    !inside.is_empty()
+        && inside
+            .chars()
+            .all(|c| c.is_ascii_digit() || matches!(c, '.' | ',' | ' ' | '+' | '−'))
+        && !text[close + 1..].starts_with(['(', '[', ':'])
+}

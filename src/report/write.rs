@@ -1,0 +1,387 @@
+//! `reports/<experiment>/`: the report as files.
+//!
+//! Every file is written beside its place and renamed over it, so a reader never sees half of one.
+//! Nothing is removed. A second report over the same store writes the same bytes.
+
+use super::data::ExperimentData;
+use super::frame::{self, FrameError};
+use super::metric::{self, Metric};
+use super::plot::{self, Plot, PlotError};
+use super::statistics;
+use super::table::build::headline;
+use super::table::cells::Cells;
+use super::table::render::escape_markdown as escape;
+use super::table::render::{Csv, Markdown, Render};
+use super::table::{self, Table};
+use crate::store::rows::Status;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Why a report can't be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Plot(#[from] PlotError),
+    #[error("can't write {path}: {source}")]
+    Io {
+        path: String,
+        source: std::io::Error,
+    },
+}
+
+/// Writes the report of one experiment below `out` and returns the paths of its files, `report.md`
+/// first.
+pub fn write(
+    data: &ExperimentData,
+    out: &Path,
+    with_plots: bool,
+) -> Result<Vec<PathBuf>, WriteError> {
+    let tables = table::tables(data)?;
+    let plots = if with_plots {
+        plot::plots(data)?
+    } else {
+        Vec::new()
+    };
+    let mut files: Vec<(String, Vec<u8>)> = vec![(
+        "report.md".to_owned(),
+        page(data, &tables, &plots)?.into_bytes(),
+    )];
+    for table in &tables {
+        files.push((
+            format!("{}.md", table.name),
+            Markdown.render(table).into_bytes(),
+        ));
+        files.push((
+            format!("{}.csv", table.name),
+            Csv.render(table).into_bytes(),
+        ));
+    }
+    if !data.results.is_empty() {
+        files.push((
+            "results.csv".to_owned(),
+            frame::to_csv(frame::results(data)?)?.into_bytes(),
+        ));
+    }
+    for plot in plots {
+        files.push((format!("{}.png", plot.name), plot::png(&plot)?));
+        files.push((format!("{}.svg", plot.name), plot.svg.into_bytes()));
+        files.push((format!("{}.csv", plot.name), plot.csv.into_bytes()));
+    }
+    let folder = out.join(folder_name(&data.experiment.name));
+    std::fs::create_dir_all(&folder).map_err(|source| WriteError::Io {
+        path: folder.display().to_string(),
+        source,
+    })?;
+    let mut paths = Vec::with_capacity(files.len());
+    for (name, bytes) in files {
+        let path = folder.join(name);
+        replace(&path, &bytes).map_err(|source| WriteError::Io {
+            path: path.display().to_string(),
+            source,
+        })?;
+        paths.push(path);
+    }
+    Ok(paths)
+}
+
+/// The experiment's name as one folder: what would lead elsewhere becomes `_`.
+fn folder_name(name: &str) -> String {
+    let name: String = name
+        .chars()
+        .map(|c| {
+            if c.is_control() || matches!(c, '/' | '\\' | ':') {
+                '_'
+            } else {
+                c
+            }
+        })
+        .collect();
+    if name.is_empty() || name.starts_with('.') {
+        format!("_{name}")
+    } else {
+        name
+    }
+}
+
+/// Puts `bytes` at `path` in one step; leaves a file that already has them alone.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if std::fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".report-");
+    #[cfg(unix)]
+    {
+        // A temporary file is private by default; a report is as readable as the user's other files.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// The page: title, claim, where it comes from, tables, plots.
+fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot]) -> Result<String, FrameError> {
+    let experiment = &data.experiment;
+    let title = if experiment.title.is_empty() {
+        &experiment.name
+    } else {
+        &experiment.title
+    };
+    let mut page = format!("# {}\n\n", escape(title));
+    if !experiment.claim.is_empty() {
+        page.push_str(&format!("{}\n\n", escape(experiment.claim.trim())));
+    }
+    page.push_str(&format!("{}\n\n", provenance(data)));
+    for (position, table) in tables.iter().enumerate() {
+        let head = if position == 0 {
+            "Result"
+        } else {
+            "By variant"
+        };
+        page.push_str(&format!("## {head}\n\n{}\n", Markdown.render(table)));
+        page.push_str(&format!(
+            "As files: [Markdown]({0}.md), [CSV]({0}.csv).\n\n",
+            table.name
+        ));
+    }
+    if let Some(sentence) = smallest_effect(data)? {
+        page.push_str(&format!("{sentence}\n\n"));
+    }
+    if !plots.is_empty() {
+        page.push_str("## Plots\n\n");
+    }
+    for plot in plots {
+        let caption = escape(&plot.caption);
+        let alternative = caption.split(". ").next().unwrap_or_default();
+        page.push_str(&format!(
+            "![{alternative}]({0}.svg)\n\n{caption} As files: [SVG]({0}.svg), [PNG]({0}.png), [data]({0}.csv).\n\n",
+            plot.name
+        ));
+    }
+    if !data.results.is_empty() {
+        page.push_str("Every result of every run: [results.csv](results.csv).\n");
+    }
+    Ok(page)
+}
+
+/// Which setting this is, how much of it has run, when, and by what.
+fn provenance(data: &ExperimentData) -> String {
+    let experiment = &data.experiment;
+    let done = data
+        .runs
+        .iter()
+        .filter(|run| run.status == Status::Done)
+        .count();
+    let data_set = match &data.data_set {
+        Some(name) => format!(" on the data set `{}`", code(name)),
+        None => String::new(),
+    };
+    let deviation = if experiment.profile == "paper" {
+        String::new()
+    } else {
+        " It is not the published setting, and its numbers are no replication of published ones."
+            .to_owned()
+    };
+    format!(
+        "This is the `{}` profile{data_set}.{deviation} {done} of {} runs are done; last run on {}. Made by ablate {}.",
+        code(&experiment.profile),
+        data.runs.len(),
+        date(experiment.updated),
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// What fits between backticks.
+fn code(text: &str) -> String {
+    super::text::clean(text).replace('`', "'")
+}
+
+/// The smallest difference that the seeds of this experiment can show.
+fn smallest_effect(data: &ExperimentData) -> Result<Option<String>, FrameError> {
+    let seeds = data.seeds().len();
+    let effect = statistics::smallest_effect(seeds);
+    if !effect.is_finite() {
+        return Ok(None);
+    }
+    let mut text = format!(
+        "With {seeds} seeds a variant, Welch's interval can tell two variants apart if they differ by at least \
+         {effect:.1} standard deviations between seeds"
+    );
+    let cells = Cells::new(data)?;
+    let source = headline(&cells);
+    let spreads: Vec<f64> = cells
+        .variants
+        .iter()
+        .filter_map(|variant| cells.sample(variant.index, &source)?.sd)
+        .collect();
+    if !spreads.is_empty() {
+        let pooled = (spreads.iter().map(|sd| sd * sd).sum::<f64>() / spreads.len() as f64).sqrt();
+        let metric = Metric::named(&source.metric);
+        let unit = if metric.is_accuracy { " points" } else { "" };
+        let smallest = metric::number(effect * pooled, cells.decimals(&source));
+        text.push_str(&format!(
+            ": here about {smallest}{unit} of {}",
+            metric.short
+        ));
+    }
+    text.push_str(". Where seeds pair well, the paired interval sees smaller differences.");
+    Ok(Some(text))
+}
+
+/// The day of a Unix time, in UTC.
+fn date(unix: f64) -> String {
+    // Howard Hinnant's days-to-civil algorithm.
+    let days = (unix / 86_400.0).floor() as i64 + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::table::fixture;
+    use std::collections::BTreeMap;
+
+    fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+        std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                (
+                    entry.file_name().into_string().unwrap(),
+                    std::fs::read(entry.path()).unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_second_report_has_the_same_bytes_and_removes_nothing() {
+        let out = tempfile::tempdir().unwrap();
+        let data = fixture::loss().data;
+        let paths = write(&data, out.path(), true).unwrap();
+        let folder = out.path().join("loss");
+        assert_eq!(paths[0], folder.join("report.md"));
+        let first = contents(&folder);
+        assert_eq!(first.len(), paths.len());
+        for name in [
+            "table.md",
+            "table.csv",
+            "variants.md",
+            "variants.csv",
+            "result.svg",
+            "result.png",
+            "result.csv",
+            "results.csv",
+            "curves-val-top1.svg",
+        ] {
+            assert!(
+                first.contains_key(name),
+                "{name} is missing of {:?}",
+                first.keys()
+            );
+        }
+        std::fs::write(folder.join("notes.txt"), "mine").unwrap();
+        std::fs::write(folder.join("table.csv"), "torn").unwrap();
+        write(&data, out.path(), true).unwrap();
+        let mut second = contents(&folder);
+        assert_eq!(second.remove("notes.txt").unwrap(), b"mine");
+        assert_eq!(first, second);
+    }
+
+    #[test]
+    fn the_page_links_only_to_files_that_are_there() {
+        let out = tempfile::tempdir().unwrap();
+        let data = fixture::fixres(3).data;
+        write(&data, out.path(), true).unwrap();
+        let folder = out.path().join("fixres");
+        let page = std::fs::read_to_string(folder.join("report.md")).unwrap();
+        if let Some(copy) = std::env::var_os("ABLATE_PLOT_GALLERY") {
+            std::fs::write(Path::new(&copy).join("report.md"), &page).unwrap();
+        }
+        let mut links = 0;
+        for part in page.split("](").skip(1) {
+            let link = part.split(')').next().unwrap();
+            assert!(folder.join(link).is_file(), "{link}");
+            links += 1;
+        }
+        assert!(links > 10);
+        assert!(page.starts_with("# The fixres ablation\n"), "{page}");
+        assert!(page.contains(
+            "This is the `quick` profile on the data set `bluemarble-climate`. It is not the published setting"
+        ));
+        assert!(
+            page.contains("12 of 12 runs are done; last run on 2025-11-24."),
+            "{page}"
+        );
+        assert!(
+            page.contains("With 3 seeds a variant, Welch's interval"),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn without_plots_and_without_results() {
+        let out = tempfile::tempdir().unwrap();
+        let data = crate::report::table::fixture::Fixture::product(
+            "empty",
+            &[("loss", &["ce", "bce"])],
+            2,
+            &["train"],
+        )
+        .data;
+        let paths = write(&data, out.path(), true).unwrap();
+        assert_eq!(paths.len(), 3, "{paths:?}");
+        let page = std::fs::read_to_string(&paths[0]).unwrap();
+        assert!(page.contains("| ce | pending |"), "{page}");
+        let paths = write(&fixture::crop(1).data, out.path(), false).unwrap();
+        assert!(paths.iter().all(|path| path.extension().unwrap() != "svg"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_are_readable_by_others_as_the_umask_says() {
+        use std::os::unix::fs::PermissionsExt;
+        let out = tempfile::tempdir().unwrap();
+        let probe = out.path().join("probe");
+        std::fs::write(&probe, "").unwrap();
+        let path = out.path().join("file");
+        replace(&path, b"x").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&path), mode(&probe));
+    }
+
+    #[test]
+    fn names_stay_in_the_folder() {
+        assert_eq!(folder_name("../../etc"), "_.._.._etc");
+        assert_eq!(folder_name("a/b\n"), "a_b_");
+        assert_eq!(folder_name(""), "_");
+        assert_eq!(folder_name("loss"), "loss");
+    }
+
+    #[test]
+    fn dates() {
+        assert_eq!(date(0.0), "1970-01-01");
+        assert_eq!(date(951_782_400.0), "2000-02-29");
+        assert_eq!(date(1_764_000_000.0), "2025-11-24");
+        assert_eq!(date(4_107_542_399.0), "2100-02-28");
+    }
+}

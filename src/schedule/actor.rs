@@ -1,0 +1,580 @@
+//! The loop around the core: the one owner of the scheduler's state.
+//!
+//! Child exits, timers, signals and the ticks at which event logs are read arrive through one channel,
+//! in one order; each becomes messages to [`Core`], whose answers are carried out here before the next
+//! input is taken. Only this loop writes to the store.
+
+use crate::rundir::event::{Event, EventKind, FailureClass};
+use crate::rundir::layout::RunDir;
+use crate::rundir::log::LogError;
+use crate::rundir::stage::{Launch, StageSpec};
+use crate::schedule::attempt::{self, Attempt, RunDirError};
+use crate::schedule::core::{
+    Action, Core, End, Failure, Message, Outcome, Prior, SlotTraits, Stage, Timer,
+};
+use crate::schedule::device::{self, Slot};
+use crate::schedule::executor::{Executor, Order, Signal};
+use crate::schedule::outcome::{Exit, LastWord, judge, signal_name};
+use crate::schedule::progress::Progress;
+use crate::schedule::signals;
+use crate::store::rows::Status;
+use crate::store::{AttemptEnd, AttemptStart, Store, StoreError};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// A stage to be scheduled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    pub fingerprint: String,
+    /// Index of the job whose weights it starts from.
+    pub parent: Option<usize>,
+    /// Expected floating-point operations.
+    pub flops: f64,
+    /// What the user sees.
+    pub label: String,
+    pub prior: Prior,
+}
+
+impl Job {
+    /// What the core sees of it.
+    fn stage(&self) -> Stage {
+        Stage {
+            parent: self.parent,
+            flops: self.flops,
+            prior: self.prior.clone(),
+        }
+    }
+}
+
+/// What only the run directory needs of a job; asked for when it starts.
+pub struct JobFiles {
+    pub spec: StageSpec,
+    /// Root of the image folder; `None`: the embedded data set.
+    pub data_root: Option<PathBuf>,
+}
+
+/// What happens from the loop's point of view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The stage's worker is gone.
+    Exited {
+        stage: usize,
+        exit: Exit,
+    },
+    Timer(Timer),
+    /// Time to read the event logs.
+    Tick,
+    /// A signal asks for the end.
+    Interrupt(i32),
+    /// Ctrl-Z.
+    Suspend,
+}
+
+/// Where inputs come in. Signals are connected by [`signals::forward`].
+pub fn channel() -> (UnboundedSender<Input>, UnboundedReceiver<Input>) {
+    unbounded_channel()
+}
+
+/// What can be tuned; the defaults are for people, tests are in a hurry.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// Time between two looks at the event logs while workers run.
+    pub tick: Duration,
+    /// Largest size of an attempt's log in bytes.
+    pub log_cap: u64,
+    /// Seconds between a worker's `step` events.
+    pub log_seconds: f64,
+    /// Seconds between a worker's checkpoints.
+    pub checkpoint_seconds: f64,
+    /// The core's pauses are divided by this.
+    pub hurry: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            tick: Duration::from_millis(200),
+            log_cap: attempt::LOG_CAP,
+            log_seconds: 1.0,
+            checkpoint_seconds: 60.0,
+            hurry: 1,
+        }
+    }
+}
+
+/// How an execution ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// How each job ended.
+    pub ends: Vec<End>,
+    /// Logs of the jobs that failed in this execution.
+    pub logs: BTreeMap<usize, PathBuf>,
+    /// The first signal that asked for the end.
+    pub interrupted: Option<i32>,
+    /// Workers that were started.
+    pub attempts: usize,
+    pub wall: Duration,
+}
+
+impl Summary {
+    /// The summary of jobs of which none is to be run.
+    pub fn without_work(jobs: &[Job]) -> Summary {
+        let stages = jobs.iter().map(Job::stage).collect();
+        let mut core = Core::new(stages, Vec::new());
+        core.handle(Message::Begin);
+        Summary {
+            ends: (0..jobs.len())
+                .map(|stage| core.end(stage).cloned().unwrap_or(End::Left))
+                .collect(),
+            logs: BTreeMap::new(),
+            interrupted: None,
+            attempts: 0,
+            wall: Duration::ZERO,
+        }
+    }
+
+    /// Number of jobs whose end `is` such.
+    pub fn count(&self, is: impl Fn(&End) -> bool) -> usize {
+        self.ends.iter().filter(|end| is(end)).count()
+    }
+}
+
+/// Why an execution had to be given up. Workers are killed then; whatever they have written is found
+/// by the next one.
+#[derive(Debug, thiserror::Error)]
+pub enum ScheduleError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+}
+
+/// One execution of jobs on slots.
+pub struct Execution<'a> {
+    pub store: &'a Store,
+    /// The store's folder.
+    pub dir: &'a Path,
+    pub jobs: Vec<Job>,
+    pub slots: Vec<Slot>,
+    pub executor: &'a dyn Executor,
+    /// Configuration of a job.
+    pub files: &'a (dyn Fn(usize) -> JobFiles + Sync),
+    pub progress: Progress,
+    pub settings: Settings,
+}
+
+impl Execution<'_> {
+    /// Runs until every job has ended or the user wants no more.
+    pub async fn run(
+        self,
+        sender: UnboundedSender<Input>,
+        mut inputs: UnboundedReceiver<Input>,
+    ) -> Result<Summary, ScheduleError> {
+        let stages = self.jobs.iter().map(Job::stage).collect();
+        let slots = self
+            .slots
+            .iter()
+            .map(|slot| SlotTraits {
+                can_be_lost: slot.is_gpu(),
+                shares_memory: !slot.is_gpu(),
+            })
+            .collect();
+        let mut actor = Actor {
+            core: Core::new(stages, slots),
+            attempts: BTreeMap::new(),
+            messages: VecDeque::from([Message::Begin]),
+            sender,
+            ticking: false,
+            finished: false,
+            judged: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            interrupted: None,
+            started: 0,
+            began: Instant::now(),
+            run: self,
+        };
+        let result = actor.work(&mut inputs).await;
+        actor.run.progress.finish();
+        result?;
+        Ok(actor.summary())
+    }
+}
+
+struct Actor<'a> {
+    run: Execution<'a>,
+    core: Core,
+    /// Attempts with a worker, by stage.
+    attempts: BTreeMap<usize, Attempt>,
+    /// Messages that the core has yet to take.
+    messages: VecDeque<Message>,
+    sender: UnboundedSender<Input>,
+    /// A tick is on its way.
+    ticking: bool,
+    finished: bool,
+    /// Attempts whose end the core has yet to rule on.
+    judged: BTreeMap<usize, Judged>,
+    logs: BTreeMap<usize, PathBuf>,
+    interrupted: Option<i32>,
+    started: usize,
+    began: Instant,
+}
+
+/// An attempt that has ended.
+struct Judged {
+    number: u32,
+    exit: Exit,
+    log: PathBuf,
+}
+
+/// Most reads of a log per tick: a worker that writes faster than we read must not keep us.
+const READS_PER_TICK: usize = 8;
+
+impl Actor<'_> {
+    async fn work(&mut self, inputs: &mut UnboundedReceiver<Input>) -> Result<(), ScheduleError> {
+        loop {
+            while let Some(message) = self.messages.pop_front() {
+                for action in self.core.handle(message) {
+                    self.carry_out(action).await?;
+                }
+            }
+            if self.finished {
+                return Ok(());
+            }
+            // The channel can't close: we hold a sender.
+            let Some(input) = inputs.recv().await else {
+                return Ok(());
+            };
+            self.take(input).await?;
+        }
+    }
+
+    async fn take(&mut self, input: Input) -> Result<(), ScheduleError> {
+        match input {
+            Input::Exited { stage, exit } => self.exited(stage, exit).await?,
+            Input::Timer(timer) => self.messages.push_back(Message::Timer(timer)),
+            Input::Tick => self.tick().await?,
+            Input::Interrupt(signal) => {
+                self.interrupt(signal);
+                self.messages.push_back(Message::Stop);
+            }
+            Input::Suspend => {
+                self.signal_all(Signal::Suspend);
+                signals::stand_still();
+                self.signal_all(Signal::Resume);
+            }
+        }
+        Ok(())
+    }
+
+    fn interrupt(&mut self, signal: i32) {
+        let name = signal_name(signal);
+        match (
+            self.interrupted.replace(self.interrupted.unwrap_or(signal)),
+            self.attempts.len(),
+        ) {
+            (None, workers @ 1..) => {
+                let text = format!(
+                    "{name}: waiting for {workers} workers to write checkpoints; once more ends them now"
+                );
+                self.run.progress.note(&text);
+            }
+            (Some(_), 1..) => self
+                .run
+                .progress
+                .note(&format!("{name}: ending the workers")),
+            (_, 0) => {}
+        }
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        self.attempts
+            .values()
+            .for_each(|attempt| attempt.signal(signal));
+    }
+
+    async fn carry_out(&mut self, action: Action) -> Result<(), ScheduleError> {
+        match action {
+            Action::Spawn { stage, slot } => self.spawn(stage, slot).await?,
+            Action::Terminate { stage } => self.signal(stage, Signal::Terminate),
+            Action::Kill { stage } => self.signal(stage, Signal::Kill),
+            Action::SetTimer { timer, after } => {
+                self.after(after / self.run.settings.hurry.max(1), Input::Timer(timer));
+            }
+            Action::Retrying {
+                stage,
+                failure,
+                after,
+                ..
+            } => {
+                self.record(stage, Status::Pending, Some(&failure)).await?;
+                self.run.progress.retrying(stage, &failure, after);
+            }
+            Action::CloseSlot { slot } => {
+                let text = format!("{} is not used any more", self.run.slots[slot].name);
+                self.run.progress.note(&text);
+            }
+            Action::LowerConcurrency { workers } => {
+                self.run.progress.note(&format!(
+                    "memory is short: at most {workers} workers from now on"
+                ));
+            }
+            Action::Ended { stage, end } => self.ended(stage, &end).await?,
+            Action::Finish => self.finished = true,
+        }
+        Ok(())
+    }
+
+    async fn ended(&mut self, stage: usize, end: &End) -> Result<(), ScheduleError> {
+        let log = match end {
+            End::Done => self.record(stage, Status::Done, None).await?,
+            End::Failed(failure) => self.record(stage, Status::Failed, Some(failure)).await?,
+            End::Left => {
+                self.record(stage, Status::Pending, Some(&self.interruption()))
+                    .await?
+            }
+            End::Blocked { .. } => None,
+        };
+        self.run
+            .progress
+            .ended(stage, end, log.as_deref().and_then(Path::to_str));
+        if let (End::Failed(_), Some(log)) = (end, log) {
+            self.logs.insert(stage, log);
+        }
+        Ok(())
+    }
+
+    /// Writes down how the stage's last attempt ended and what that makes of the stage; returns its
+    /// log. Nothing happens where no attempt has ended since the last call.
+    async fn record(
+        &mut self,
+        stage: usize,
+        status: Status,
+        failure: Option<&Failure>,
+    ) -> Result<Option<PathBuf>, ScheduleError> {
+        let Some(Judged { number, exit, log }) = self.judged.remove(&stage) else {
+            return Ok(None);
+        };
+        let end = AttemptEnd {
+            status,
+            failure: failure.map(|failure| failure.class),
+            message: failure.map(|failure| failure.message.clone()),
+            exit_code: exit.code,
+            signal: exit.signal,
+        };
+        self.run
+            .store
+            .end_attempt(&self.run.jobs[stage].fingerprint, number, &end)
+            .await?;
+        Ok(Some(log))
+    }
+
+    /// What is said of an attempt that a stop has ended.
+    fn interruption(&self) -> Failure {
+        let cause = self.interrupted.map_or("interrupted".into(), |signal| {
+            format!("interrupted by {}", signal_name(signal))
+        });
+        Failure {
+            class: FailureClass::Killed,
+            message: format!("{cause}; goes on from its last checkpoint"),
+        }
+    }
+
+    fn signal(&self, stage: usize, signal: Signal) {
+        if let Some(attempt) = self.attempts.get(&stage) {
+            attempt.signal(signal);
+        }
+    }
+
+    fn after(&self, pause: Duration, input: Input) {
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            // Nobody listens any more once all is done.
+            let _ = sender.send(input);
+        });
+    }
+
+    async fn spawn(&mut self, stage: usize, slot_index: usize) -> Result<(), ScheduleError> {
+        let job = &self.run.jobs[stage];
+        let slot = &self.run.slots[slot_index];
+        let (store, fingerprint) = (self.run.store, job.fingerprint.as_str());
+        let files = (self.run.files)(stage);
+        let dir = RunDir::in_store(self.run.dir, fingerprint);
+        attempt::write_stage(&dir, &files.spec)?;
+        // The store is ours alone: nobody takes the number in between.
+        let known = store.stage_states(&[fingerprint.to_owned()]).await?;
+        let next = known.get(fingerprint).map_or(0, |state| state.attempts) + 1;
+        let start = AttemptStart {
+            device: slot.name.clone(),
+            host: device::host_name(),
+            pid: None,
+            log: self.in_store(&dir.attempt_log(next)),
+        };
+        let number = store.begin_attempt(fingerprint, &start).await?;
+        let launch = Launch {
+            attempt: number,
+            device: slot.device.clone(),
+            threads: slot.threads,
+            loader_threads: slot.loader_threads,
+            data_root: files.data_root,
+            parent_dir: job.parent.map(|parent| {
+                RunDir::in_store(self.run.dir, &self.run.jobs[parent].fingerprint)
+                    .root()
+                    .into()
+            }),
+            log_seconds: self.run.settings.log_seconds,
+            checkpoint_seconds: self.run.settings.checkpoint_seconds,
+        };
+        attempt::write_launch(&dir, &launch, fingerprint)?;
+        let order = Order {
+            run_dir: dir.root().into(),
+            log: dir.attempt_log(number),
+            slot: slot.clone(),
+        };
+        let sender = self.sender.clone();
+        let on_exit = Box::new(move |exit| {
+            // Nobody listens any more when the execution was given up.
+            let _ = sender.send(Input::Exited { stage, exit });
+        });
+        match self.run.executor.start(&order, on_exit) {
+            Ok(worker) => {
+                if let Some(pid) = worker.pid() {
+                    store.set_attempt_pid(fingerprint, number, pid).await?;
+                }
+                self.started += 1;
+                self.attempts
+                    .insert(stage, Attempt::new(&dir, number, slot_index, worker));
+                self.run.progress.started(slot_index, stage);
+                self.ensure_tick();
+            }
+            Err(error) => {
+                let failure = Failure {
+                    class: error.class(),
+                    message: error.to_string(),
+                };
+                self.judged.insert(
+                    stage,
+                    Judged {
+                        number,
+                        exit: Exit::default(),
+                        log: order.log,
+                    },
+                );
+                let outcome = Outcome::Failed(failure);
+                self.messages
+                    .push_back(Message::WorkerExited { stage, outcome });
+            }
+        }
+        Ok(())
+    }
+
+    /// A path as the store keeps it: relative to its folder, so that it can be moved.
+    fn in_store(&self, path: &Path) -> String {
+        path.strip_prefix(self.run.dir)
+            .unwrap_or(path)
+            .display()
+            .to_string()
+    }
+
+    fn ensure_tick(&mut self) {
+        if !self.ticking {
+            self.ticking = true;
+            self.after(self.run.settings.tick, Input::Tick);
+        }
+    }
+
+    async fn tick(&mut self) -> Result<(), ScheduleError> {
+        self.ticking = false;
+        let stages: Vec<usize> = self.attempts.keys().copied().collect();
+        for &stage in &stages {
+            // What can't be read now is an error only if it still can't be when the worker is gone.
+            let _ = self.listen(stage, READS_PER_TICK).await?;
+            let log = &self.attempts[&stage].log;
+            let _ = attempt::cap_log(log, self.run.settings.log_cap);
+        }
+        self.run.progress.tick();
+        if !stages.is_empty() {
+            self.ensure_tick();
+        }
+        Ok(())
+    }
+
+    /// Takes in what the stage's worker has said. The inner error means that its log can't be read.
+    async fn listen(
+        &mut self,
+        stage: usize,
+        reads: usize,
+    ) -> Result<Result<(), LogError>, ScheduleError> {
+        for _ in 0..reads {
+            let Some(attempt) = self.attempts.get_mut(&stage) else {
+                break;
+            };
+            let events = match attempt.listen() {
+                Ok(events) if events.is_empty() => break,
+                Ok(events) => events,
+                Err(error) => return Ok(Err(error)),
+            };
+            let (slot, number) = (attempt.slot, attempt.number);
+            self.run
+                .store
+                .record_events(&self.run.jobs[stage].fingerprint, &events)
+                .await?;
+            for event in events.iter().filter(|event| event.attempt == number) {
+                self.hear(stage, slot, event);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn hear(&mut self, stage: usize, slot: usize, event: &Event) {
+        self.run.progress.heard(slot, stage, event);
+        if matches!(event.kind, EventKind::Checkpointed { .. }) {
+            self.messages.push_back(Message::Checkpointed { stage });
+        }
+    }
+
+    async fn exited(&mut self, stage: usize, exit: Exit) -> Result<(), ScheduleError> {
+        let read = self.listen(stage, usize::MAX).await?;
+        let Some(attempt) = self.attempts.remove(&stage) else {
+            return Ok(());
+        };
+        self.run.progress.left(attempt.slot);
+        let outcome = match (read, &attempt.word) {
+            // What it said before the damage counts; without a word of its end nothing can be said.
+            (Err(error), LastWord::Nothing) => Outcome::Failed(Failure {
+                class: FailureClass::Bug,
+                message: error.to_string(),
+            }),
+            _ => judge(
+                &exit,
+                &attempt.word,
+                attempt::last_lines(&attempt.log).as_deref(),
+            ),
+        };
+        self.judged.insert(
+            stage,
+            Judged {
+                number: attempt.number,
+                exit,
+                log: attempt.log.clone(),
+            },
+        );
+        self.messages
+            .push_back(Message::WorkerExited { stage, outcome });
+        Ok(())
+    }
+
+    fn summary(self) -> Summary {
+        Summary {
+            ends: (0..self.run.jobs.len())
+                .map(|stage| self.core.end(stage).cloned().unwrap_or(End::Left))
+                .collect(),
+            logs: self.logs,
+            interrupted: self.interrupted,
+            attempts: self.started,
+            wall: self.began.elapsed(),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! One execution of a stage, seen from outside: its run directory, event log, and output.
+
+use crate::rundir::event::Event;
+use crate::rundir::layout::RunDir;
+use crate::rundir::log::{LogError, Tail};
+use crate::rundir::stage::{Launch, StageSpec};
+use crate::schedule::executor::{Signal, Worker};
+use crate::schedule::outcome::LastWord;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// Largest size of an attempt's log. Past it the middle is cut out, see [`cap_log`].
+pub const LOG_CAP: u64 = 64 << 20;
+
+/// Why a run directory can't be prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum RunDirError {
+    #[error("can't write {path}: {source}")]
+    Write { path: String, source: io::Error },
+    #[error("stage {fingerprint} can't be written as JSON: {source}")]
+    Json {
+        fingerprint: String,
+        source: serde_json::Error,
+    },
+}
+
+/// An attempt whose worker was started. Dropping it kills the worker.
+pub struct Attempt {
+    pub number: u32,
+    pub slot: usize,
+    pub log: PathBuf,
+    pub word: LastWord,
+    worker: Box<dyn Worker>,
+    /// Read from the start of the log, for earlier attempts may have left events that the store lacks;
+    /// it skips those that it has.
+    events: Tail,
+}
+
+impl Attempt {
+    /// The attempt `number` of the stage in `dir`, run by `worker` on `slot`.
+    pub fn new(dir: &RunDir, number: u32, slot: usize, worker: Box<dyn Worker>) -> Attempt {
+        Attempt {
+            number,
+            slot,
+            log: dir.attempt_log(number),
+            word: LastWord::Nothing,
+            worker,
+            events: Tail::new(dir.events()),
+        }
+    }
+
+    /// What the stage's log says since the last call, earlier attempts included; empty at its end.
+    pub fn listen(&mut self) -> Result<Vec<Event>, LogError> {
+        let events = self.events.poll()?;
+        events
+            .iter()
+            .filter(|event| event.attempt == self.number)
+            .for_each(|event| self.word.hear(event));
+        Ok(events)
+    }
+
+    /// Signals the worker and all that it has started.
+    pub fn signal(&self, signal: Signal) {
+        self.worker.signal(signal);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.worker.signal(Signal::Kill);
+    }
+}
+
+/// Makes the run directory and writes `stage.json`, unless it is there already, byte for byte.
+pub fn write_stage(dir: &RunDir, spec: &StageSpec) -> Result<(), RunDirError> {
+    let json = serde_json::to_vec_pretty(spec).map_err(|source| RunDirError::Json {
+        fingerprint: spec.fingerprint.clone(),
+        source,
+    })?;
+    let path = dir.stage();
+    if std::fs::read(&path).is_ok_and(|present| present == json) {
+        return Ok(());
+    }
+    create_folder(dir.root())?;
+    replace(&path, &json, Durable::Yes)
+}
+
+/// Writes `launch.json`. It is written anew for every attempt, so it need not outlive a loss of power.
+pub fn write_launch(dir: &RunDir, launch: &Launch, fingerprint: &str) -> Result<(), RunDirError> {
+    let json = serde_json::to_vec_pretty(launch).map_err(|source| RunDirError::Json {
+        fingerprint: fingerprint.to_owned(),
+        source,
+    })?;
+    replace(&dir.launch(), &json, Durable::No)
+}
+
+/// Makes a folder and those above it, so that it is still there after a loss of power.
+fn create_folder(path: &Path) -> Result<(), RunDirError> {
+    let failed = |source| RunDirError::Write {
+        path: path.display().to_string(),
+        source,
+    };
+    if path.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(path).map_err(failed)?;
+    match path.parent() {
+        Some(parent) => sync_folder(parent).map_err(failed),
+        None => Ok(()),
+    }
+}
+
+/// Whether a change must outlive a loss of power from the moment on that it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    Yes,
+    No,
+}
+
+/// Replaces the file at `path` as a whole: readers see the old bytes or the new.
+fn replace(path: &Path, bytes: &[u8], durable: Durable) -> Result<(), RunDirError> {
+    let failed = |source| RunDirError::Write {
+        path: path.display().to_string(),
+        source,
+    };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".new-")
+        .tempfile_in(folder)
+        .map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    if durable == Durable::Yes {
+        file.as_file().sync_all().map_err(failed)?;
+    }
+    file.persist(path).map_err(|error| failed(error.error))?;
+    match durable {
+        Durable::Yes => sync_folder(folder).map_err(failed),
+        Durable::No => Ok(()),
+    }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Bytes at the end of a log that a cut keeps.
+const CUT_KEEPS: u64 = 64 << 10;
+
+/// Cuts the middle out of a log that has grown past `cap`; says whether it did. The first half stays,
+/// and so does the end, where the cause of a failure would be. The writer appends (`O_APPEND`), so it
+/// goes on right behind; what it writes during the cut, some microseconds, is lost.
+pub fn cap_log(path: &Path, cap: u64) -> io::Result<bool> {
+    let size = match std::fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if size <= cap {
+        return Ok(false);
+    }
+    let mut file = OpenOptions::new().read(true).append(true).open(path)?;
+    let start = cap / 2;
+    let keep = CUT_KEEPS.min(cap / 4);
+    file.seek(SeekFrom::Start(size - keep))?;
+    let cut = size - keep - start;
+    let mut end =
+        format!("\n[ablate: {cut} bytes cut out here: the log had more than {cap}]\n").into_bytes();
+    file.read_to_end(&mut end)?;
+    file.set_len(start)?;
+    file.write_all(&end)?;
+    Ok(true)
+}
+
+/// Most bytes of a log that can be a cause, and most lines.
+const CAUSE_BYTES: u64 = 8 << 10;
+const CAUSE_LINES: usize = 3;
+
+/// The last lines of a log that say something, on one line.
+pub fn last_lines(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let size = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(CAUSE_BYTES)))
+        .ok()?;
+    let mut bytes = Vec::new();
+    file.take(CAUSE_BYTES).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines: Vec<&str> = text
+        .split(['\n', '\r'])
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("note: run with `RUST_BACKTRACE"))
+        .collect();
+    let lines = lines.split_off(lines.len().saturating_sub(CAUSE_LINES));
+    (!lines.is_empty()).then(|| lines.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_replaced_as_a_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("launch.json");
+        replace(&path, b"one", Durable::Yes).unwrap();
+        replace(&path, b"two", Durable::No).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing else is left"
+        );
+        let error = replace(&folder.path().join("missing/x"), b"", Durable::Yes).unwrap_err();
+        assert!(error.to_string().contains("missing/x"), "{error}");
+    }
+
+    #[test]
+    fn a_log_keeps_its_start_and_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("attempt-1.log");
+        assert!(!cap_log(&path, 100).unwrap());
+        let mut writer = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .unwrap();
+        writer.write_all(b"first\n").unwrap();
+        writer.write_all(&[b'x'; 1000]).unwrap();
+        writer.write_all(b"the cause\n").unwrap();
+        assert!(cap_log(&path, 100).unwrap());
+        writer.write_all(b"last\n").unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            text.starts_with("first\nxxx") && text.ends_with("xthe cause\nlast\n"),
+            "{text}"
+        );
+        assert!(text.contains("941 bytes cut out"), "{text}");
+    }
+
+    #[test]
+    fn the_cause_is_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        assert_eq!(last_lines(&path), None);
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(last_lines(&path), None);
+        std::fs::write(
+            &path,
+            "epoch 1\r\nthread 'main' panicked at src/x.rs:1:2:\nindex out of bounds\n\
+             note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n\n",
+        )
+        .unwrap();
+        assert_eq!(
+            last_lines(&path).unwrap(),
+            "epoch 1 thread 'main' panicked at src/x.rs:1:2: index out of bounds"
+        );
+        std::fs::write(&path, vec![0xff; 100_000]).unwrap();
+        assert!(last_lines(&path).unwrap().len() < 40_000);
+    }
+}

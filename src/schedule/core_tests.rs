@@ -1,0 +1,546 @@
+//! Tests of the state machine: chosen courses of events, and properties over random ones.
+
+use super::core::*;
+use super::policy::policy;
+use crate::rng::{KeyedRng, Purpose};
+use crate::rundir::event::FailureClass;
+use proptest::prelude::*;
+
+fn cpu(count: usize) -> Vec<SlotTraits> {
+    vec![
+        SlotTraits {
+            can_be_lost: false,
+            shares_memory: true
+        };
+        count
+    ]
+}
+
+fn gpu(count: usize) -> Vec<SlotTraits> {
+    vec![
+        SlotTraits {
+            can_be_lost: true,
+            shares_memory: false
+        };
+        count
+    ]
+}
+
+fn stage(parent: Option<usize>, flops: f64) -> Stage {
+    Stage {
+        parent,
+        flops,
+        prior: Prior::Pending,
+    }
+}
+
+fn failure(class: FailureClass) -> Failure {
+    Failure {
+        class,
+        message: format!("{class:?}"),
+    }
+}
+
+fn done(stage: usize) -> Message {
+    Message::WorkerExited {
+        stage,
+        outcome: Outcome::Done,
+    }
+}
+
+fn failed(stage: usize, class: FailureClass) -> Message {
+    Message::WorkerExited {
+        stage,
+        outcome: Outcome::Failed(failure(class)),
+    }
+}
+
+/// Stages that the actions start, in order.
+fn spawned(actions: &[Action]) -> Vec<usize> {
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Spawn { stage, .. } => Some(*stage),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn nothing_to_do_is_done_at_once() {
+    let mut core = Core::new(Vec::new(), cpu(2));
+    assert_eq!(core.handle(Message::Begin), [Action::Finish]);
+    assert_eq!(core.handle(Message::Begin), []);
+    let known = Stage {
+        prior: Prior::Done,
+        ..stage(None, 1.0)
+    };
+    assert_eq!(
+        Core::new(vec![known], cpu(2)).handle(Message::Begin),
+        [Action::Finish]
+    );
+}
+
+#[test]
+fn the_longest_path_goes_first() {
+    // 0 -> 1 (long together), 2 (longest alone), 3 and 4 (equal: in the plan's order).
+    let stages = vec![
+        stage(None, 1.0),
+        stage(Some(0), 10.0),
+        stage(None, 8.0),
+        stage(None, 2.0),
+        stage(None, 2.0),
+    ];
+    let mut core = Core::new(stages, cpu(1));
+    assert_eq!(spawned(&core.handle(Message::Begin)), [0]);
+    assert_eq!(spawned(&core.handle(done(0))), [1]);
+    assert_eq!(spawned(&core.handle(done(1))), [2]);
+    assert_eq!(spawned(&core.handle(done(2))), [3]);
+    assert_eq!(spawned(&core.handle(done(3))), [4]);
+    let last = core.handle(done(4));
+    assert_eq!(
+        last,
+        [
+            Action::Ended {
+                stage: 4,
+                end: End::Done
+            },
+            Action::Finish
+        ]
+    );
+}
+
+#[test]
+fn a_child_runs_when_its_parent_was_done_before() {
+    let stages = vec![
+        Stage {
+            prior: Prior::Done,
+            ..stage(None, 1.0)
+        },
+        stage(Some(0), 1.0),
+    ];
+    assert_eq!(
+        spawned(&Core::new(stages, cpu(1)).handle(Message::Begin)),
+        [1]
+    );
+}
+
+#[test]
+fn a_failure_blocks_its_descendants_only() {
+    let stages = vec![
+        stage(Some(1), 1.0),
+        stage(Some(2), 1.0),
+        stage(None, 1.0),
+        stage(None, 0.5),
+        stage(Some(2), f64::NAN),
+    ];
+    let mut core = Core::new(stages, cpu(1));
+    assert_eq!(spawned(&core.handle(Message::Begin)), [2]);
+    let actions = core.handle(failed(2, FailureClass::Config));
+    assert_eq!(spawned(&actions), [3]);
+    for blocked in [0, 1, 4] {
+        assert_eq!(core.end(blocked), Some(&End::Blocked { by: 2 }));
+    }
+    assert!(core.handle(done(3)).contains(&Action::Finish));
+}
+
+#[test]
+fn an_earlier_failure_blocks_too() {
+    let stages = vec![
+        Stage {
+            prior: Prior::Failed(failure(FailureClass::Diverged)),
+            ..stage(None, 1.0)
+        },
+        stage(Some(0), 1.0),
+        stage(None, 1.0),
+    ];
+    let mut core = Core::new(stages, cpu(4));
+    assert_eq!(spawned(&core.handle(Message::Begin)), [2]);
+    assert_eq!(core.end(1), Some(&End::Blocked { by: 0 }));
+}
+
+#[test]
+fn retries_are_spent_one_by_one() {
+    let mut core = Core::new(vec![stage(None, 1.0)], cpu(1));
+    core.handle(Message::Begin);
+    let budget = policy(FailureClass::Killed).retries;
+    for retry in 1..=budget {
+        let actions = core.handle(failed(0, FailureClass::Killed));
+        let after = policy(FailureClass::Killed).pause(retry - 1);
+        assert_eq!(
+            actions,
+            [
+                Action::Retrying {
+                    stage: 0,
+                    failure: failure(FailureClass::Killed),
+                    retry,
+                    after
+                },
+                Action::SetTimer {
+                    timer: Timer::Retry { stage: 0 },
+                    after
+                },
+            ]
+        );
+        assert_eq!(
+            spawned(&core.handle(Message::Timer(Timer::Retry { stage: 0 }))),
+            [0]
+        );
+    }
+    assert!(
+        core.handle(failed(0, FailureClass::Killed))
+            .contains(&Action::Finish)
+    );
+    assert_eq!(
+        core.end(0),
+        Some(&End::Failed(failure(FailureClass::Killed)))
+    );
+}
+
+#[test]
+fn a_checkpoint_gives_the_retries_back() {
+    let mut core = Core::new(vec![stage(None, 1.0)], cpu(1));
+    core.handle(Message::Begin);
+    for _ in 0..20 {
+        core.handle(Message::Checkpointed { stage: 0 });
+        core.handle(failed(0, FailureClass::Killed));
+        assert_eq!(
+            spawned(&core.handle(Message::Timer(Timer::Retry { stage: 0 }))),
+            [0]
+        );
+    }
+}
+
+#[test]
+fn a_lost_device_is_left_alone() {
+    let mut core = Core::new(
+        vec![stage(None, 2.0), stage(None, 1.0), stage(None, 0.5)],
+        gpu(2),
+    );
+    core.handle(Message::Begin);
+    let actions = core.handle(failed(0, FailureClass::DeviceLost));
+    assert!(actions.contains(&Action::CloseSlot { slot: 0 }));
+    assert!(
+        matches!(actions[1], Action::Retrying { retry: 0, .. }),
+        "moving is free: {actions:?}"
+    );
+    core.handle(Message::Timer(Timer::Retry { stage: 0 }));
+    assert!(
+        core.handle(done(1))
+            .contains(&Action::Spawn { stage: 0, slot: 1 })
+    );
+    // The last device: what is left waits for the next execution.
+    let actions = core.handle(failed(0, FailureClass::DeviceLost));
+    assert!(
+        actions.contains(&Action::Ended {
+            stage: 2,
+            end: End::Left
+        }),
+        "{actions:?}"
+    );
+    assert_eq!(actions.last(), Some(&Action::Finish));
+}
+
+#[test]
+fn full_memory_lowers_the_number_of_workers() {
+    let mut core = Core::new(vec![stage(None, 1.0); 4], cpu(3));
+    assert_eq!(spawned(&core.handle(Message::Begin)).len(), 3);
+    let actions = core.handle(failed(0, FailureClass::OutOfMemory));
+    assert!(actions.contains(&Action::LowerConcurrency { workers: 2 }));
+    assert!(spawned(&actions).is_empty(), "two are running, and two may");
+    assert_eq!(spawned(&core.handle(done(1))), [3]);
+}
+
+#[test]
+fn the_first_stop_drains_and_the_next_kills() {
+    let mut core = Core::new(
+        vec![stage(None, 3.0), stage(None, 2.0), stage(None, 1.0)],
+        cpu(2),
+    );
+    core.handle(Message::Begin);
+    assert_eq!(
+        core.handle(Message::Stop),
+        [
+            Action::Terminate { stage: 0 },
+            Action::Terminate { stage: 1 },
+            Action::SetTimer {
+                timer: Timer::Grace,
+                after: GRACE
+            },
+        ]
+    );
+    assert_eq!(
+        core.handle(done(0)),
+        [Action::Ended {
+            stage: 0,
+            end: End::Done
+        }]
+    );
+    assert_eq!(core.handle(Message::Stop), [Action::Kill { stage: 1 }]);
+    assert_eq!(
+        core.handle(failed(1, FailureClass::Killed)),
+        [
+            Action::Ended {
+                stage: 1,
+                end: End::Left
+            },
+            Action::Ended {
+                stage: 2,
+                end: End::Left
+            },
+            Action::Finish,
+        ]
+    );
+}
+
+#[test]
+fn grace_ends_and_a_third_stop_does_not_wait() {
+    let mut core = Core::new(vec![stage(None, 1.0)], cpu(1));
+    core.handle(Message::Begin);
+    core.handle(Message::Stop);
+    assert_eq!(
+        core.handle(Message::Timer(Timer::Grace)),
+        [Action::Kill { stage: 0 }]
+    );
+    assert_eq!(core.handle(Message::Timer(Timer::Grace)), []);
+    assert_eq!(
+        core.handle(Message::Stop),
+        [
+            Action::Ended {
+                stage: 0,
+                end: End::Left
+            },
+            Action::Finish
+        ]
+    );
+    assert_eq!(
+        core.handle(failed(0, FailureClass::Killed)),
+        [],
+        "it came too late"
+    );
+}
+
+#[test]
+fn a_fault_while_draining_stays_a_fault() {
+    let mut core = Core::new(vec![stage(None, 1.0), stage(Some(0), 1.0)], cpu(1));
+    core.handle(Message::Begin);
+    core.handle(Message::Stop);
+    core.handle(failed(0, FailureClass::Diverged));
+    assert_eq!(
+        core.end(0),
+        Some(&End::Failed(failure(FailureClass::Diverged)))
+    );
+    assert_eq!(core.end(1), Some(&End::Blocked { by: 0 }));
+}
+
+#[test]
+fn a_stop_before_the_start_starts_nothing() {
+    let mut core = Core::new(vec![stage(None, 1.0)], cpu(1));
+    let actions = core.handle(Message::Stop);
+    assert_eq!(
+        actions,
+        [
+            Action::Ended {
+                stage: 0,
+                end: End::Left
+            },
+            Action::Finish
+        ]
+    );
+    assert_eq!(core.handle(Message::Begin), []);
+}
+
+/// A random course of events: a forest of stages, outcomes, stops, in a random order.
+struct World {
+    core: Core,
+    rng: KeyedRng,
+    stages: Vec<Stage>,
+    slots: Vec<Option<usize>>,
+    closed: Vec<bool>,
+    /// What will come about sooner or later.
+    pending: Vec<Message>,
+    ended: Vec<Option<End>>,
+    stops: bool,
+    transcript: Vec<Action>,
+    finished: bool,
+}
+
+impl World {
+    fn new(seed: u64, stages: usize, slots: usize, stops: bool) -> World {
+        let mut rng = KeyedRng::new(seed, Purpose::Test, 0, 0);
+        let mut order: Vec<usize> = (0..stages).collect();
+        rng.shuffle(&mut order);
+        let mut list = vec![stage(None, 0.0); stages];
+        for (position, &index) in order.iter().enumerate() {
+            if position > 0 && rng.chance(0.6) {
+                list[index].parent = Some(order[rng.below(position as u64) as usize]);
+            }
+            list[index].flops = rng.unit();
+            if rng.chance(0.05) {
+                list[index].prior = Prior::Done;
+            } else if rng.chance(0.05) {
+                list[index].prior = Prior::Failed(failure(FailureClass::Bug));
+            }
+        }
+        let traits = (0..slots)
+            .map(|_| {
+                if rng.chance(0.5) {
+                    gpu(1)[0]
+                } else {
+                    cpu(1)[0]
+                }
+            })
+            .collect();
+        World {
+            core: Core::new(list.clone(), traits),
+            ended: list
+                .iter()
+                .map(|stage| match &stage.prior {
+                    Prior::Pending => None,
+                    Prior::Done => Some(End::Done),
+                    Prior::Failed(failure) => Some(End::Failed(failure.clone())),
+                })
+                .collect(),
+            stages: list,
+            slots: vec![None; slots],
+            closed: vec![false; slots],
+            pending: vec![Message::Begin],
+            rng,
+            stops,
+            transcript: Vec::new(),
+            finished: false,
+        }
+    }
+
+    fn run(mut self) -> World {
+        let mut messages = 0;
+        while !self.pending.is_empty() {
+            messages += 1;
+            assert!(messages < 100_000, "it doesn't end");
+            let index = self.rng.below(self.pending.len() as u64) as usize;
+            let message = self.pending.swap_remove(index);
+            if let Message::WorkerExited { stage, .. } = message {
+                let slot = self
+                    .slots
+                    .iter()
+                    .position(|&running| running == Some(stage))
+                    .unwrap();
+                self.slots[slot] = None;
+            }
+            for action in self.core.handle(message) {
+                self.apply(action);
+            }
+            if self.stops && self.rng.chance(0.03) {
+                self.pending.push(Message::Stop);
+            }
+        }
+        self
+    }
+
+    fn apply(&mut self, action: Action) {
+        assert!(!self.finished, "nothing comes after the end: {action:?}");
+        match &action {
+            Action::Spawn { stage, slot } => {
+                assert!(!self.core.is_stopping(), "no new stages after a stop");
+                assert_eq!(self.slots[*slot], None, "two workers on a slot");
+                assert!(!self.closed[*slot], "a closed slot");
+                assert!(!self.slots.contains(&Some(*stage)), "a stage runs twice");
+                assert_eq!(self.ended[*stage], None, "a stage runs after its end");
+                if let Some(parent) = self.stages[*stage].parent {
+                    assert_eq!(self.ended[parent], Some(End::Done), "before its parent");
+                }
+                self.slots[*slot] = Some(*stage);
+                if self.rng.chance(0.2) {
+                    self.pending.push(Message::Checkpointed { stage: *stage });
+                }
+                let outcome = if self.rng.chance(0.6) {
+                    Outcome::Done
+                } else {
+                    let class = FailureClass::ALL[self.rng.below(8) as usize];
+                    Outcome::Failed(failure(class))
+                };
+                self.pending.push(Message::WorkerExited {
+                    stage: *stage,
+                    outcome,
+                });
+            }
+            Action::Terminate { stage } | Action::Kill { stage } => {
+                assert!(self.slots.contains(&Some(*stage)), "a signal to nobody");
+            }
+            Action::SetTimer { timer, .. } => self.pending.push(Message::Timer(*timer)),
+            Action::Retrying { stage, .. } => assert_eq!(self.ended[*stage], None),
+            Action::CloseSlot { slot } => self.closed[*slot] = true,
+            Action::LowerConcurrency { workers } => assert!(*workers >= 1),
+            Action::Ended { stage, end } => {
+                assert_eq!(self.ended[*stage], None, "a stage ends twice");
+                self.ended[*stage] = Some(end.clone());
+            }
+            Action::Finish => self.finished = true,
+        }
+        self.transcript.push(action);
+    }
+
+    /// Whether an ancestor failed, with none in between that was done all the same (by an earlier
+    /// execution).
+    fn has_failed_ancestor(&self, mut stage: usize) -> bool {
+        while let Some(parent) = self.stages[stage].parent {
+            match self.ended[parent] {
+                Some(End::Failed(_)) => return true,
+                Some(End::Done) => return false,
+                _ => stage = parent,
+            }
+        }
+        false
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_stage_ends_once(seed: u64, stages in 0usize..24, slots in 1usize..5, stops: bool) {
+        let world = World::new(seed, stages, slots, stops).run();
+        prop_assert!(world.finished);
+        let lost_all = world.closed.iter().all(|&closed| closed);
+        for stage in 0..stages {
+            let end = world.ended[stage].clone();
+            prop_assert!(end.is_some(), "stage {} has no end", stage);
+            prop_assert_eq!(world.core.end(stage), end.as_ref());
+            match end {
+                Some(End::Blocked { by }) => {
+                    prop_assert!(matches!(world.ended[by], Some(End::Failed(_))));
+                    prop_assert!(world.has_failed_ancestor(stage));
+                }
+                Some(End::Left) => prop_assert!(stops || lost_all, "stage {} was left", stage),
+                Some(End::Done) if world.stages[stage].prior == Prior::Pending => {
+                    prop_assert!(!world.has_failed_ancestor(stage));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_messages_give_the_same_actions(seed: u64, stages in 0usize..24, slots in 1usize..5) {
+        let first = World::new(seed, stages, slots, true).run();
+        let second = World::new(seed, stages, slots, true).run();
+        prop_assert_eq!(first.transcript, second.transcript);
+    }
+}
+
+#[test]
+fn a_hundred_thousand_stages_are_no_burden() {
+    let count = 100_000;
+    let stages = (0..count)
+        .map(|index| stage((index % 2 == 1).then(|| index - 1), index as f64))
+        .collect();
+    let mut core = Core::new(stages, cpu(8));
+    let mut running: std::collections::VecDeque<usize> =
+        spawned(&core.handle(Message::Begin)).into();
+    let mut ended = 0;
+    while let Some(stage) = running.pop_front() {
+        running.extend(spawned(&core.handle(done(stage))));
+        ended += 1;
+    }
+    assert_eq!(ended, count);
+}

@@ -1,0 +1,220 @@
+//! Jobs: the stages of one or more plans, each once, with what earlier executions made of them.
+
+use crate::plan::model::{Plan, PlannedRun};
+use crate::rundir::event::FailureClass;
+use crate::rundir::layout::RunDir;
+use crate::schedule::actor::Job;
+use crate::schedule::core::{Failure, Prior};
+use crate::schedule::policy::policy;
+use crate::store::StageState;
+use crate::store::rows::Status;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// The stages of several plans as jobs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Jobs {
+    pub jobs: Vec<Job>,
+    /// Where each job's configuration is: plan, and stage in it.
+    pub origins: Vec<(usize, u32)>,
+}
+
+impl Jobs {
+    /// Gathers the stages of `plans`. A stage that several plans share is one job, named after the first
+    /// run that needs it.
+    pub fn of(plans: &[&Plan]) -> Jobs {
+        let mut jobs: Vec<Job> = Vec::new();
+        let mut origins = Vec::new();
+        let mut known: HashMap<_, usize> = HashMap::new();
+        for (plan_index, plan) in plans.iter().enumerate() {
+            let runs = first_runs(plan);
+            let indices: Vec<usize> = plan
+                .stages
+                .iter()
+                .enumerate()
+                .map(|(index, stage)| {
+                    *known.entry(stage.fingerprint).or_insert_with(|| {
+                        jobs.push(Job {
+                            fingerprint: stage.fingerprint.to_string(),
+                            parent: None,
+                            flops: stage.cost.flops,
+                            label: label(plan, stage.name, runs[index], plans.len() > 1),
+                            prior: Prior::Pending,
+                        });
+                        origins.push((plan_index, index as u32));
+                        jobs.len() - 1
+                    })
+                })
+                .collect();
+            for (index, stage) in plan.stages.iter().enumerate() {
+                jobs[indices[index]].parent = stage.parent.map(|parent| indices[parent as usize]);
+            }
+        }
+        Jobs { jobs, origins }
+    }
+
+    /// Fingerprints, in order.
+    pub fn fingerprints(&self) -> Vec<String> {
+        self.jobs
+            .iter()
+            .map(|job| job.fingerprint.clone())
+            .collect()
+    }
+
+    /// Notes what the store at `dir` knows of the jobs. A failure is tried again if the circumstances
+    /// were to blame, or if `retry_failed` says so. What is done is believed, unless a job that is to
+    /// be run needs weights of it that are no longer there.
+    pub fn apply(&mut self, states: &HashMap<String, StageState>, retry_failed: bool, dir: &Path) {
+        for job in &mut self.jobs {
+            job.prior = states
+                .get(&job.fingerprint)
+                .map_or(Prior::Pending, |state| prior(state, retry_failed));
+        }
+        let needed: Vec<usize> = self
+            .jobs
+            .iter()
+            .filter(|job| job.prior == Prior::Pending)
+            .filter_map(|job| job.parent)
+            .collect();
+        for mut job in needed {
+            // Up the chain as long as one is missing.
+            while self.jobs[job].prior == Prior::Done
+                && !RunDir::in_store(dir, &self.jobs[job].fingerprint)
+                    .weights()
+                    .exists()
+            {
+                self.jobs[job].prior = Prior::Pending;
+                match self.jobs[job].parent {
+                    Some(parent) => job = parent,
+                    None => break,
+                }
+            }
+        }
+    }
+
+    /// Number of jobs that are done.
+    pub fn done(&self) -> usize {
+        self.jobs
+            .iter()
+            .filter(|job| job.prior == Prior::Done)
+            .count()
+    }
+}
+
+fn prior(state: &StageState, retry_failed: bool) -> Prior {
+    match state.status {
+        Status::Done => Prior::Done,
+        Status::Pending | Status::Running => Prior::Pending,
+        Status::Failed => {
+            let class = state.failure.unwrap_or(FailureClass::Bug);
+            if retry_failed || policy(class).transient {
+                Prior::Pending
+            } else {
+                Prior::Failed(Failure {
+                    class,
+                    message: state.message.clone().unwrap_or_default(),
+                })
+            }
+        }
+    }
+}
+
+/// The first run that needs each stage.
+fn first_runs(plan: &Plan) -> Vec<Option<&PlannedRun>> {
+    let mut runs = vec![None; plan.stages.len()];
+    for run in &plan.runs {
+        for &stage in &run.stages {
+            runs[stage as usize].get_or_insert(run);
+        }
+    }
+    runs
+}
+
+/// `pretrain bce,ViT-S s0`, after the experiment's name where there are several.
+fn label(plan: &Plan, stage: u32, run: Option<&PlannedRun>, with_experiment: bool) -> String {
+    let mut words = Vec::new();
+    if with_experiment {
+        words.push(plan.experiment.name.clone());
+    }
+    words.extend(plan.experiment.stage_names.get(stage as usize).cloned());
+    if let Some(run) = run {
+        words.extend(
+            plan.variants
+                .get(run.variant as usize)
+                .map(|variant| variant.name.clone()),
+        );
+        words.push(format!("s{}", run.seed));
+    }
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(parent: Option<usize>, name: &str) -> Job {
+        Job {
+            fingerprint: name.into(),
+            parent,
+            flops: 1.0,
+            label: name.into(),
+            prior: Prior::Pending,
+        }
+    }
+
+    fn state(status: Status, failure: Option<FailureClass>) -> StageState {
+        StageState {
+            status,
+            attempts: 1,
+            failure,
+            message: Some("why".into()),
+            log: None,
+        }
+    }
+
+    #[test]
+    fn only_the_circumstances_are_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        for class in FailureClass::ALL {
+            for retry_failed in [false, true] {
+                let mut jobs = Jobs {
+                    jobs: vec![job(None, "a")],
+                    origins: vec![(0, 0)],
+                };
+                let states = HashMap::from([("a".to_owned(), state(Status::Failed, Some(class)))]);
+                jobs.apply(&states, retry_failed, folder.path());
+                let pending = jobs.jobs[0].prior == Prior::Pending;
+                assert_eq!(
+                    pending,
+                    retry_failed || policy(class).transient,
+                    "{class:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_parent_without_weights_runs_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = vec![
+            job(None, "a"),
+            job(Some(0), "b"),
+            job(Some(1), "c"),
+            job(None, "d"),
+        ];
+        let states: HashMap<_, _> = ["a", "b", "d"]
+            .map(|name| (name.to_owned(), state(Status::Done, None)))
+            .into();
+        let mut jobs = Jobs {
+            jobs: list,
+            origins: vec![(0, 0); 4],
+        };
+        jobs.apply(&states, false, folder.path());
+        assert_eq!(jobs.done(), 1, "d is believed: nothing needs its weights");
+        let weights = RunDir::in_store(folder.path(), "b").weights();
+        std::fs::create_dir_all(weights.parent().unwrap()).unwrap();
+        std::fs::write(weights, "x").unwrap();
+        jobs.apply(&states, false, folder.path());
+        assert_eq!(jobs.done(), 3);
+    }
+}

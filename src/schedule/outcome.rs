@@ -1,0 +1,239 @@
+//! What became of an attempt: from the worker's exit status, its last event, and its log.
+//!
+//! In this order: a worker that said `finished` has its results on disk, whatever happened to it
+//! afterwards; one that said `failed` is believed; else the exit status speaks, and the log's last
+//! lines are the cause.
+
+use crate::rundir::event::{Event, EventKind, FailureClass};
+use crate::schedule::core::{Failure, Outcome};
+
+/// How a worker's process ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// Exit code, unless a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// The kernel's out-of-memory killer was at work in our control group while it ran.
+    pub oom_kill: bool,
+    /// Largest resident set in bytes.
+    pub peak_rss_bytes: u64,
+}
+
+/// The last thing that a worker said about its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum LastWord {
+    #[default]
+    Nothing,
+    Finished,
+    Failed(Failure),
+}
+
+impl LastWord {
+    /// Takes note of `event`. A new start makes earlier words void.
+    pub fn hear(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::Started { .. } => *self = LastWord::Nothing,
+            EventKind::Finished { .. } => *self = LastWord::Finished,
+            EventKind::Failed { class, message } => {
+                *self = LastWord::Failed(Failure {
+                    class: *class,
+                    message: message.clone(),
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Judges an attempt. `last_lines` is the end of its log, if there is any.
+pub fn judge(exit: &Exit, word: &LastWord, last_lines: Option<&str>) -> Outcome {
+    match word {
+        LastWord::Finished => return Outcome::Done,
+        LastWord::Failed(failure) => return Outcome::Failed(failure.clone()),
+        LastWord::Nothing => {}
+    }
+    let fail = |class, what: String| {
+        let message = match last_lines {
+            Some(lines) => format!("{what}: {lines}"),
+            None => what,
+        };
+        Outcome::Failed(Failure { class, message })
+    };
+    // A worker that is a shell, or was started by one, reports a signal as 128 + its number.
+    let signal = exit.signal.or(match exit.code {
+        Some(code @ (137 | 143)) => Some(code - 128),
+        _ => None,
+    });
+    if let Some(signal) = signal {
+        let what = format!("ended by signal {signal} ({})", signal_name(signal));
+        return match signal {
+            libc::SIGKILL if exit.oom_kill => Outcome::Failed(Failure {
+                class: FailureClass::OutOfMemory,
+                message: "ended by the kernel, for the machine's memory was full".into(),
+            }),
+            // Rust aborts where an allocation fails.
+            libc::SIGABRT
+                if last_lines.is_some_and(|lines| lines.contains("memory allocation of")) =>
+            {
+                fail(FailureClass::OutOfMemory, what)
+            }
+            libc::SIGSEGV
+            | libc::SIGABRT
+            | libc::SIGBUS
+            | libc::SIGILL
+            | libc::SIGFPE
+            | libc::SIGTRAP
+            | libc::SIGSYS => fail(FailureClass::Bug, what),
+            // Whoever sent it is no part of the worker: what it last wrote isn't the cause.
+            _ => Outcome::Failed(Failure {
+                class: FailureClass::Killed,
+                message: what,
+            }),
+        };
+    }
+    match exit.code {
+        Some(0) => fail(FailureClass::Bug, "ended without a result".into()),
+        Some(code) => match FailureClass::from_exit_code(code) {
+            Some(class) => match last_lines {
+                Some(lines) => Outcome::Failed(Failure {
+                    class,
+                    message: lines.into(),
+                }),
+                None => fail(class, format!("ended with exit code {code}")),
+            },
+            None => fail(FailureClass::Bug, format!("ended with exit code {code}")),
+        },
+        None => fail(FailureClass::Bug, "ended in an unknown way".into()),
+    }
+}
+
+/// The usual name of a signal.
+pub fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGINT => "SIGINT",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGILL => "SIGILL",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGUSR1 => "SIGUSR1",
+        libc::SIGUSR2 => "SIGUSR2",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGALRM => "SIGALRM",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGXCPU => "SIGXCPU",
+        libc::SIGXFSZ => "SIGXFSZ",
+        libc::SIGSYS => "SIGSYS",
+        _ => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(code: i32) -> Exit {
+        Exit {
+            code: Some(code),
+            ..Exit::default()
+        }
+    }
+
+    fn signal(signal: i32) -> Exit {
+        Exit {
+            signal: Some(signal),
+            ..Exit::default()
+        }
+    }
+
+    fn class(outcome: Outcome) -> FailureClass {
+        match outcome {
+            Outcome::Failed(failure) => failure.class,
+            Outcome::Done => panic!("done"),
+        }
+    }
+
+    #[test]
+    fn success_needs_the_word() {
+        assert_eq!(judge(&code(0), &LastWord::Finished, None), Outcome::Done);
+        let Outcome::Failed(failure) = judge(&code(0), &LastWord::Nothing, None) else {
+            panic!()
+        };
+        assert_eq!(failure.class, FailureClass::Bug);
+        assert_eq!(failure.message, "ended without a result");
+    }
+
+    #[test]
+    fn a_finished_stage_stays_finished() {
+        assert_eq!(
+            judge(&signal(libc::SIGKILL), &LastWord::Finished, None),
+            Outcome::Done
+        );
+        assert_eq!(judge(&code(101), &LastWord::Finished, None), Outcome::Done);
+    }
+
+    #[test]
+    fn the_workers_own_words_win() {
+        let failure = Failure {
+            class: FailureClass::Diverged,
+            message: "loss is NaN in step 3".into(),
+        };
+        assert_eq!(
+            judge(&code(77), &LastWord::Failed(failure.clone()), Some("noise")),
+            Outcome::Failed(failure)
+        );
+    }
+
+    #[test]
+    fn exit_codes_are_classes() {
+        for expected in FailureClass::ALL {
+            assert_eq!(
+                class(judge(&code(expected.exit_code()), &LastWord::Nothing, None)),
+                expected
+            );
+        }
+        assert_eq!(
+            class(judge(&code(101), &LastWord::Nothing, Some("panicked"))),
+            FailureClass::Bug
+        );
+    }
+
+    #[test]
+    fn signals() {
+        assert_eq!(
+            class(judge(&signal(libc::SIGKILL), &LastWord::Nothing, None)),
+            FailureClass::Killed
+        );
+        assert_eq!(
+            class(judge(&signal(libc::SIGTERM), &LastWord::Nothing, None)),
+            FailureClass::Killed
+        );
+        assert_eq!(
+            class(judge(&code(137), &LastWord::Nothing, None)),
+            FailureClass::Killed
+        );
+        assert_eq!(
+            class(judge(&signal(libc::SIGSEGV), &LastWord::Nothing, None)),
+            FailureClass::Bug
+        );
+        let oom = Exit {
+            oom_kill: true,
+            ..signal(libc::SIGKILL)
+        };
+        assert_eq!(
+            class(judge(&oom, &LastWord::Nothing, None)),
+            FailureClass::OutOfMemory
+        );
+        let abort = judge(
+            &signal(libc::SIGABRT),
+            &LastWord::Nothing,
+            Some("memory allocation of 9 bytes failed"),
+        );
+        assert_eq!(class(abort), FailureClass::OutOfMemory);
+    }
+}

@@ -1,0 +1,123 @@
+//! What becomes of a failure: one table, one row per class.
+
+use crate::rundir::event::FailureClass;
+use std::time::Duration;
+
+/// The policy of one failure class.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Policy {
+    /// How often a stage is tried again within one execution of the plan. A stage that has written
+    /// a checkpoint since its last failure starts counting anew.
+    pub retries: u32,
+    /// Pause before the first retry; it doubles with every further one.
+    pub back_off: Duration,
+    /// The circumstances were to blame rather than the stage: `ablate run` tries it again by itself.
+    /// Otherwise only `--retry-failed` does.
+    pub transient: bool,
+    /// The device is not used again in this execution (where another one is left).
+    pub closes_device: bool,
+    /// One worker fewer shares the memory from here on.
+    pub lowers_concurrency: bool,
+    /// What the user can do about it.
+    pub hint: &'static str,
+}
+
+/// Longest pause before a retry.
+const MAX_BACK_OFF: Duration = Duration::from_secs(60);
+
+impl Policy {
+    /// Pause before retry number `retry` (0: the first).
+    pub fn pause(&self, retry: u32) -> Duration {
+        let factor = 2u32.saturating_pow(retry.min(16));
+        self.back_off.saturating_mul(factor).min(MAX_BACK_OFF)
+    }
+}
+
+/// The policy of `class`.
+pub const fn policy(class: FailureClass) -> Policy {
+    const NEVER: Policy = Policy {
+        retries: 0,
+        back_off: Duration::ZERO,
+        transient: false,
+        closes_device: false,
+        lowers_concurrency: false,
+        hint: "",
+    };
+    match class {
+        FailureClass::Config => Policy {
+            hint: "the configuration can't be trained as it is: change the experiment file",
+            ..NEVER
+        },
+        FailureClass::Data => Policy {
+            hint: "check the data set (--data NAME=PATH); then run again with --retry-failed",
+            ..NEVER
+        },
+        FailureClass::OutOfMemory => Policy {
+            retries: 1,
+            back_off: Duration::from_secs(2),
+            transient: true,
+            lowers_concurrency: true,
+            hint: "use fewer workers (--slots), or raise train.accumulation so that a step's parts are smaller",
+            ..NEVER
+        },
+        FailureClass::Diverged => Policy {
+            hint: "the loss is not finite: a lower optimizer.lr, a longer warmup or optimizer.max_grad_norm may help",
+            ..NEVER
+        },
+        FailureClass::DeviceLost => Policy {
+            retries: 2,
+            back_off: Duration::from_secs(5),
+            transient: true,
+            closes_device: true,
+            hint: "the device stopped answering: see the kernel's log (dmesg), then run again",
+            ..NEVER
+        },
+        FailureClass::Killed => Policy {
+            retries: 3,
+            back_off: Duration::from_secs(1),
+            transient: true,
+            hint: "something outside ended the worker; it goes on from its last checkpoint when run again",
+            ..NEVER
+        },
+        FailureClass::Timeout => Policy {
+            retries: 1,
+            back_off: Duration::from_secs(1),
+            transient: true,
+            hint: "the stage took longer than allowed; it goes on from its last checkpoint when run again",
+            ..NEVER
+        },
+        FailureClass::Bug => Policy {
+            hint: "a fault of the program: the log shows where; please report it. --retry-failed tries again",
+            ..NEVER
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_tells_the_user_what_to_do() {
+        for class in FailureClass::ALL {
+            let policy = policy(class);
+            assert!(!policy.hint.is_empty(), "{class:?}");
+            assert!(
+                policy.retries == 0 || policy.transient,
+                "{class:?}: only the circumstances are retried"
+            );
+            assert!(
+                policy.retries == 0 || !policy.back_off.is_zero(),
+                "{class:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_limit() {
+        let policy = policy(FailureClass::Killed);
+        assert_eq!(policy.pause(0), Duration::from_secs(1));
+        assert_eq!(policy.pause(2), Duration::from_secs(4));
+        assert_eq!(policy.pause(u32::MAX), MAX_BACK_OFF);
+    }
+}

@@ -1,0 +1,917 @@
+//! Tests with real processes, real signals and a real store.
+//!
+//! Workers and schedulers that must be processes of their own are this very test program, started
+//! again for one of the two ignored tests below ([`fake_worker`], [`fake_scheduler`]).
+
+use super::actor::{self, Execution, Input, Job, JobFiles, ScheduleError, Settings, Summary};
+use super::core::{End, Prior};
+use super::device::Slot;
+use super::executor::local::LocalExecutor;
+use super::jobs::Jobs;
+use super::progress::{Progress, Style};
+use super::reconcile::reconcile;
+use super::signals;
+use crate::plan::model::{
+    Cost, ExperimentInfo, Fingerprint, PlannedRun, PlannedStage, ReportSpec, Variant,
+};
+use crate::rng::{KeyedRng, Purpose};
+use crate::rundir::event::{EventKind, FailureClass};
+use crate::rundir::layout::RunDir;
+use crate::rundir::log::{self, EventLog};
+use crate::rundir::stage::{DataShape, Launch, StageSpec, TRAINER_REVISION, Task};
+use crate::store::rows::Status;
+use crate::store::{Parts, Provenance, Store, StoreLock};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
+
+// ---------------------------------------------------------------------------------------------
+// The worker.
+
+static TERMINATED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note_termination(_: libc::c_int) {
+    TERMINATED.store(true, Ordering::Relaxed);
+}
+
+/// A worker that does what the file `behaviour` of its run directory says: line N is for attempt N,
+/// the last line for all later ones.
+#[test]
+#[ignore = "the worker of the other tests"]
+fn fake_worker() {
+    let Some(dir) = std::env::args()
+        .next_back()
+        .map(RunDir::new)
+        .filter(|dir| dir.launch().exists())
+    else {
+        return;
+    };
+    // SAFETY: the handler only stores to an atomic.
+    unsafe {
+        libc::signal(
+            libc::SIGTERM,
+            note_termination as *const () as libc::sighandler_t,
+        )
+    };
+    let launch: Launch = serde_json::from_slice(&std::fs::read(dir.launch()).unwrap()).unwrap();
+    let spec: StageSpec = serde_json::from_slice(&std::fs::read(dir.stage()).unwrap()).unwrap();
+    assert_eq!(
+        dir.root().file_name().unwrap().to_str().unwrap(),
+        spec.fingerprint
+    );
+    if let Some(parent) = &launch.parent_dir {
+        assert!(
+            RunDir::new(parent).weights().exists(),
+            "the parent is done first"
+        );
+    }
+    let behaviour = std::fs::read_to_string(dir.root().join("behaviour")).unwrap();
+    let lines: Vec<_> = behaviour.lines().collect();
+    let line = lines[(launch.attempt as usize).min(lines.len()) - 1];
+    let mut log = EventLog::open(&dir.events(), launch.attempt).unwrap();
+    let resumed =
+        std::fs::read_to_string(dir.root().join("step")).map_or(0, |step| step.parse().unwrap());
+    log.append(EventKind::Started {
+        host: "here".into(),
+        pid: std::process::id(),
+        device: launch.device.clone(),
+        program: "fake".into(),
+        resumed_step: resumed,
+        total_steps: 10,
+    })
+    .unwrap();
+    let (what, rest) = line.split_once(' ').unwrap_or((line, ""));
+    match what {
+        "done" => {
+            std::thread::sleep(Duration::from_millis(rest.parse().unwrap_or(0)));
+            finish(&dir, &mut log);
+        }
+        "finish-and-die" => {
+            finish(&dir, &mut log);
+            std::process::abort();
+        }
+        "exit" => std::process::exit(rest.parse().unwrap()),
+        "fail" => {
+            let (class, message) = (FailureClass::Diverged, rest.to_owned());
+            log.append(EventKind::Failed { class, message }).unwrap();
+            std::process::exit(class.exit_code());
+        }
+        "panic" => {
+            eprintln!(
+                "thread 'main' panicked at fake.rs: {rest}\nnote: run with `RUST_BACKTRACE=1`"
+            );
+            std::process::exit(101);
+        }
+        // SAFETY: a system call without memory.
+        "kill" => unsafe {
+            libc::kill(std::process::id() as i32, libc::SIGKILL);
+        },
+        "silent" => {}
+        "wait" => loop {
+            if TERMINATED.load(Ordering::Relaxed) {
+                std::fs::write(dir.root().join("step"), "5").unwrap();
+                log.append(EventKind::Checkpointed {
+                    step: 5,
+                    file: "step".into(),
+                })
+                .unwrap();
+                std::process::exit(FailureClass::Killed.exit_code());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        },
+        "stubborn" => loop {
+            std::thread::sleep(Duration::from_secs(1));
+        },
+        "flood" => {
+            println!("the first line");
+            let block = vec![b'\xff'; 1 << 16];
+            for _ in 0..rest.parse::<usize>().unwrap() {
+                std::io::stdout().write_all(&block).unwrap();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            println!("\nthe last line");
+            finish(&dir, &mut log);
+        }
+        "damage" => {
+            drop(log);
+            let mut file = std::fs::OpenOptions::new()
+                .append(true)
+                .open(dir.events())
+                .unwrap();
+            file.write_all(b"{}\t00000000\n{}\t00000000\n").unwrap();
+        }
+        other => panic!("unknown behaviour {other}"),
+    }
+    std::process::exit(0);
+}
+
+fn finish(dir: &RunDir, log: &mut EventLog) {
+    std::fs::create_dir_all(dir.checkpoints()).unwrap();
+    std::fs::write(dir.weights(), "weights").unwrap();
+    log.append(EventKind::Evaluated {
+        epoch: 0,
+        step: 10,
+        set: "val".into(),
+        resolution: 8,
+        metrics: BTreeMap::from([("top1".to_owned(), 50.0)]),
+        last: true,
+    })
+    .unwrap();
+    log.append(EventKind::Finished { step: 10 }).unwrap();
+}
+
+// ---------------------------------------------------------------------------------------------
+// The bench.
+
+/// A stage of a test: its parent, and the behaviour of its worker.
+type TestStage = (Option<usize>, &'static str);
+
+/// A store in a temporary folder with some stages.
+struct Bench {
+    folder: tempfile::TempDir,
+    store: Store,
+    stages: Vec<PlannedStage>,
+}
+
+fn slots(count: usize) -> Vec<Slot> {
+    (0..count)
+        .map(|index| Slot {
+            name: format!("cpu:{index}"),
+            device: "cpu".into(),
+            threads: 1,
+            loader_threads: 0,
+            cores: Vec::new(),
+            visible_gpu: None,
+        })
+        .collect()
+}
+
+fn planned(list: &[(Option<usize>, String)]) -> Vec<PlannedStage> {
+    list.iter()
+        .enumerate()
+        .map(|(index, (parent, _))| {
+            let mut bytes = [0; 16];
+            bytes[..8].copy_from_slice(&(index as u64 + 1).to_be_bytes());
+            PlannedStage {
+                name: 0,
+                fingerprint: Fingerprint(bytes),
+                parent: parent.map(|parent| parent as u32),
+                cost: Cost {
+                    flops: 1.0,
+                    ..Cost::default()
+                },
+            }
+        })
+        .collect()
+}
+
+fn spec(stages: &[PlannedStage], index: usize) -> StageSpec {
+    StageSpec {
+        version: 1,
+        trainer_revision: TRAINER_REVISION,
+        fingerprint: stages[index].fingerprint.to_string(),
+        task: Task::Train,
+        recipe: serde_json::from_str(RECIPE).unwrap(),
+        seed: index as u64,
+        data_hash: "0".repeat(32),
+        data_shape: DataShape {
+            classes: 2,
+            train_images: 4,
+            val_images: 4,
+        },
+        parent: stages[index]
+            .parent
+            .map(|parent| stages[parent as usize].fingerprint.to_string()),
+    }
+}
+
+const RECIPE: &str = r#"{
+    "model": {"patch_size": 4, "embed_dim": 8, "depth": 1, "num_heads": 1, "mlp_ratio": 4.0,
+              "parallel_branches": 1, "layer_scale": null, "drop_path": 0.0, "drop_path_rule": "constant",
+              "pos_embed_class": false},
+    "data": {"name": "bluemarble-climate", "root": null},
+    "train": {"resolution": 8, "epochs": 1, "batch_size": 4, "accumulation": 1, "repeated_augmentation": 1},
+    "optimizer": {"name": "lamb", "lr": 0.001, "weight_decay": 0.0, "betas": [0.9, 0.999], "eps": 1e-8,
+                  "momentum": 0.9, "nesterov": false, "max_grad_norm": null},
+    "schedule": {"name": "constant", "warmup_epochs": 0, "warmup_lr": 0.0, "min_lr": 0.0},
+    "loss": {"name": "ce", "label_smoothing": 0.0},
+    "mix": {"mixup_alpha": 0.0, "cutmix_alpha": 0.0, "prob": 0.0, "switch_prob": 0.0, "groups": 1},
+    "augment": {"crop": "center", "rrc_scale": [0.1, 1.0], "rrc_ratio": [0.75, 1.33], "src_padding": 4,
+                "hflip": 0.0, "policy": "none", "three_augment_ops": [], "color_jitter": 0.0,
+                "random_erasing": 0.0},
+    "ema": {"decay": null, "eval": false},
+    "eval": {"resolution": 8, "crop_ratio": 1.0, "every": 1}
+}"#;
+
+impl Bench {
+    async fn new(stages: &[TestStage]) -> Bench {
+        let list: Vec<_> = stages
+            .iter()
+            .map(|(parent, what)| (*parent, (*what).to_owned()))
+            .collect();
+        Bench::with(list).await
+    }
+
+    async fn with(list: Vec<(Option<usize>, String)>) -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let stages = planned(&list);
+        let store = Store::open(folder.path()).await.unwrap();
+        save(&store, &stages).await;
+        for (stage, (_, behaviour)) in stages.iter().zip(&list) {
+            let dir = RunDir::in_store(folder.path(), &stage.fingerprint.to_string());
+            std::fs::create_dir_all(dir.root()).unwrap();
+            std::fs::write(dir.root().join("behaviour"), behaviour).unwrap();
+        }
+        let parents: Vec<Option<usize>> = list.iter().map(|(parent, _)| *parent).collect();
+        std::fs::write(
+            folder.path().join("parents.json"),
+            serde_json::to_string(&parents).unwrap(),
+        )
+        .unwrap();
+        Bench {
+            folder,
+            store,
+            stages,
+        }
+    }
+
+    fn dir(&self, stage: usize) -> RunDir {
+        RunDir::in_store(
+            self.folder.path(),
+            &self.stages[stage].fingerprint.to_string(),
+        )
+    }
+
+    async fn states(&self) -> Vec<Status> {
+        let names: Vec<String> = self
+            .stages
+            .iter()
+            .map(|stage| stage.fingerprint.to_string())
+            .collect();
+        let states = self.store.stage_states(&names).await.unwrap();
+        names.iter().map(|name| states[name].status).collect()
+    }
+
+    /// Attempts of a stage: status, class, message.
+    async fn attempts(&self, stage: usize) -> Vec<(Status, Option<String>, String)> {
+        let name = self.stages[stage].fingerprint.to_string();
+        self.store
+            .attempts(&name)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|row| (row.status, row.failure, row.message.unwrap_or_default()))
+            .collect()
+    }
+
+    /// Runs everything on `count` slots, undisturbed.
+    async fn run(&self, count: usize) -> Summary {
+        self.disturbed(count, |_| {}).await
+    }
+
+    /// Runs everything; `disturb` gets hold of the inputs before it begins.
+    async fn disturbed(
+        &self,
+        count: usize,
+        disturb: impl FnOnce(UnboundedSender<Input>),
+    ) -> Summary {
+        let (sender, inputs) = actor::channel();
+        disturb(sender.clone());
+        execute(
+            &self.store,
+            self.folder.path(),
+            &self.stages,
+            count,
+            &this_worker(),
+            (sender, inputs),
+        )
+        .await
+        .unwrap()
+    }
+}
+
+async fn save(store: &Store, stages: &[PlannedStage]) {
+    let experiment = ExperimentInfo {
+        name: "test".into(),
+        title: String::new(),
+        claim: String::new(),
+        profile: "quick".into(),
+        source: String::new(),
+        path: "test.yaml".into(),
+        stage_names: vec!["train".into()],
+        baseline: None,
+        report: ReportSpec::default(),
+    };
+    let runs: Vec<_> = (0..stages.len())
+        .map(|index| PlannedRun {
+            variant: 0,
+            seed: index as u64,
+            stages: vec![index as u32],
+        })
+        .collect();
+    let variants = [Variant {
+        labels: Vec::new(),
+        name: "only".into(),
+    }];
+    let parts = Parts {
+        experiment: &experiment,
+        axes: &[],
+        variants: &variants,
+        runs: &runs,
+        stages,
+    };
+    let provenance = Provenance {
+        program: "test".into(),
+        git_revision: None,
+        host: "here".into(),
+        command_line: "test".into(),
+    };
+    store
+        .save_parts(parts, |index| spec(stages, index as usize), &provenance)
+        .await
+        .unwrap();
+}
+
+fn this_test(name: &str) -> Vec<OsString> {
+    let name = format!("schedule::process_tests::{name}");
+    [
+        "--exact",
+        &name,
+        "--ignored",
+        "--nocapture",
+        "--test-threads=1",
+    ]
+    .map(OsString::from)
+    .into()
+}
+
+fn this_worker() -> LocalExecutor {
+    LocalExecutor::program(std::env::current_exe().unwrap(), this_test("fake_worker"))
+}
+
+async fn execute(
+    store: &Store,
+    dir: &Path,
+    stages: &[PlannedStage],
+    count: usize,
+    executor: &LocalExecutor,
+    (sender, inputs): (
+        UnboundedSender<Input>,
+        tokio::sync::mpsc::UnboundedReceiver<Input>,
+    ),
+) -> Result<Summary, ScheduleError> {
+    let job = |(index, stage): (usize, &PlannedStage)| Job {
+        fingerprint: stage.fingerprint.to_string(),
+        parent: stage.parent.map(|parent| parent as usize),
+        flops: stage.cost.flops,
+        label: format!("stage {index}"),
+        prior: Prior::Pending,
+    };
+    let list: Vec<Job> = stages.iter().enumerate().map(job).collect();
+    let mut jobs = Jobs {
+        origins: vec![(0, 0); list.len()],
+        jobs: list,
+    };
+    let done = store.finished().await?;
+    let names = jobs.fingerprints();
+    reconcile(
+        store,
+        dir,
+        names
+            .iter()
+            .map(String::as_str)
+            .filter(|name| !done.contains(*name)),
+    )
+    .await?;
+    jobs.apply(&store.stage_states(&names).await?, true, dir);
+    let open: Vec<bool> = jobs
+        .jobs
+        .iter()
+        .map(|job| job.prior == Prior::Pending)
+        .collect();
+    let labels = jobs.jobs.iter().map(|job| job.label.clone()).collect();
+    let progress = Progress::new(
+        Style::Quiet,
+        labels,
+        vec![1.0; stages.len()],
+        |stage| open[stage],
+        0,
+        vec![String::new(); count],
+    );
+    let settings = Settings {
+        tick: Duration::from_millis(10),
+        log_cap: 1 << 20,
+        hurry: 100,
+        ..Settings::default()
+    };
+    let files = |index: usize| JobFiles {
+        spec: spec(stages, index),
+        data_root: None,
+    };
+    let execution = Execution {
+        store,
+        dir,
+        jobs: jobs.jobs,
+        slots: slots(count),
+        executor,
+        files: &files,
+        progress,
+        settings,
+    };
+    execution.run(sender, inputs).await
+}
+
+/// Waits until `is` holds; what it waits for comes about in milliseconds, or never.
+async fn until(what: &str, mut is: impl FnMut() -> bool) {
+    for _ in 0..6000 {
+        if is() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("waited in vain for {what}");
+}
+
+fn failure(end: &End) -> (FailureClass, &str) {
+    match end {
+        End::Failed(failure) => (failure.class, &failure.message),
+        other => panic!("{other:?}"),
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// One scheduler, undisturbed.
+
+#[tokio::test]
+async fn chains_run_in_order() {
+    let bench = Bench::new(&[
+        (Some(1), "done"),
+        (Some(2), "done"),
+        (None, "done"),
+        (None, "done"),
+    ])
+    .await;
+    let summary = bench.run(2).await;
+    assert_eq!(summary.ends, vec![End::Done; 4]);
+    assert_eq!(summary.attempts, 4);
+    assert_eq!(bench.states().await, [Status::Done; 4]);
+    let results = bench.store.results("test").await.unwrap();
+    assert_eq!(
+        results
+            .iter()
+            .filter(|row| row.metric == "top1" && row.value == 50.0)
+            .count(),
+        4
+    );
+    // All is known now: no worker is started.
+    let again = bench.run(2).await;
+    assert_eq!((again.ends, again.attempts), (vec![End::Done; 4], 0));
+}
+
+#[tokio::test]
+async fn failures_keep_their_cause_and_block_descendants() {
+    let bench = Bench::new(&[
+        (None, "fail the loss is NaN"),
+        (Some(0), "done"),
+        (Some(1), "done"),
+        (None, "exit 71"),
+        (None, "silent"),
+        (None, "panic index out of bounds"),
+        (None, "damage"),
+        (None, "finish-and-die"),
+        (None, "done"),
+    ])
+    .await;
+    let summary = bench.run(2).await;
+    assert_eq!(
+        failure(&summary.ends[0]),
+        (FailureClass::Diverged, "the loss is NaN")
+    );
+    assert_eq!(summary.ends[1], End::Blocked { by: 0 });
+    assert_eq!(summary.ends[2], End::Blocked { by: 0 });
+    assert_eq!(failure(&summary.ends[3]).0, FailureClass::Data);
+    let (class, message) = failure(&summary.ends[4]);
+    assert_eq!(class, FailureClass::Bug);
+    assert!(message.starts_with("ended without a result"), "{message}");
+    let (class, message) = failure(&summary.ends[5]);
+    assert_eq!(class, FailureClass::Bug);
+    assert!(
+        message.ends_with("thread 'main' panicked at fake.rs: index out of bounds"),
+        "{message}"
+    );
+    let (class, message) = failure(&summary.ends[6]);
+    assert_eq!(class, FailureClass::Bug);
+    assert!(message.contains("events.jsonl, line 2"), "{message}");
+    assert_eq!(summary.ends[7], End::Done, "its result is on disk");
+    assert_eq!(summary.ends[8], End::Done);
+    let log = std::fs::read_to_string(&summary.logs[&5]).unwrap();
+    assert!(log.contains("index out of bounds"), "{log}");
+    assert_eq!(
+        bench.attempts(0).await,
+        [(
+            Status::Failed,
+            Some("diverged".to_owned()),
+            "the loss is NaN".to_owned()
+        )]
+    );
+    assert_eq!(bench.states().await[1], Status::Pending);
+}
+
+#[tokio::test]
+async fn a_killed_worker_is_tried_again() {
+    let bench = Bench::new(&[(None, "kill\nkill\ndone")]).await;
+    let summary = bench.run(1).await;
+    assert_eq!((summary.ends, summary.attempts), (vec![End::Done], 3));
+    let attempts = bench.attempts(0).await;
+    assert_eq!(attempts[1].1.as_deref(), Some("killed"));
+    assert_eq!(attempts[1].2, "ended by signal 9 (SIGKILL)");
+    assert_eq!(attempts[2].0, Status::Done);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_always_killed_is_given_up() {
+    let bench = Bench::new(&[(None, "kill"), (Some(0), "done")]).await;
+    let summary = bench.run(2).await;
+    assert_eq!(summary.attempts, 4);
+    assert_eq!(failure(&summary.ends[0]).0, FailureClass::Killed);
+    assert_eq!(summary.ends[1], End::Blocked { by: 0 });
+    assert_eq!(bench.states().await, [Status::Failed, Status::Pending]);
+}
+
+#[tokio::test]
+async fn a_flood_of_output_is_cut() {
+    let bench = Bench::new(&[(None, "flood 200")]).await;
+    let summary = bench.run(1).await;
+    assert_eq!(summary.ends, [End::Done]);
+    let log = std::fs::read(bench.dir(0).attempt_log(1)).unwrap();
+    assert!(log.len() < 8 << 20, "{} of 12.5 MiB", log.len());
+    let text = String::from_utf8_lossy(&log);
+    assert!(text.contains("the first line") && text.contains("bytes cut out here"));
+    assert!(text.ends_with("the last line\n"));
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_fails_the_stage() {
+    let bench = Bench::new(&[(None, "done"), (Some(0), "done")]).await;
+    let executor = LocalExecutor::program("/nonexistent/worker", Vec::new());
+    let summary = execute(
+        &bench.store,
+        bench.folder.path(),
+        &bench.stages,
+        1,
+        &executor,
+        actor::channel(),
+    )
+    .await
+    .unwrap();
+    let (class, message) = failure(&summary.ends[0]);
+    assert_eq!(class, FailureClass::Bug);
+    assert!(message.contains("/nonexistent/worker"), "{message}");
+    assert_eq!(summary.ends[1], End::Blocked { by: 0 });
+}
+
+// ---------------------------------------------------------------------------------------------
+// Stops.
+
+#[tokio::test]
+async fn a_stop_lets_workers_checkpoint_and_the_next_run_goes_on() {
+    let bench = Bench::new(&[(None, "wait\ndone"), (Some(0), "done"), (None, "done")]).await;
+    let events = bench.dir(0).events();
+    let summary = bench
+        .disturbed(1, |sender| {
+            tokio::spawn(async move {
+                until("the start", || {
+                    log::read(&events).is_ok_and(|events| !events.is_empty())
+                })
+                .await;
+                sender.send(Input::Interrupt(libc::SIGINT)).unwrap();
+            });
+        })
+        .await;
+    assert_eq!(summary.ends, [End::Left, End::Left, End::Left]);
+    assert_eq!(summary.interrupted, Some(libc::SIGINT));
+    assert_eq!(bench.states().await, [Status::Pending; 3]);
+    let attempts = bench.attempts(0).await;
+    assert_eq!(attempts[0].1.as_deref(), Some("killed"));
+    assert!(
+        attempts[0].2.starts_with("interrupted by SIGINT"),
+        "{attempts:?}"
+    );
+    let summary = bench.run(1).await;
+    assert_eq!(summary.ends, vec![End::Done; 3]);
+    let started: Vec<u64> = log::read(&bench.dir(0).events())
+        .unwrap()
+        .iter()
+        .filter_map(|event| match event.kind {
+            EventKind::Started { resumed_step, .. } => Some(resumed_step),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(started, [0, 5], "it goes on from its checkpoint");
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_listen_is_killed_after_the_grace() {
+    let bench = Bench::new(&[(None, "stubborn")]).await;
+    let events = bench.dir(0).events();
+    let summary = bench
+        .disturbed(1, |sender| {
+            tokio::spawn(async move {
+                until("the start", || events.exists()).await;
+                sender.send(Input::Interrupt(libc::SIGTERM)).unwrap();
+            });
+        })
+        .await;
+    assert_eq!(summary.ends, [End::Left]);
+    assert_eq!(bench.states().await, [Status::Pending]);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Schedulers as processes.
+
+/// A scheduler of the store that `ABLATE_TEST_STORE` names, on two slots.
+#[test]
+#[ignore = "the scheduler of the other tests"]
+fn fake_scheduler() {
+    let Some(dir) = std::env::var_os("ABLATE_TEST_STORE").map(PathBuf::from) else {
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let code = runtime.block_on(async {
+        let _lock = StoreLock::acquire(&dir).unwrap();
+        let store = Store::open(&dir).await.unwrap();
+        let parents: Vec<Option<usize>> =
+            serde_json::from_slice(&std::fs::read(dir.join("parents.json")).unwrap()).unwrap();
+        let stages = planned(
+            &parents
+                .into_iter()
+                .map(|parent| (parent, String::new()))
+                .collect::<Vec<_>>(),
+        );
+        let (sender, inputs) = actor::channel();
+        signals::forward(&sender).unwrap();
+        let summary = execute(&store, &dir, &stages, 2, &this_worker(), (sender, inputs))
+            .await
+            .unwrap();
+        match summary.interrupted {
+            Some(signal) => 128 + signal,
+            None => i32::from(summary.ends.iter().any(|end| *end != End::Done)),
+        }
+    });
+    std::process::exit(code);
+}
+
+fn start_scheduler(dir: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(this_test("fake_scheduler"))
+        .env("ABLATE_TEST_STORE", dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn send(child: &Child, signal: i32) {
+    // SAFETY: a system call without memory, on a child that isn't reaped yet.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+}
+
+/// The processes of the workers that say they have started, so far.
+fn worker_pids(bench: &Bench) -> Vec<u32> {
+    (0..bench.stages.len())
+        .flat_map(|stage| log::read(&bench.dir(stage).events()).unwrap())
+        .filter_map(|event| match event.kind {
+            EventKind::Started { pid, .. } => Some(pid),
+            _ => None,
+        })
+        .collect()
+}
+
+fn is_alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit(')')
+            .next()
+            .unwrap_or("")
+            .trim()
+            .starts_with(['Z', 'X'])
+    })
+}
+
+fn wait(mut child: Child) -> (Option<i32>, Option<i32>, String) {
+    let mut text = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    let status = child.wait().unwrap();
+    (status.code(), status.signal(), text)
+}
+
+#[tokio::test]
+async fn real_signals_drain() {
+    for (signal, code) in [
+        (libc::SIGINT, 130),
+        (libc::SIGTERM, 143),
+        (libc::SIGHUP, 129),
+    ] {
+        let bench = Bench::new(&[
+            (None, "wait\ndone"),
+            (None, "wait\ndone"),
+            (Some(0), "done"),
+        ])
+        .await;
+        let child = start_scheduler(bench.folder.path());
+        until("two workers", || worker_pids(&bench).len() == 2).await;
+        send(&child, signal);
+        let (exit, _, text) = wait(child);
+        assert_eq!(exit, Some(code), "{text}");
+        assert!(!worker_pids(&bench).into_iter().any(is_alive));
+        assert_eq!(bench.states().await, [Status::Pending; 3]);
+        let (exit, _, text) = wait(start_scheduler(bench.folder.path()));
+        assert_eq!(exit, Some(0), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_kills_at_once() {
+    let bench = Bench::new(&[(None, "stubborn")]).await;
+    let child = start_scheduler(bench.folder.path());
+    until("the worker", || worker_pids(&bench).len() == 1).await;
+    send(&child, libc::SIGINT);
+    send(&child, libc::SIGTERM);
+    let (exit, _, text) = wait(child);
+    // Sent at once, they may arrive in any order.
+    assert!(matches!(exit, Some(130 | 143)), "{exit:?}: {text}");
+    assert!(!is_alive(worker_pids(&bench)[0]));
+}
+
+#[tokio::test]
+async fn workers_stand_still_with_their_scheduler() {
+    let bench = Bench::new(&[(None, "wait")]).await;
+    let child = start_scheduler(bench.folder.path());
+    until("the worker", || worker_pids(&bench).len() == 1).await;
+    let worker = worker_pids(&bench)[0];
+    let state = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(')')
+            .next()
+            .unwrap()
+            .trim()
+            .chars()
+            .next()
+            .unwrap()
+    };
+    send(&child, libc::SIGTSTP);
+    until("both to stand still", || {
+        state(worker) == 'T' && state(child.id()) == 'T'
+    })
+    .await;
+    send(&child, libc::SIGCONT);
+    until("both to go on", || {
+        state(worker) != 'T' && state(child.id()) != 'T'
+    })
+    .await;
+    send(&child, libc::SIGTERM);
+    assert_eq!(wait(child).0, Some(143));
+}
+
+#[tokio::test]
+async fn workers_die_with_their_scheduler() {
+    let bench = Bench::new(&[(None, "stubborn\ndone"), (None, "stubborn\ndone")]).await;
+    let child = start_scheduler(bench.folder.path());
+    until("two workers", || worker_pids(&bench).len() == 2).await;
+    send(&child, libc::SIGKILL);
+    assert_eq!(wait(child).1, Some(libc::SIGKILL));
+    until("no worker", || {
+        !worker_pids(&bench).into_iter().any(is_alive)
+    })
+    .await;
+    // The next scheduler finds two attempts that nobody ended, and goes on.
+    let (exit, _, text) = wait(start_scheduler(bench.folder.path()));
+    assert_eq!(exit, Some(0), "{text}");
+    for stage in 0..2 {
+        let attempts = bench.attempts(stage).await;
+        assert_eq!(attempts.len(), 2);
+        assert_eq!(attempts[0].1.as_deref(), Some("killed"));
+        assert_eq!(attempts[1].0, Status::Done);
+    }
+}
+
+#[tokio::test]
+async fn a_stage_that_finished_unwatched_is_done() {
+    let bench = Bench::new(&[(None, "exit 77"), (Some(0), "done")]).await;
+    let name = bench.stages[0].fingerprint.to_string();
+    let start = crate::store::AttemptStart {
+        device: "cpu".into(),
+        host: "here".into(),
+        pid: None,
+        log: String::new(),
+    };
+    let attempt = bench.store.begin_attempt(&name, &start).await.unwrap();
+    let mut log = EventLog::open(&bench.dir(0).events(), attempt).unwrap();
+    finish(&bench.dir(0), &mut log);
+    drop(log);
+    let summary = bench.run(1).await;
+    assert_eq!((summary.ends, summary.attempts), (vec![End::Done; 2], 1));
+    assert_eq!(bench.states().await, [Status::Done; 2]);
+}
+
+#[tokio::test]
+async fn kills_at_random_moments_lose_nothing_and_repeat_nothing() {
+    let list: Vec<_> = (0..24)
+        .map(|stage| {
+            (
+                (stage % 3 != 0).then(|| stage - 1),
+                format!("done {}", 5 + stage % 7 * 5),
+            )
+        })
+        .collect();
+    let bench = Bench::with(list).await;
+    let mut rng = KeyedRng::new(7, Purpose::Test, 0, 0);
+    let mut kills = 0;
+    loop {
+        let child = start_scheduler(bench.folder.path());
+        // Later and later, so that it comes to an end on a slow machine too.
+        let patience = 40 + 15 * kills;
+        tokio::time::sleep(Duration::from_millis(rng.below(patience) + 20)).await;
+        send(&child, libc::SIGKILL);
+        let (exit, signal, text) = wait(child);
+        if signal.is_none() {
+            assert_eq!(exit, Some(0), "{text}");
+            break;
+        }
+        kills += 1;
+        assert!(kills < 500, "it doesn't come to an end");
+    }
+    assert!(kills > 0);
+    assert_eq!(bench.states().await, [Status::Done; 24]);
+    for stage in 0..24 {
+        let events = log::read(&bench.dir(stage).events()).unwrap();
+        let finished = events
+            .iter()
+            .filter(|event| matches!(event.kind, EventKind::Finished { .. }))
+            .count();
+        assert_eq!(finished, 1, "stage {stage} was trained {finished} times");
+        assert!(
+            !bench
+                .attempts(stage)
+                .await
+                .iter()
+                .any(|attempt| attempt.0 == Status::Running)
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! Errors of the store.
+
+use std::path::{Path, PathBuf};
+
+/// Why the store can't do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("there is no store at {}; `ablate run` creates one, `--store DIR` names another", dir.display())]
+    Missing { dir: PathBuf },
+    #[error("can't {action} {}: {source}", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// Never repaired or replaced: that is for a person to decide.
+    #[error(
+        "{} is damaged ({what}); nothing was changed: restore a copy of it, or move the store's folder away to begin anew",
+        path.display()
+    )]
+    Damaged { path: PathBuf, what: String },
+    #[error("{} is no ablate store ({what}); nothing was changed", path.display())]
+    Foreign { path: PathBuf, what: String },
+    #[error(
+        "{} was written by a newer ablate (schema {found}, this program knows {known}): it can be read, not written; update ablate",
+        path.display()
+    )]
+    Newer {
+        path: PathBuf,
+        found: i64,
+        known: i64,
+    },
+    #[error("store {} is in use by {holder}", dir.display())]
+    InUse { dir: PathBuf, holder: String },
+    #[error("another program holds {}: it stayed locked for {seconds} s", path.display())]
+    Busy { path: PathBuf, seconds: u64 },
+    #[error("no space left for {}", path.display())]
+    Full { path: PathBuf },
+    /// The disk or its file system failed. Final: what is on disk is unknown until the store is opened
+    /// again.
+    #[error("reading or writing {} failed: {message}", path.display())]
+    Disk { path: PathBuf, message: String },
+    #[error("the store was opened to read")]
+    ReadOnly,
+    #[error("no {what} `{name}` in the store")]
+    Unknown { what: &'static str, name: String },
+    /// The statement of a user.
+    #[error("{message}")]
+    Sql { message: String },
+    #[error("store {}: {source}", path.display())]
+    Database { path: PathBuf, source: sqlx::Error },
+    #[error("store {}: {what} of {id} can't be read: {source}", path.display())]
+    Json {
+        path: PathBuf,
+        what: &'static str,
+        id: String,
+        source: serde_json::Error,
+    },
+}
+
+/// Seconds to wait for a lock that another program holds on the database.
+pub(super) const BUSY_SECONDS: u64 = 10;
+
+impl StoreError {
+    /// Classifies an error of SQLite by its result code (<https://www.sqlite.org/rescode.html>).
+    pub(super) fn from_sqlx(path: &Path, error: sqlx::Error) -> StoreError {
+        let path = path.to_owned();
+        let code = error
+            .as_database_error()
+            .and_then(|error| error.code())
+            .and_then(|code| code.parse::<i32>().ok())
+            .map(|code| code & 0xff);
+        let message = || match error.as_database_error() {
+            Some(error) => error.message().to_owned(),
+            None => error.to_string(),
+        };
+        match code {
+            Some(5 | 6) => StoreError::Busy {
+                path,
+                seconds: BUSY_SECONDS,
+            },
+            Some(10) => StoreError::Disk {
+                path,
+                message: message(),
+            },
+            Some(11 | 26) => StoreError::Damaged {
+                path,
+                what: message(),
+            },
+            Some(13) => StoreError::Full { path },
+            _ => StoreError::Database {
+                path,
+                source: error,
+            },
+        }
+    }
+}

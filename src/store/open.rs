@@ -1,0 +1,497 @@
+//! Opening a store: creation, migration, and the refusal of what can't be trusted.
+
+use crate::store::error::BUSY_SECONDS;
+use crate::store::{StoreError, StoreLock, reference};
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+    SqliteTransaction,
+};
+use sqlx::{ConnectOptions, Connection, Executor, Row, SqliteConnection, SqlitePool};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{Mutex, MutexGuard};
+
+/// `PRAGMA application_id` of a store, "ABLT".
+pub(super) const APPLICATION_ID: i64 = 0x4142_4c54;
+
+static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
+
+/// Databases up to this size are checked whole at every opening, larger ones only after a crash.
+const CHECK_BYTES: u64 = 16 << 20;
+
+/// A store: see the module. All methods may be called from several tasks; writes queue up.
+#[derive(Debug)]
+pub struct Store {
+    pub(super) dir: PathBuf,
+    pub(super) path: PathBuf,
+    pub(super) readers: SqlitePool,
+    writer: Option<Mutex<Writer>>,
+    /// The disk failed under a write: nothing more is written through this handle.
+    failed: AtomicBool,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) connection: SqliteConnection,
+    durability: Durability,
+}
+
+/// What a commit waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// The disk.
+    Full,
+    /// Nothing; for what can be read again from event logs.
+    Normal,
+}
+
+impl Store {
+    /// Opens the store at `dir` to read and write, creating or migrating it. Take
+    /// [`StoreLock`](crate::store::StoreLock) first. A database that is damaged, foreign, newer, or
+    /// missing although there are stages, is refused and left as it is.
+    pub async fn open(dir: &Path) -> Result<Store, StoreError> {
+        let path = dir.join("ablate.db");
+        std::fs::create_dir_all(dir).map_err(|source| StoreError::Io {
+            action: "create the store's folder",
+            path: dir.to_owned(),
+            source,
+        })?;
+        let known = newest_migration();
+        let version = match inspect(dir, &path, true).await? {
+            Found::Nothing => None,
+            Found::Store { version } if version > known => {
+                return Err(StoreError::Newer {
+                    path,
+                    found: version,
+                    known,
+                });
+            }
+            Found::Store { version } => Some(version),
+        };
+        let sql = |error| StoreError::from_sqlx(&path, error);
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(BUSY_SECONDS))
+            .pragma("cache_size", "-32768")
+            .disable_statement_logging();
+        let mut connection = options.connect().await.map_err(sql)?;
+        if let Some(version) = version
+            && version < known
+        {
+            back_up(&mut connection, &path, version).await?;
+        }
+        migrate(&mut connection, &path).await?;
+        reference::load(&mut connection, &path).await?;
+        Ok(Store {
+            dir: dir.to_owned(),
+            readers: readers(&path),
+            writer: Some(Mutex::new(Writer {
+                connection,
+                durability: Durability::Full,
+            })),
+            failed: AtomicBool::new(false),
+            warnings: network_warning(dir).into_iter().collect(),
+            path,
+        })
+    }
+
+    /// Opens the store at `dir` to read; an error if there is none. Needs no lock and never waits for
+    /// the process that writes. A store of a newer version is opened, with a warning.
+    pub async fn open_read_only(dir: &Path) -> Result<Store, StoreError> {
+        let path = dir.join("ablate.db");
+        let mut warnings: Vec<String> = network_warning(dir).into_iter().collect();
+        match inspect(dir, &path, false).await? {
+            Found::Nothing => return Err(StoreError::Missing { dir: dir.to_owned() }),
+            Found::Store { version } if version > newest_migration() => warnings.push(format!(
+                "{} was written by a newer ablate (schema {version}, this program knows {}): some of it may not show",
+                path.display(),
+                newest_migration()
+            )),
+            Found::Store { version } if version < newest_migration() => warnings.push(format!(
+                "{} was written by an older ablate (schema {version}): the next `ablate run` updates it",
+                path.display()
+            )),
+            Found::Store { .. } => {}
+        }
+        Ok(Store {
+            dir: dir.to_owned(),
+            readers: readers(&path),
+            writer: None,
+            failed: AtomicBool::new(false),
+            warnings,
+            path,
+        })
+    }
+
+    /// The store's folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What a person should know about this store: it lies on a network file system, it is of another
+    /// version.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Bytes in the write-ahead log. It grows while another program keeps an old read transaction open.
+    pub fn wal_bytes(&self) -> u64 {
+        std::fs::metadata(with_suffix(&self.path, "-wal")).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Closes the store: moves the write-ahead log into the database and waits for it. Without this the
+    /// log is read at the next opening; nothing is lost.
+    pub async fn close(self) -> Result<(), StoreError> {
+        self.readers.close().await;
+        match self.writer {
+            Some(writer) => {
+                let closed = writer.into_inner().connection.close().await;
+                closed.map_err(|error| StoreError::from_sqlx(&self.path, error))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Classifies an error of the database.
+    pub(super) fn sql(&self) -> impl Fn(sqlx::Error) -> StoreError + '_ {
+        |error| StoreError::from_sqlx(&self.path, error)
+    }
+
+    /// The one connection that writes, set to `durability`.
+    pub(super) async fn writer(
+        &self,
+        durability: Durability,
+    ) -> Result<MutexGuard<'_, Writer>, StoreError> {
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(StoreError::Disk {
+                path: self.path.clone(),
+                message: "an earlier write failed".to_owned(),
+            });
+        }
+        let mut writer = self
+            .writer
+            .as_ref()
+            .ok_or(StoreError::ReadOnly)?
+            .lock()
+            .await;
+        if writer.durability != durability {
+            let pragma = match durability {
+                Durability::Full => "PRAGMA synchronous = FULL",
+                Durability::Normal => "PRAGMA synchronous = NORMAL",
+            };
+            (&mut writer.connection)
+                .execute(pragma)
+                .await
+                .map_err(self.sql())?;
+            writer.durability = durability;
+        }
+        Ok(writer)
+    }
+
+    /// Starts a transaction that may write from its first statement on.
+    pub(super) async fn begin<'w>(
+        &self,
+        writer: &'w mut Writer,
+    ) -> Result<SqliteTransaction<'w>, StoreError> {
+        writer
+            .connection
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(self.sql())
+    }
+
+    /// Commits. A failing disk is final for this handle.
+    pub(super) async fn commit(
+        &self,
+        transaction: SqliteTransaction<'_>,
+    ) -> Result<(), StoreError> {
+        transaction.commit().await.map_err(|error| {
+            let error = StoreError::from_sqlx(&self.path, error);
+            if matches!(error, StoreError::Disk { .. }) {
+                self.failed.store(true, Ordering::Relaxed);
+            }
+            error
+        })
+    }
+}
+
+/// What lies where the database should be.
+enum Found {
+    /// Nothing, or what a creation that was interrupted left.
+    Nothing,
+    Store {
+        version: i64,
+    },
+}
+
+/// Looks at the database without changing it. `alone`: the caller holds the store's lock.
+async fn inspect(dir: &Path, path: &Path, alone: bool) -> Result<Found, StoreError> {
+    let length = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => Some(metadata.len()),
+        Ok(_) => {
+            return Err(StoreError::Foreign {
+                path: path.to_owned(),
+                what: "not a file".to_owned(),
+            });
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(source) => {
+            return Err(StoreError::Io {
+                action: "read",
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    let nothing = |what: &str| match has_stages(dir) {
+        // Starting empty would hide finished work.
+        true => Err(StoreError::Damaged {
+            path: path.to_owned(),
+            what: format!(
+                "{what}, but there are trained stages in {}",
+                dir.join("stages").display()
+            ),
+        }),
+        false => Ok(Found::Nothing),
+    };
+    let Some(length) = length.filter(|&length| length > 0) else {
+        return nothing(if length.is_none() {
+            "it is missing"
+        } else {
+            "it is empty"
+        });
+    };
+    let log_bytes = std::fs::metadata(with_suffix(path, "-wal")).map_or(0, |wal| wal.len());
+    // SQLite takes a file that ends within a page for one that is a page longer. While there is a log,
+    // that is what a checkpoint that was interrupted leaves.
+    if log_bytes == 0 && !length.is_multiple_of(page_size(path)?) {
+        return Err(StoreError::Damaged {
+            path: path.to_owned(),
+            what: format!("it was cut off after {length} bytes"),
+        });
+    }
+    let sql = |error| StoreError::from_sqlx(path, error);
+    let mut connection = read_options(path).connect().await.map_err(sql)?;
+    let row = sqlx::query(
+        "SELECT (SELECT application_id FROM pragma_application_id),
+                (SELECT COUNT(*) FROM sqlite_schema),
+                (SELECT COUNT(*) FROM sqlite_schema WHERE name = '_sqlx_migrations')",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .map_err(sql)?;
+    let (application, objects, migrated): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    let version: i64 = match migrated {
+        0 => 0,
+        _ => sqlx::query_scalar(
+            "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations WHERE success",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .map_err(sql)?,
+    };
+    if application != APPLICATION_ID {
+        let creation = objects == migrated || (objects == 2 * migrated && version == 0);
+        if application == 0 && version == 0 && creation {
+            connection.close().await.map_err(sql)?;
+            return nothing("it has no tables");
+        }
+        return Err(StoreError::Foreign {
+            path: path.to_owned(),
+            what: "a database of another program".to_owned(),
+        });
+    }
+    let unclean = log_bytes > 0 && (alone || StoreLock::holder(dir).is_none());
+    if length <= CHECK_BYTES || unclean {
+        let problem: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+            .fetch_one(&mut connection)
+            .await
+            .map_err(sql)?;
+        if problem != "ok" {
+            return Err(StoreError::Damaged {
+                path: path.to_owned(),
+                what: problem.replace('\n', " "),
+            });
+        }
+    }
+    connection.close().await.map_err(sql)?;
+    match version {
+        0 => Err(StoreError::Damaged {
+            path: path.to_owned(),
+            what: "it has no schema version".to_owned(),
+        }),
+        version => Ok(Found::Store { version }),
+    }
+}
+
+/// The page size that the database's header names; 512, the smallest, if it names none.
+fn page_size(path: &Path) -> Result<u64, StoreError> {
+    use std::io::Read;
+    let mut header = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(18).read_to_end(&mut header))
+        .map_err(|source| StoreError::Io {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(match header.get(16..18) {
+        // 1 stands for 65536 (https://www.sqlite.org/fileformat.html#the_database_header).
+        Some(&[0, 1]) => 65_536,
+        Some(&[high, low]) => u64::from(u16::from_be_bytes([high, low])).max(512),
+        _ => 512,
+    })
+}
+
+fn has_stages(dir: &Path) -> bool {
+    std::fs::read_dir(dir.join("stages")).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn newest_migration() -> i64 {
+    MIGRATOR
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or(0)
+}
+
+/// Copies the database before a migration, beside it.
+async fn back_up(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    version: i64,
+) -> Result<(), StoreError> {
+    let copy = with_suffix(path, &format!(".schema-{version}"));
+    if copy.exists() {
+        // A migration was interrupted: the copy is of the same state.
+        std::fs::remove_file(&copy).map_err(|source| StoreError::Io {
+            action: "replace",
+            path: copy.clone(),
+            source,
+        })?;
+    }
+    sqlx::query("VACUUM INTO ?")
+        .bind(copy.to_string_lossy().into_owned())
+        .execute(connection)
+        .await
+        .map_err(|error| StoreError::from_sqlx(path, error))?;
+    Ok(())
+}
+
+async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
+    MIGRATOR
+        .run_direct(None, connection, false)
+        .await
+        .map_err(|error| match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                StoreError::from_sqlx(path, error)
+            }
+            other => StoreError::Foreign {
+                path: path.to_owned(),
+                what: format!("its schema is of an unreleased version: {other}"),
+            },
+        })
+}
+
+/// Options of a connection that can't write.
+pub(super) fn read_options(path: &Path) -> SqliteConnectOptions {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .create_if_missing(false)
+        .busy_timeout(Duration::from_secs(BUSY_SECONDS))
+        .pragma("query_only", "ON")
+        .pragma("cache_size", "-16384")
+        .row_buffer_size(1024)
+        .disable_statement_logging();
+    // Even a reader of a WAL database needs the shared memory file. On a medium that can't be written
+    // (an archived store) there is no writer either, so the file can be read as it is.
+    let archived = !with_suffix(path, "-wal").exists()
+        && path.parent().is_some_and(|folder| !can_write(folder));
+    options.immutable(archived)
+}
+
+fn readers(path: &Path) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .max_connections(4)
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .connect_lazy_with(read_options(path))
+}
+
+/// `path` with `suffix` behind its name.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn c_path(path: &Path) -> Option<std::ffi::CString> {
+    use std::os::unix::ffi::OsStrExt;
+    std::ffi::CString::new(path.as_os_str().as_bytes()).ok()
+}
+
+fn can_write(folder: &Path) -> bool {
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    // SAFETY: the path is a valid C string.
+    c_path(folder).is_some_and(|path| unsafe { libc::access(path.as_ptr(), libc::W_OK) } == 0)
+}
+
+/// A warning if `dir` lies on a network file system: WAL shares memory between the processes of one
+/// host, and locks of network file systems are often not to be trusted.
+fn network_warning(dir: &Path) -> Option<String> {
+    network_file_system(dir).map(|name| {
+        format!(
+            "the store {} is on a network file system ({name}): use it from one host only, or put it on a local disk with --store",
+            dir.display()
+        )
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn network_file_system(dir: &Path) -> Option<&'static str> {
+    let path = c_path(dir)?;
+    let mut info = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the path is a valid C string, and statfs fills the structure if it returns 0.
+    let info = unsafe {
+        if libc::statfs(path.as_ptr(), info.as_mut_ptr()) != 0 {
+            return None;
+        }
+        info.assume_init()
+    };
+    network_name(info.f_type as u32)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn network_file_system(_dir: &Path) -> Option<&'static str> {
+    None
+}
+
+/// The name of a network file system by its magic number (`statfs(2)`).
+#[cfg(target_os = "linux")]
+pub(super) fn network_name(magic: u32) -> Option<&'static str> {
+    match magic {
+        0x6969 => Some("nfs"),
+        0x517b => Some("smb"),
+        0xff53_4d42 => Some("cifs"),
+        0xfe53_4d42 => Some("smb2"),
+        0x5346_414f => Some("afs"),
+        0x0bd0_0bd0 => Some("lustre"),
+        0x4750_4653 => Some("gpfs"),
+        0x00c3_6400 => Some("ceph"),
+        0x1983_0326 => Some("beegfs"),
+        _ => None,
+    }
+}

@@ -1,0 +1,302 @@
+use super::*;
+use std::fs;
+
+/// Every file of a folder with its bytes.
+fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| {
+            (
+                path.file_name().unwrap().to_string_lossy().into_owned(),
+                fs::read(&path).unwrap(),
+            )
+        })
+        .collect()
+}
+
+/// A closed store with results, as bytes of its one file.
+async fn sample_bytes(dir: &Path) -> Vec<u8> {
+    let store = open(dir).await;
+    let sample = Sample::new("loss", 2, 2);
+    sample.save(&store).await;
+    finish(&store, &sample, 0, 50.0).await;
+    store.close().await.unwrap();
+    assert!(!dir.join("ablate.db-wal").exists());
+    fs::read(dir.join("ablate.db")).unwrap()
+}
+
+#[tokio::test]
+async fn a_store_is_created_closed_and_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("new/store");
+    let error = Store::open_read_only(&dir).await.unwrap_err();
+    assert!(
+        error.to_string().contains("there is no store at"),
+        "{error}"
+    );
+    assert!(error.to_string().contains("ablate run"), "{error}");
+    assert!(!dir.exists(), "looking creates nothing");
+    sample_bytes(&dir).await;
+    let store = open(&dir).await;
+    assert_eq!(store.finished().await.unwrap().len(), 1);
+    let reader = Store::open_read_only(&dir).await.unwrap();
+    assert_eq!(reader.finished().await.unwrap().len(), 1);
+    assert!(matches!(
+        reader.begin_attempt("x", &start()).await,
+        Err(StoreError::ReadOnly)
+    ));
+    assert!(reader.warnings().is_empty());
+    for pragma in ["journal_mode", "synchronous", "foreign_keys"] {
+        let mut writer = store
+            .writer(super::super::open::Durability::Full)
+            .await
+            .unwrap();
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT CAST({pragma} AS TEXT) FROM pragma_{pragma}"
+        ));
+        let value: String = sqlx::query_scalar(sql)
+            .fetch_one(&mut writer.connection)
+            .await
+            .unwrap();
+        assert!(
+            ["wal", "2", "1"].contains(&value.as_str()),
+            "{pragma} is {value}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_an_interrupted_creation_leaves_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    fs::write(dir.join("ablate.db"), b"").unwrap();
+    open(dir).await.close().await.unwrap();
+    // A database that got as far as its journal mode.
+    fs::remove_file(dir.join("ablate.db")).unwrap();
+    let options = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(dir.join("ablate.db"))
+        .create_if_missing(true)
+        .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal);
+    use sqlx::{ConnectOptions, Connection};
+    options.connect().await.unwrap().close().await.unwrap();
+    open(dir).await;
+}
+
+#[tokio::test]
+async fn a_lost_database_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    fs::create_dir_all(dir.join("stages/0123")).unwrap();
+    for empty in [false, true] {
+        if empty {
+            fs::write(dir.join("ablate.db"), b"").unwrap();
+        }
+        let before = contents(dir);
+        for error in [
+            Store::open(dir).await.unwrap_err(),
+            Store::open_read_only(dir).await.unwrap_err(),
+        ] {
+            assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+            assert!(error.to_string().contains("stages"), "{error}");
+        }
+        assert_eq!(contents(dir), before);
+    }
+}
+
+#[tokio::test]
+async fn a_truncated_database_is_refused_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = sample_bytes(folder.path()).await;
+    let dir = folder.path().join("cut");
+    fs::create_dir_all(dir.join("stages/0123")).unwrap();
+    for length in [
+        1,
+        15,
+        16,
+        99,
+        100,
+        512,
+        4095,
+        4096,
+        8192,
+        bytes.len() / 2,
+        bytes.len() - 4096,
+        bytes.len() - 1,
+    ] {
+        fs::write(dir.join("ablate.db"), &bytes[..length]).unwrap();
+        let error = Store::open(&dir).await.unwrap_err();
+        assert!(
+            matches!(error, StoreError::Damaged { .. }),
+            "{length}: {error}"
+        );
+        assert!(
+            error.to_string().contains("ablate.db is damaged"),
+            "{error}"
+        );
+        assert!(Store::open_read_only(&dir).await.is_err(), "{length}");
+        assert_eq!(
+            fs::read(dir.join("ablate.db")).unwrap(),
+            &bytes[..length],
+            "{length}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn flipped_bytes_are_refused_or_harmless() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = sample_bytes(folder.path()).await;
+    let dir = folder.path().join("flipped");
+    fs::create_dir_all(dir.join("stages/0123")).unwrap();
+    let mut refused = 0;
+    // The whole header, and the first bytes of every page, which say what the page holds.
+    let positions = (0..100)
+        .chain((1..bytes.len() / 4096).flat_map(|page| (0..8).map(move |byte| page * 4096 + byte)));
+    for position in positions {
+        let mut bad = bytes.clone();
+        bad[position] ^= 0xa5;
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(dir.join(format!("ablate.db{suffix}")));
+        }
+        fs::write(dir.join("ablate.db"), &bad).unwrap();
+        match Store::open(&dir).await {
+            Err(error) => {
+                refused += 1;
+                assert!(!error.to_string().is_empty());
+                assert_eq!(
+                    fs::read(dir.join("ablate.db")).unwrap(),
+                    bad,
+                    "byte {position}: refused but changed"
+                );
+            }
+            Ok(store) => {
+                // Counters and reserved space: what was stored is there.
+                assert_eq!(
+                    store.runs(Some("loss")).await.unwrap().len(),
+                    4,
+                    "byte {position}"
+                );
+                assert_eq!(store.finished().await.unwrap().len(), 1, "byte {position}");
+                store.close().await.unwrap();
+            }
+        }
+    }
+    assert!(refused > 100, "{refused}");
+}
+
+#[tokio::test]
+async fn other_files_are_refused_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let path = dir.join("ablate.db");
+    fs::write(&path, "name: loss\n".repeat(100)).unwrap();
+    let before = contents(dir);
+    assert!(Store::open(dir).await.is_err());
+    assert_eq!(contents(dir), before);
+    fs::remove_file(&path).unwrap();
+    use sqlx::{ConnectOptions, Connection, Executor};
+    let options = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(&path)
+        .create_if_missing(true);
+    let mut connection = options.connect().await.unwrap();
+    (&mut connection)
+        .execute("CREATE TABLE songs (name TEXT)")
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+    let before = contents(dir);
+    let error = Store::open(dir).await.unwrap_err();
+    assert!(matches!(error, StoreError::Foreign { .. }), "{error}");
+    assert_eq!(contents(dir), before);
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(matches!(
+        Store::open(dir).await,
+        Err(StoreError::Foreign { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_read_with_a_warning_and_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    sample_bytes(dir).await;
+    let store = open(dir).await;
+    let mut writer = store
+        .writer(super::super::open::Durability::Full)
+        .await
+        .unwrap();
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'future', 1, x'00', 0)",
+    )
+    .execute(&mut writer.connection)
+    .await
+    .unwrap();
+    drop(writer);
+    store.close().await.unwrap();
+    let bytes = fs::read(dir.join("ablate.db")).unwrap();
+    let error = Store::open(dir).await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::Newer { found: 9999, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("newer"), "{error}");
+    let reader = Store::open_read_only(dir).await.unwrap();
+    assert_eq!(reader.runs(None).await.unwrap().len(), 4);
+    assert!(
+        reader.warnings()[0].contains("newer ablate"),
+        "{:?}",
+        reader.warnings()
+    );
+    assert_eq!(fs::read(dir.join("ablate.db")).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn one_process_at_a_time_holds_the_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("store");
+    assert_eq!(StoreLock::holder(&dir), None);
+    let lock = StoreLock::acquire(&dir).unwrap();
+    let error = StoreLock::acquire(&dir).unwrap_err().to_string();
+    let pid = std::process::id();
+    assert!(
+        error.contains(&format!("is in use by pid {pid} on host ")),
+        "{error}"
+    );
+    assert!(
+        error.contains(" since 20") && error.ends_with(" UTC"),
+        "{error}"
+    );
+    assert_eq!(StoreLock::holder(&dir).map(|holder| holder.pid), Some(pid));
+    drop(lock);
+    // What the file says doesn't matter, only the lock does.
+    assert!(
+        fs::read_to_string(dir.join("lock"))
+            .unwrap()
+            .contains(&pid.to_string())
+    );
+    assert_eq!(StoreLock::holder(&dir), None);
+    StoreLock::acquire(&dir).unwrap();
+}
+
+#[test]
+fn times_are_shown_as_dates() {
+    assert_eq!(super::super::lock::utc(0.0), "1970-01-01 00:00:00 UTC");
+    assert_eq!(
+        super::super::lock::utc(951_782_400.5),
+        "2000-02-29 00:00:00 UTC"
+    );
+    assert_eq!(
+        super::super::lock::utc(1_795_530_363.0),
+        "2026-11-24 14:26:03 UTC"
+    );
+}
+
+#[test]
+fn network_file_systems_are_known() {
+    assert_eq!(super::super::open::network_name(0x6969), Some("nfs"));
+    assert_eq!(super::super::open::network_name(0xef53), None, "ext4");
+}
