@@ -16,6 +16,8 @@ pub enum Exit {
     /// A signal ended it (128 + its number: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP). Running
     /// the same command again goes on where it stopped.
     Signal(u8),
+    /// A worker's: 0, or its failure class.
+    Worker(i32),
 }
 
 impl Exit {
@@ -27,6 +29,7 @@ impl Exit {
             Exit::Usage => 2,
             Exit::Store => 3,
             Exit::Signal(signal) => 128u8.saturating_add(signal),
+            Exit::Worker(code) => u8::try_from(code).unwrap_or(u8::MAX),
         }
     }
 }
@@ -43,7 +46,14 @@ mod tests {
 
     #[test]
     fn codes_are_fixed() {
-        let codes = [Exit::Done, Exit::Failed, Exit::Usage, Exit::Store, Exit::Signal(2), Exit::Signal(15)];
+        let codes = [
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Store,
+            Exit::Signal(2),
+            Exit::Signal(15),
+        ];
         assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 130, 143]);
     }
 }

@@ -1,8 +1,83 @@
 //! One file per command.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes are those of [`exit::Exit`].
 
-pub mod logs;
-pub mod lookup;
-pub mod query;
+pub mod completions;
+pub mod devices;
+pub mod exit;
+// pub mod logs;
+pub mod man;
+pub mod plan;
+pub mod planning;
+// pub mod query;
 pub mod report;
-pub mod show;
-pub mod status;
+pub mod run;
+pub mod schema;
+// pub mod show;
+// pub mod status;
+pub mod worker;
+
+use crate::train::device::cuda_device_count;
+use clap::{Parser, Subcommand};
+use exit::Exit;
+
+/// Version and git revision.
+pub const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("ABLATE_GIT_REVISION"), ")");
+
+/// Which training choices matter, and by how much: declarative ablations for Vision Transformers
+///
+/// An experiment is one YAML file. `ablate run` trains every variant of it on the GPUs or cores at hand,
+/// `ablate report` renders tables and plots, and everything lies in SQLite for SQL.
+#[derive(Debug, Parser)]
+#[command(name = "ablate", version = VERSION, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Plan(plan::PlanArgs),
+    Report(report::ReportArgs),
+    // Status(status::StatusArgs),
+    // Show(show::ShowArgs),
+    // Logs(logs::LogsArgs),
+    // Query(query::QueryArgs),
+    Devices(devices::DevicesArgs),
+    Schema(schema::SchemaArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+    #[command(hide = true)]
+    Worker(worker::WorkerArgs),
+}
+
+/// Runs the command of the command line.
+pub fn run(cli: Cli) -> Exit {
+    match cli.command {
+        Command::Run(args) => asynchronous(run::run(&args, cuda_device_count)),
+        Command::Plan(args) => asynchronous(plan::run(&args)),
+        Command::Report(args) => asynchronous(report::run(&args)),
+        // Command::Status(args) => asynchronous(status::run(&args)),
+        // Command::Show(args) => asynchronous(show::run(&args)),
+        // Command::Logs(args) => asynchronous(logs::run(&args)),
+        // Command::Query(args) => asynchronous(query::run(&args)),
+        Command::Devices(args) => devices::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+        Command::Worker(args) => worker::run(&args),
+    }
+}
+
+/// Runs a command that talks to the store or to processes.
+fn asynchronous(command: impl Future<Output = Exit>) -> Exit {
+    match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => {
+            planning::say(format_args!("error: can't start the runtime: {error}"));
+            Exit::Store
+        }
+    }
+}

@@ -57,7 +57,10 @@ impl PlanningArgs {
             max_cells: self.max_cells,
         };
         let resolver = |config: &DataConfig| describe(config, &self.data);
-        let mut planned = Planned { plans: Vec::new(), roots: HashMap::new() };
+        let mut planned = Planned {
+            plans: Vec::new(),
+            roots: HashMap::new(),
+        };
         let mut names = HashSet::new();
         let mut usable = true;
         for file in &self.files {
@@ -66,7 +69,10 @@ impl PlanningArgs {
                     plan.warnings.iter().for_each(say);
                     if !names.insert(plan.experiment.name.clone()) {
                         let name = &plan.experiment.name;
-                        say(format!("error: {}: another file has the experiment `{name}` too", file.display()));
+                        say(format!(
+                            "error: {}: another file has the experiment `{name}` too",
+                            file.display()
+                        ));
                         usable = false;
                     }
                     planned.plans.push(plan);
@@ -92,18 +98,27 @@ impl PlanningArgs {
 }
 
 /// Finds and describes a data set.
-fn describe(config: &DataConfig, overrides: &[(String, PathBuf)]) -> Result<DataDescription, String> {
+fn describe(
+    config: &DataConfig,
+    overrides: &[(String, PathBuf)],
+) -> Result<DataDescription, String> {
     let root = locate(config, overrides)?;
-    let set = data::Dataset::open(&config.name, root.as_deref()).map_err(|error| error.to_string())?;
+    let set =
+        data::Dataset::open(&config.name, root.as_deref()).map_err(|error| error.to_string())?;
     let hash = set.hash().map_err(|error| error.to_string())?;
-    Ok(DataDescription { hash, shape: set.shape() })
+    Ok(DataDescription {
+        hash,
+        shape: set.shape(),
+    })
 }
 
 /// The root of a data set's image folder, absolute; `None`: it is embedded.
 fn locate(config: &DataConfig, overrides: &[(String, PathBuf)]) -> Result<Option<PathBuf>, String> {
     let location = data::locate::resolve(&config.name, config.root.as_deref(), overrides)
         .map_err(|error| error.to_string())?;
-    Ok(location.root().map(|root| std::path::absolute(root).unwrap_or_else(|_| root.to_owned())))
+    Ok(location
+        .root()
+        .map(|root| std::path::absolute(root).unwrap_or_else(|_| root.to_owned())))
 }
 
 fn parse_data(text: &str) -> Result<(String, PathBuf), String> {

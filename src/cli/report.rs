@@ -1,5 +1,7 @@
 //! `ablate report`: tables on stdout, reports as files.
 
+use super::exit::Exit;
+use super::planning::say;
 use crate::report::frame::FrameError;
 use crate::report::table::render::{Csv, Markdown, Render, Terminal, may_colour};
 use crate::report::write::{self, WriteError};
@@ -22,6 +24,9 @@ pub struct ReportArgs {
     /// Form of the table on stdout
     #[arg(long, value_enum, default_value_t = Format::Terminal)]
     pub format: Format,
+    /// Folder of the store
+    #[arg(long, value_name = "DIR", env = "ABLATE_STORE", default_value = "ablate-store")]
+    pub store: PathBuf,
     /// Write no plots
     #[arg(long)]
     pub no_plots: bool,
@@ -60,12 +65,32 @@ pub enum ReportError {
 }
 
 /// Runs the command: tables to stdout, the paths of the written files to stderr.
-pub async fn run(args: &ReportArgs, store: &Store) -> Result<(), ReportError> {
+pub async fn run(args: &ReportArgs) -> Exit {
+    let result = match Store::open_read_only(&args.store).await {
+        Ok(store) => report(args, &store).await,
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(()) => Exit::Done,
+        Err(ReportError::Stdout(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            Exit::Done
+        }
+        Err(error) => {
+            say(format_args!("error: {error}"));
+            match error {
+                ReportError::Unknown { .. } | ReportError::Empty { .. } => Exit::Usage,
+                _ => Exit::Store,
+            }
+        }
+    }
+}
+
+async fn report(args: &ReportArgs, store: &Store) -> Result<(), ReportError> {
     let chosen = choose(store.experiments().await?, &args.experiments, store.dir())?;
     for (position, experiment) in chosen.into_iter().enumerate() {
         let (data, warnings) = load::load(store, experiment).await?;
         for warning in warnings {
-            eprintln!("warning: {warning}");
+            say(format_args!("warning: {warning}"));
         }
         let table = summary_table(&data)?;
         let mut text = if position > 0 {
@@ -83,7 +108,7 @@ pub async fn run(args: &ReportArgs, store: &Store) -> Result<(), ReportError> {
         });
         print(&text)?;
         for path in write::write(&data, &args.out, !args.no_plots)? {
-            eprintln!("{}", path.display());
+            say(path.display());
         }
     }
     Ok(())

@@ -2,7 +2,10 @@
 
 use crate::cli::exit::Exit;
 use crate::cli::planning::{Planned, PlanningArgs, say};
+use crate::cli::report::ReportError;
 use crate::plan::model::Plan;
+use crate::report::table::render::{Render, Terminal, may_colour};
+use crate::report::{load, summary_table};
 use crate::schedule::actor::{self, Execution, JobFiles, ScheduleError, Settings, Summary};
 use crate::schedule::core::{End, Prior};
 use crate::schedule::device::{self, DeviceChoice, Machine, Slot, SlotRequest};
@@ -15,6 +18,7 @@ use crate::schedule::reconcile::reconcile;
 use crate::schedule::signals;
 use crate::store::rows::Status;
 use crate::store::{Provenance, Store, StoreError, StoreLock};
+use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -33,7 +37,12 @@ pub struct RunArgs {
     #[command(flatten)]
     pub planning: PlanningArgs,
     /// Folder of the store
-    #[arg(long, value_name = "DIR", env = "ABLATE_STORE", default_value = "ablate-store")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "ABLATE_STORE",
+        default_value = "ablate-store"
+    )]
     pub store: PathBuf,
     /// Number of workers at once [default: one per GPU, else one per core]
     #[arg(long, value_name = "N")]
@@ -57,7 +66,11 @@ pub async fn run(args: &RunArgs, gpu_count: impl FnOnce() -> usize) -> Exit {
     let Some(planned) = args.planning.plan() else {
         return Exit::Usage;
     };
-    let gpus = if args.device == DeviceChoice::Cpu { 0 } else { gpu_count() };
+    let gpus = if args.device == DeviceChoice::Cpu {
+        0
+    } else {
+        gpu_count()
+    };
     let request = SlotRequest {
         device: args.device,
         slots: args.slots,
@@ -86,6 +99,8 @@ enum RunError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    #[error(transparent)]
+    Report(#[from] ReportError),
     #[error("can't listen to signals: {0}")]
     Signals(std::io::Error),
     #[error("can't find this program to start workers: {0}")]
@@ -94,7 +109,10 @@ enum RunError {
 
 async fn run_plans(args: &RunArgs, planned: &Planned, slots: Vec<Slot>) -> Result<Exit, RunError> {
     let plans: Vec<&Plan> = planned.plans.iter().collect();
-    let names: Vec<String> = plans.iter().map(|plan| plan.experiment.name.clone()).collect();
+    let names: Vec<String> = plans
+        .iter()
+        .map(|plan| plan.experiment.name.clone())
+        .collect();
     let _lock = StoreLock::acquire(&args.store)?;
     let store = Store::open(&args.store).await?;
     store.warnings().iter().for_each(say);
@@ -105,9 +123,16 @@ async fn run_plans(args: &RunArgs, planned: &Planned, slots: Vec<Slot>) -> Resul
     let jobs = known_jobs(args, &store, &plans).await?;
     let done_before = jobs.done();
     if !args.quiet {
-        say(format_args!("{done_before} of {} stages already done", jobs.jobs.len()));
+        say(format_args!(
+            "{done_before} of {} stages already done",
+            jobs.jobs.len()
+        ));
     }
-    let open = jobs.jobs.iter().filter(|job| job.prior == Prior::Pending).count();
+    let open = jobs
+        .jobs
+        .iter()
+        .filter(|job| job.prior == Prior::Pending)
+        .count();
     let summary = if open == 0 {
         Summary::without_work(&jobs.jobs)
     } else {
@@ -134,8 +159,16 @@ async fn known_jobs(args: &RunArgs, store: &Store, plans: &[&Plan]) -> Result<Jo
     let mut jobs = Jobs::of(plans);
     let names = jobs.fingerprints();
     let states = store.stage_states(&names).await?;
-    let is_done = |name: &str| states.get(name).is_some_and(|state| state.status == Status::Done);
-    let unfinished: Vec<&str> = names.iter().map(String::as_str).filter(|name| !is_done(name)).collect();
+    let is_done = |name: &str| {
+        states
+            .get(name)
+            .is_some_and(|state| state.status == Status::Done)
+    };
+    let unfinished: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !is_done(name))
+        .collect();
     let states = if unfinished.is_empty() {
         states
     } else {
@@ -191,14 +224,21 @@ const LISTED: usize = 20;
 
 /// Tells how it ended, on stderr.
 fn report(args: &RunArgs, jobs: &Jobs, summary: &Summary, done_before: usize) {
-    let failed: Vec<usize> =
-        (0..jobs.jobs.len()).filter(|&job| matches!(summary.ends[job], End::Failed(_))).collect();
+    let failed: Vec<usize> = (0..jobs.jobs.len())
+        .filter(|&job| matches!(summary.ends[job], End::Failed(_)))
+        .collect();
     let blocked = summary.count(|end| matches!(end, End::Blocked { .. }));
     let left = summary.count(|end| *end == End::Left);
     for &job in failed.iter().take(LISTED) {
-        let End::Failed(failure) = &summary.ends[job] else { continue };
+        let End::Failed(failure) = &summary.ends[job] else {
+            continue;
+        };
         let label = sanitise(&jobs.jobs[job].label, 80);
-        say(format_args!("failed: {label}: {}: {}", failure.class.name(), sanitise(&failure.message, 600)));
+        say(format_args!(
+            "failed: {label}: {}: {}",
+            failure.class.name(),
+            sanitise(&failure.message, 600)
+        ));
         match summary.logs.get(&job) {
             Some(log) => say(format_args!("  log: {}", log.display())),
             None => say("  it failed before and was not tried again: --retry-failed does that"),
@@ -206,9 +246,15 @@ fn report(args: &RunArgs, jobs: &Jobs, summary: &Summary, done_before: usize) {
         say(format_args!("  hint: {}", policy(failure.class).hint));
     }
     if failed.len() > LISTED {
-        say(format_args!("and {} more: `ablate status` lists them", failed.len() - LISTED));
+        say(format_args!(
+            "and {} more: `ablate status` lists them",
+            failed.len() - LISTED
+        ));
     }
-    let tried: Vec<_> = failed.iter().filter(|job| summary.logs.contains_key(job)).collect();
+    let tried: Vec<_> = failed
+        .iter()
+        .filter(|job| summary.logs.contains_key(job))
+        .collect();
     if !tried.is_empty() {
         let transient = tried.iter().all(|&&job| match &summary.ends[job] {
             End::Failed(failure) => policy(failure.class).transient,
@@ -221,15 +267,19 @@ fn report(args: &RunArgs, jobs: &Jobs, summary: &Summary, done_before: usize) {
              or time; the others with --retry-failed"
         });
     }
-    if args.quiet {
+    let done = summary.count(|end| *end == End::Done);
+    if args.quiet || done_before == jobs.jobs.len() {
         return;
     }
-    let done = summary.count(|end| *end == End::Done);
     let mut text = format!("{done} of {} stages done", jobs.jobs.len());
     if done > done_before && done_before > 0 {
         text += &format!(" ({} now)", done - done_before);
     }
-    for (count, what) in [(failed.len(), "failed"), (blocked, "blocked by them"), (left, "left")] {
+    for (count, what) in [
+        (failed.len(), "failed"),
+        (blocked, "blocked by them"),
+        (left, "left"),
+    ] {
         if count > 0 {
             text += &format!(", {count} {what}");
         }
@@ -249,5 +299,37 @@ fn provenance() -> Provenance {
         git_revision: option_env!("ABLATE_GIT_REVISION").map(str::to_owned),
         host: device::host_name(),
         command_line: std::env::args().collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// Prints the comparison table of each experiment on stdout.
+pub async fn print_tables(store: &Store, experiments: &[String]) -> Result<(), ReportError> {
+    let mut text = String::new();
+    for experiment in store.experiments().await? {
+        if !experiments.contains(&experiment.name) {
+            continue;
+        }
+        let (data, warnings) = load::load(store, experiment).await?;
+        for warning in warnings {
+            say(format_args!("warning: {warning}"));
+        }
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(
+            &Terminal {
+                colour: may_colour(),
+            }
+            .render(&summary_table(&data)?),
+        );
+    }
+    let mut stdout = std::io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(ReportError::Stdout),
     }
 }

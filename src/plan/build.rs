@@ -1,10 +1,10 @@
 //! From an experiment to its plan: checks, fingerprints, stages that runs share.
 
-use super::model::{
-    AxisInfo, Configurations, Cost, ExperimentInfo, Fingerprint, Plan, PlannedRun, PlannedStage, ReportSpec,
-    Variant,
-};
 use super::layers::{self, StageLayers};
+use super::model::{
+    AxisInfo, Configurations, Cost, ExperimentInfo, Fingerprint, Plan, PlannedRun, PlannedStage,
+    ReportSpec, Variant,
+};
 use super::{cost, design, fingerprint};
 use crate::rundir::stage::{DataShape, TRAINER_REVISION, Task};
 use crate::spec::check::RULES;
@@ -37,7 +37,11 @@ pub struct Request {
 }
 
 /// Plans the experiment file at `path`, or the built-in experiment of that name.
-pub fn plan_file(path: &Path, request: &Request, resolver: &Resolver<'_>) -> Result<Plan, Problems> {
+pub fn plan_file(
+    path: &Path,
+    request: &Request,
+    resolver: &Resolver<'_>,
+) -> Result<Plan, Problems> {
     let experiment = experiment::load(path, &request.options)?;
     plan(experiment, request.max_cells, resolver)
 }
@@ -49,8 +53,17 @@ pub fn plan(
     resolver: &Resolver<'_>,
 ) -> Result<Plan, Problems> {
     let mut reports = std::mem::take(&mut experiment.warnings);
-    match build(&mut experiment, max_cells.unwrap_or(DEFAULT_MAX_CELLS), resolver, &mut reports) {
-        Some(mut plan) if reports.iter().all(|report| report.severity == Severity::Warning) => {
+    match build(
+        &mut experiment,
+        max_cells.unwrap_or(DEFAULT_MAX_CELLS),
+        resolver,
+        &mut reports,
+    ) {
+        Some(mut plan)
+            if reports
+                .iter()
+                .all(|report| report.severity == Severity::Warning) =>
+        {
             plan.warnings = Problems::new(&experiment.sources, &reports).0;
             Ok(plan)
         }
@@ -64,17 +77,26 @@ fn build(
     resolver: &Resolver<'_>,
     reports: &mut Vec<Report>,
 ) -> Option<Plan> {
-    check_size(experiment, max_cells).map_err(|report| reports.push(report)).ok()?;
+    check_size(experiment, max_cells)
+        .map_err(|report| reports.push(report))
+        .ok()?;
     let mut values = Values::default();
     let layers = layers::build(experiment, &mut values, reports)?;
-    if reports.iter().any(|report| report.severity == Severity::Error) {
+    if reports
+        .iter()
+        .any(|report| report.severity == Severity::Error)
+    {
         return None;
     }
-    let variants = design::expand(experiment).map_err(|found| reports.extend(found)).ok()?;
+    let variants = design::expand(experiment)
+        .map_err(|found| reports.extend(found))
+        .ok()?;
     let data = describe_data(experiment, &layers, &variants, &values, resolver, reports)?;
     let tasks: Vec<Task> = experiment.stages.iter().map(|stage| stage.task).collect();
     let seeds = experiment.seeds.to_vec();
-    let identified = identify(experiment, &layers, &variants, &values, &data, &seeds, reports)?;
+    let identified = identify(
+        experiment, &layers, &variants, &values, &data, &seeds, reports,
+    )?;
     let (runs, stages, first) = share(experiment, &variants, &seeds, &identified);
     same_variants(experiment, &variants, &runs, seeds.len(), reports);
     Some(Plan {
@@ -84,14 +106,24 @@ fn build(
             .iter()
             .map(|axis| AxisInfo {
                 name: axis.name.clone(),
-                labels: axis.values.iter().map(|value| value.label.clone()).collect(),
+                labels: axis
+                    .values
+                    .iter()
+                    .map(|value| value.label.clone())
+                    .collect(),
             })
             .collect(),
         variants,
         runs,
         stages,
         warnings: Vec::new(),
-        configurations: Configurations { values, layers, tasks, first, data },
+        configurations: Configurations {
+            values,
+            layers,
+            tasks,
+            first,
+            data,
+        },
     })
 }
 
@@ -102,9 +134,15 @@ fn describe(experiment: &Experiment) -> ExperimentInfo {
         title: experiment.title.clone(),
         claim: experiment.claim.clone(),
         profile: experiment.profile.clone(),
-        source: source.map(|source| source.text.to_string()).unwrap_or_default(),
+        source: source
+            .map(|source| source.text.to_string())
+            .unwrap_or_default(),
         path: source.map(|source| source.name.clone()).unwrap_or_default(),
-        stage_names: experiment.stages.iter().map(|stage| stage.name.clone()).collect(),
+        stage_names: experiment
+            .stages
+            .iter()
+            .map(|stage| stage.name.clone())
+            .collect(),
         baseline: design::baseline(experiment),
         report: ReportSpec {
             metrics: experiment.report.metrics.clone(),
@@ -121,7 +159,13 @@ fn check_size(experiment: &Experiment, max_cells: u64) -> Result<(), Report> {
     if cells <= u128::from(max_cells) && variants < u128::from(u32::MAX) {
         return Ok(());
     }
-    let number = |n: u128| if n < 1_000_000 { n.to_string() } else { format!("{:.3e}", n as f64) };
+    let number = |n: u128| {
+        if n < 1_000_000 {
+            n.to_string()
+        } else {
+            format!("{:.3e}", n as f64)
+        }
+    };
     let message = format!(
         "the experiment has {} cells ({} variants x {} seeds), more than {max_cells}",
         number(cells),
@@ -159,7 +203,11 @@ fn describe_data(
         };
         // Most experiments use one data set: one variant then stands for all.
         let varies = varies(&stage.general) || varies(&stage.own);
-        let looked_at = if varies { variants.len() } else { 1.min(variants.len()) };
+        let looked_at = if varies {
+            variants.len()
+        } else {
+            1.min(variants.len())
+        };
         for variant in &variants[..looked_at] {
             let flat = stage.resolve(variant, values);
             let key = data_key(&flat);
@@ -174,8 +222,15 @@ fn describe_data(
                 Ok(description) => table.push((key, config, description)),
                 Err(message) => {
                     failed.insert(key);
-                    let field = if config.root.is_some() { DATA_ROOT } else { DATA_NAME };
-                    reports.push(Report::error(stage.origins(variant)[field].position, message));
+                    let field = if config.root.is_some() {
+                        DATA_ROOT
+                    } else {
+                        DATA_NAME
+                    };
+                    reports.push(Report::error(
+                        stage.origins(variant)[field].position,
+                        message,
+                    ));
                 }
             }
         }
@@ -216,8 +271,15 @@ fn identify(
     let stages = layers.len();
     let mut fingerprints = vec![Fingerprint([0; 16]); variants.len() * seeds.len() * stages];
     let mut costs = vec![Cost::default(); variants.len() * stages];
-    let work =
-        Work { experiment, layers, values, data, seeds, broken: Mutex::default(), unset: Mutex::default() };
+    let work = Work {
+        experiment,
+        layers,
+        values,
+        data,
+        seeds,
+        broken: Mutex::default(),
+        unset: Mutex::default(),
+    };
     variants
         .par_iter()
         .enumerate()
@@ -228,13 +290,26 @@ fn identify(
             || (String::new(), String::new()),
             |(body, text), (((number, variant), fingerprints), costs)| {
                 for stage in 0..stages {
-                    work.stage(number as u32, variant, stage, body, text, fingerprints, costs);
+                    work.stage(
+                        number as u32,
+                        variant,
+                        stage,
+                        body,
+                        text,
+                        fingerprints,
+                        costs,
+                    );
                 }
             },
         );
     work.report(variants, reports);
-    let errors = reports.iter().any(|report| report.severity == Severity::Error);
-    (!errors).then_some(Identified { fingerprints, costs })
+    let errors = reports
+        .iter()
+        .any(|report| report.severity == Severity::Error);
+    (!errors).then_some(Identified {
+        fingerprints,
+        costs,
+    })
 }
 
 impl Work<'_> {
@@ -257,9 +332,15 @@ impl Work<'_> {
             return;
         }
         let key = data_key(&flat);
-        let Some((_, _, data)) = self.data.iter().find(|(known, ..)| *known == key) else { return };
+        let Some((_, _, data)) = self.data.iter().find(|(known, ..)| *known == key) else {
+            return;
+        };
         let task = self.experiment.stages[stage].task;
-        let view = View { flat: &flat, values: self.values, shape: data.shape };
+        let view = View {
+            flat: &flat,
+            values: self.values,
+            shape: data.shape,
+        };
         for (rule_number, rule) in RULES.iter().enumerate() {
             if rule.is_broken(&view, task) {
                 let mut ids = [UNSET; 5];
@@ -268,7 +349,9 @@ impl Work<'_> {
                 }
                 // The first variant stands for all, whichever thread was first.
                 let mut broken = lock(&self.broken);
-                let first = broken.entry((stage as u32, rule_number as u32, ids)).or_insert(number);
+                let first = broken
+                    .entry((stage as u32, rule_number as u32, ids))
+                    .or_insert(number);
                 *first = (*first).min(number);
             }
         }
@@ -277,8 +360,12 @@ impl Work<'_> {
         fingerprint::body(body, &flat, self.values);
         let stages = self.layers.len();
         for (run, &seed) in self.seeds.iter().enumerate() {
-            let parent = self.experiment.stages[stage].from.map(|parent| fingerprints[run * stages + parent].hex());
-            let parent = parent.as_ref().and_then(|hex| std::str::from_utf8(hex).ok());
+            let parent = self.experiment.stages[stage]
+                .from
+                .map(|parent| fingerprints[run * stages + parent].hex());
+            let parent = parent
+                .as_ref()
+                .and_then(|hex| std::str::from_utf8(hex).ok());
             text.clear();
             fingerprint::header(text, TRAINER_REVISION, task, seed, &data.hash, parent);
             text.push_str(body);
@@ -292,25 +379,57 @@ impl Work<'_> {
         for stages in unset.chunk_by(|a, b| a.0 == b.0) {
             let stage = &self.experiment.stages[stages[0].0 as usize];
             let recipe = stage.recipe.as_ref().or(self.experiment.recipe.as_ref());
-            let (name, position) = recipe.map_or(("", Position::default()), |(name, at)| (name.as_str(), *at));
-            let fields: Vec<String> =
-                stages.iter().map(|(_, field)| format!("`{}`", FIELDS[*field as usize].path)).collect();
-            let message = format!("recipe `{name}` leaves {} open, and nothing else sets it", fields.join(", "));
-            reports.push(Report::error(position, message).hint("set it in `set`, in every value of an axis, or in the recipe"));
+            let (name, position) =
+                recipe.map_or(("", Position::default()), |(name, at)| (name.as_str(), *at));
+            let fields: Vec<String> = stages
+                .iter()
+                .map(|(_, field)| format!("`{}`", FIELDS[*field as usize].path))
+                .collect();
+            let message = format!(
+                "recipe `{name}` leaves {} open, and nothing else sets it",
+                fields.join(", ")
+            );
+            reports.push(
+                Report::error(position, message)
+                    .hint("set it in `set`, in every value of an axis, or in the recipe"),
+            );
         }
-        let mut broken: Vec<(Broken, u32)> = lock(&self.broken).iter().map(|(key, first)| (*key, *first)).collect();
-        broken.sort_unstable();
+        let mut broken: Vec<(Broken, u32)> = lock(&self.broken)
+            .iter()
+            .map(|(key, first)| (*key, *first))
+            .collect();
+        broken.sort_unstable_by_key(|(key, first)| (*first, *key));
+        // A handful shows what is wrong; a large grid can break a rule in every cell.
+        broken.truncate(1000);
         for ((stage, rule, _), number) in broken {
             let rule = &RULES[rule as usize];
             let variant = &variants[number as usize];
             let layers = &self.layers[stage as usize];
             let flat = layers.resolve(variant, self.values);
             let key = data_key(&flat);
-            let shape = self.data.iter().find(|(known, ..)| *known == key).map(|(_, _, data)| data.shape);
-            let shape = shape.unwrap_or(DataShape { classes: 0, train_images: 0, val_images: 0 });
-            let (message, hint) = rule.explain(&View { flat: &flat, values: self.values, shape });
+            let shape = self
+                .data
+                .iter()
+                .find(|(known, ..)| *known == key)
+                .map(|(_, _, data)| data.shape);
+            let shape = shape.unwrap_or(DataShape {
+                classes: 0,
+                train_images: 0,
+                val_images: 0,
+            });
+            let (message, hint) = rule.explain(&View {
+                flat: &flat,
+                values: self.values,
+                shape,
+            });
             let origins = layers.origins(variant);
-            let position = rule.fields.iter().map(|&field| origins[field]).max().unwrap_or_default().position;
+            let position = rule
+                .fields
+                .iter()
+                .map(|&field| origins[field])
+                .max()
+                .unwrap_or_default()
+                .position;
             let place = match (self.experiment.stages.len(), variants.len()) {
                 (1, 1) => String::new(),
                 (1, _) => format!(" (variant `{}`)", variant.name),
@@ -325,7 +444,9 @@ impl Work<'_> {
                 message: format!("{message}{place}"),
                 hint: (!hint.is_empty()).then(|| hint.to_owned()),
             };
-            let told = |r: &Report| r.position == position && r.message.starts_with(&message) && r.hint == report.hint;
+            let told = |r: &Report| {
+                r.position == position && r.message.starts_with(&message) && r.hint == report.hint
+            };
             if !reports.iter().any(told) {
                 reports.push(report);
             }
@@ -334,7 +455,9 @@ impl Work<'_> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// A hasher for keys that are hashes already.
@@ -360,29 +483,49 @@ impl Hasher for Taken {
 type Shared = (Vec<PlannedRun>, Vec<PlannedStage>, Vec<(u32, u64)>);
 
 /// Runs and stages; stages with one fingerprint are one stage.
-fn share(experiment: &Experiment, variants: &[Variant], seeds: &[u64], identified: &Identified) -> Shared {
+fn share(
+    experiment: &Experiment,
+    variants: &[Variant],
+    seeds: &[u64],
+    identified: &Identified,
+) -> Shared {
     let count = experiment.stages.len();
     let mut numbers: HashMap<Fingerprint, u32, BuildHasherDefault<Taken>> =
-        HashMap::with_capacity_and_hasher(identified.fingerprints.len(), BuildHasherDefault::default());
+        HashMap::with_capacity_and_hasher(
+            identified.fingerprints.len(),
+            BuildHasherDefault::default(),
+        );
     let mut runs = Vec::with_capacity(variants.len() * seeds.len());
     let mut stages: Vec<PlannedStage> = Vec::new();
     let mut first = Vec::new();
     let mut fingerprints = identified.fingerprints.chunks(count);
     for variant in 0..variants.len() {
         for &seed in seeds {
-            let Some(own) = fingerprints.next() else { continue };
+            let Some(own) = fingerprints.next() else {
+                continue;
+            };
             let mut planned = Vec::with_capacity(count);
             for (name, &fingerprint) in own.iter().enumerate() {
                 let number = *numbers.entry(fingerprint).or_insert_with(|| {
-                    let parent: Option<u32> = experiment.stages[name].from.map(|parent| planned[parent]);
+                    let parent: Option<u32> =
+                        experiment.stages[name].from.map(|parent| planned[parent]);
                     let cost = identified.costs[variant * count + name];
-                    stages.push(PlannedStage { name: name as u32, fingerprint, parent, cost });
+                    stages.push(PlannedStage {
+                        name: name as u32,
+                        fingerprint,
+                        parent,
+                        cost,
+                    });
                     first.push((variant as u32, seed));
                     (stages.len() - 1) as u32
                 });
                 planned.push(number);
             }
-            runs.push(PlannedRun { variant: variant as u32, seed, stages: planned });
+            runs.push(PlannedRun {
+                variant: variant as u32,
+                seed,
+                stages: planned,
+            });
         }
     }
     (runs, stages, first)
@@ -408,11 +551,20 @@ fn same_variants(
     }
     let name = |index: u32| &variants[index as usize].name;
     if let Some(&(a, b)) = same.first() {
-        let more = if same.len() > 1 { format!(" (and {} more pairs)", same.len() - 1) } else { String::new() };
-        let message = format!("variants `{}` and `{}` are the same in every stage{more}", name(a), name(b));
+        let more = if same.len() > 1 {
+            format!(" (and {} more pairs)", same.len() - 1)
+        } else {
+            String::new()
+        };
+        let message = format!(
+            "variants `{}` and `{}` are the same in every stage{more}",
+            name(a),
+            name(b)
+        );
         reports.push(
-            Report::warning(experiment.design_position, message)
-                .hint("they are trained once and reported twice; a later layer may hide what differs"),
+            Report::warning(experiment.design_position, message).hint(
+                "they are trained once and reported twice; a later layer may hide what differs",
+            ),
         );
     }
 }
@@ -430,7 +582,8 @@ impl Hasher for Mixed {
         for chunk in bytes.chunks(4) {
             let mut word = [0; 4];
             word[..chunk.len()].copy_from_slice(chunk);
-            self.0 = (self.0 ^ u64::from(u32::from_le_bytes(word))).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.0 =
+                (self.0 ^ u64::from(u32::from_le_bytes(word))).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         }
     }
 

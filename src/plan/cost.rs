@@ -87,7 +87,11 @@ pub fn of_recipe(recipe: &Recipe, task: Task, shape: DataShape) -> Cost {
         pos_embed_class: model.pos_embed_class,
         classes: shape.classes as u64,
     };
-    let moments = if recipe.optimizer.name == OptimizerName::Sgd { 1 } else { 2 };
+    let moments = if recipe.optimizer.name == OptimizerName::Sgd {
+        1
+    } else {
+        2
+    };
     let work = Work {
         train_resolution: recipe.train.resolution as u64,
         eval_resolution: recipe.eval.resolution as u64,
@@ -142,13 +146,26 @@ fn total(vit: &VitShape, work: &Work, task: Task, shape: DataShape) -> Cost {
     let evaluation = vit.forward_flops(work.eval_resolution) * shape.val_images as f64;
     let predictions = 16 * shape.val_images as u64 + 44;
     if task == Task::Evaluate {
-        return Cost { flops: evaluation, parameters, steps: 0, disk_bytes: predictions };
+        return Cost {
+            flops: evaluation,
+            parameters,
+            steps: 0,
+            disk_bytes: predictions,
+        };
     }
-    let steps_per_epoch = (shape.train_images as u64).checked_div(work.batch_size).unwrap_or(0);
+    let steps_per_epoch = (shape.train_images as u64)
+        .checked_div(work.batch_size)
+        .unwrap_or(0);
     let steps = work.epochs.saturating_mul(steps_per_epoch);
     let evaluations = work.epochs.div_ceil(work.eval_every.max(1));
-    let training = 3.0 * vit.forward_flops(work.train_resolution) * steps as f64 * work.batch_size as f64;
+    let training =
+        3.0 * vit.forward_flops(work.train_resolution) * steps as f64 * work.batch_size as f64;
     // The final weights, and the checkpoint that an interrupted stage resumes from.
     let disk_bytes = 4 * parameters * (2 + work.state_copies) + predictions;
-    Cost { flops: training + evaluations as f64 * evaluation, parameters, steps, disk_bytes }
+    Cost {
+        flops: training + evaluations as f64 * evaluation,
+        parameters,
+        steps,
+        disk_bytes,
+    }
 }

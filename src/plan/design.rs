@@ -15,7 +15,9 @@ pub fn count(experiment: &Experiment) -> u128 {
         Design::Product => lengths.fold(1, u128::saturating_mul),
         Design::Zip => lengths.min().unwrap_or(1),
         Design::List(cells) => cells.len() as u128,
-        Design::OneAtATime | Design::Path => 1 + lengths.map(|length| length.saturating_sub(1)).sum::<u128>(),
+        Design::OneAtATime | Design::Path => {
+            1 + lengths.map(|length| length.saturating_sub(1)).sum::<u128>()
+        }
         Design::LeaveOneOut => 1 + experiment.axes.len() as u128,
     }
 }
@@ -28,8 +30,16 @@ pub fn reference(experiment: &Experiment) -> Vec<u32> {
         .iter()
         .enumerate()
         .map(|(index, axis)| match &experiment.design {
-            Design::LeaveOneOut => axis.values.iter().position(|value| value.label != "off").unwrap_or(0) as u32,
-            _ => experiment.baseline.as_ref().and_then(|baseline| baseline[index]).unwrap_or(0),
+            Design::LeaveOneOut => axis
+                .values
+                .iter()
+                .position(|value| value.label != "off")
+                .unwrap_or(0) as u32,
+            _ => experiment
+                .baseline
+                .as_ref()
+                .and_then(|baseline| baseline[index])
+                .unwrap_or(0),
         })
         .collect()
 }
@@ -37,13 +47,30 @@ pub fn reference(experiment: &Experiment) -> Vec<u32> {
 /// What deltas are taken against, one entry per axis; `None`: nothing.
 pub fn baseline(experiment: &Experiment) -> Option<Vec<Option<String>>> {
     let label = |axis: &Axis, index: u32| axis.values[index as usize].label.clone();
-    let complete = matches!(experiment.design, Design::OneAtATime | Design::LeaveOneOut | Design::Path);
+    let complete = matches!(
+        experiment.design,
+        Design::OneAtATime | Design::LeaveOneOut | Design::Path
+    );
     if complete && !experiment.axes.is_empty() {
         let labels = reference(experiment);
-        return Some(experiment.axes.iter().zip(labels).map(|(axis, index)| Some(label(axis, index))).collect());
+        return Some(
+            experiment
+                .axes
+                .iter()
+                .zip(labels)
+                .map(|(axis, index)| Some(label(axis, index)))
+                .collect(),
+        );
     }
     let baseline = experiment.baseline.as_ref()?;
-    Some(experiment.axes.iter().zip(baseline).map(|(axis, index)| index.map(|index| label(axis, index))).collect())
+    Some(
+        experiment
+            .axes
+            .iter()
+            .zip(baseline)
+            .map(|(axis, index)| index.map(|index| label(axis, index)))
+            .collect(),
+    )
 }
 
 /// All variants, in the file's order: the last axis varies fastest.
@@ -54,25 +81,46 @@ pub fn expand(experiment: &Experiment) -> Result<Vec<Variant>, Vec<Report>> {
         Design::Product => product(experiment),
         Design::Zip => {
             let length = axes.iter().map(|axis| axis.values.len()).min().unwrap_or(1) as u32;
-            (0..length).map(|index| named(axes, vec![index; axes.len()])).collect()
+            (0..length)
+                .map(|index| named(axes, vec![index; axes.len()]))
+                .collect()
         }
-        Design::List(cells) => cells.iter().map(|cell| listed(experiment, cell, &mut reports)).collect(),
+        Design::List(cells) => cells
+            .iter()
+            .map(|cell| listed(experiment, cell, &mut reports))
+            .collect(),
         Design::OneAtATime => around(experiment, false),
         Design::Path => around(experiment, true),
         Design::LeaveOneOut => leave_one_out(experiment),
     };
     // `product` leaves excluded cells out by itself.
     if experiment.design != Design::Product {
-        variants.retain(|variant| !experiment.exclude.iter().any(|cell| cell.matches(&variant.labels)));
+        variants.retain(|variant| {
+            !experiment
+                .exclude
+                .iter()
+                .any(|cell| cell.matches(&variant.labels))
+        });
     }
-    for cell in &experiment.include {
-        let variant = listed(experiment, cell, &mut reports);
-        if !variants.iter().any(|known| known.labels == variant.labels) {
-            variants.push(variant);
+    if !experiment.include.is_empty() {
+        let mut known: HashSet<Vec<u32>> = variants
+            .iter()
+            .map(|variant| variant.labels.clone())
+            .collect();
+        for cell in &experiment.include {
+            let variant = listed(experiment, cell, &mut reports);
+            if known.insert(variant.labels.clone()) {
+                variants.push(variant);
+            }
         }
     }
     if !experiment.only.is_empty() {
-        variants.retain(|variant| experiment.only.iter().all(|cell| cell.matches(&variant.labels)));
+        variants.retain(|variant| {
+            experiment
+                .only
+                .iter()
+                .all(|cell| cell.matches(&variant.labels))
+        });
     }
     if variants.is_empty() && reports.is_empty() {
         let message = if experiment.only.is_empty() {
@@ -83,18 +131,27 @@ pub fn expand(experiment: &Experiment) -> Result<Vec<Variant>, Vec<Report>> {
         reports.push(Report::error(experiment.design_position, message));
     }
     let ambiguous = experiment.design != Design::Product
-        || axes.iter().any(|axis| axis.values.iter().any(|value| value.label.contains(',')));
+        || axes
+            .iter()
+            .any(|axis| axis.values.iter().any(|value| value.label.contains(',')));
     if ambiguous {
         let mut names = HashSet::with_capacity(variants.len());
         for variant in &variants {
             if !names.insert(variant.name.as_str()) {
                 let message = format!("two variants are called `{}`", variant.name);
-                reports.push(Report::error(experiment.design_position, message).hint("give their labels other names"));
+                reports.push(
+                    Report::error(experiment.design_position, message)
+                        .hint("give their labels other names"),
+                );
                 break;
             }
         }
     }
-    if reports.is_empty() { Ok(variants) } else { Err(reports) }
+    if reports.is_empty() {
+        Ok(variants)
+    } else {
+        Err(reports)
+    }
 }
 
 /// The variant with these labels, named by them.
@@ -159,17 +216,28 @@ fn listed(experiment: &Experiment, cell: &Cell, reports: &mut Vec<Report>) -> Va
 fn around(experiment: &Experiment, cumulative: bool) -> Vec<Variant> {
     let start = reference(experiment);
     let mut current = start.clone();
-    let mut variants = vec![Variant { labels: start.clone(), name: "baseline".to_owned() }];
+    let mut variants = vec![Variant {
+        labels: start.clone(),
+        name: "baseline".to_owned(),
+    }];
+    let mut taken = HashSet::new();
     for (index, axis) in experiment.axes.iter().enumerate() {
         for (label, value) in axis.values.iter().enumerate() {
             if label as u32 == start[index] {
                 continue;
             }
-            let mut labels = if cumulative { current.clone() } else { start.clone() };
+            let mut labels = if cumulative {
+                current.clone()
+            } else {
+                start.clone()
+            };
             labels[index] = label as u32;
             let name = if cumulative {
-                let taken = variants.iter().any(|variant| variant.name == format!("+ {}", value.label));
-                if taken { format!("+ {}={}", axis.name, value.label) } else { format!("+ {}", value.label) }
+                if taken.insert(value.label.as_str()) {
+                    format!("+ {}", value.label)
+                } else {
+                    format!("+ {}={}", axis.name, value.label)
+                }
             } else {
                 format!("{}={}", axis.name, value.label)
             };
@@ -182,12 +250,18 @@ fn around(experiment: &Experiment, cumulative: bool) -> Vec<Variant> {
 
 fn leave_one_out(experiment: &Experiment) -> Vec<Variant> {
     let full = reference(experiment);
-    let mut variants = vec![Variant { labels: full.clone(), name: "full".to_owned() }];
+    let mut variants = vec![Variant {
+        labels: full.clone(),
+        name: "full".to_owned(),
+    }];
     for (index, axis) in experiment.axes.iter().enumerate() {
         if let Some(off) = axis.find("off") {
             let mut labels = full.clone();
             labels[index] = off;
-            variants.push(Variant { labels, name: format!("- {}", axis.name) });
+            variants.push(Variant {
+                labels,
+                name: format!("- {}", axis.name),
+            });
         }
     }
     variants

@@ -63,7 +63,14 @@ impl StageSpec {
     /// The fingerprint of what stands here (the field `fingerprint` is not looked at).
     pub fn compute_fingerprint(&self) -> Fingerprint {
         let mut text = String::with_capacity(2048);
-        header(&mut text, self.trainer_revision, self.task, self.seed, &self.data_hash, self.parent.as_deref());
+        header(
+            &mut text,
+            self.trainer_revision,
+            self.task,
+            self.seed,
+            &self.data_hash,
+            self.parent.as_deref(),
+        );
         let values = from_recipe(&self.recipe);
         for (field, value) in FIELDS.iter().zip(&values) {
             if field.identity {

@@ -58,7 +58,10 @@ impl StageLayers {
         for (layer, part) in [(4, &self.general), (6, &self.own)] {
             for (axis, &label) in part.iter().zip(&variant.labels) {
                 for set in &axis[label as usize] {
-                    origins[set.field as usize] = Origin { layer, position: set.position };
+                    origins[set.field as usize] = Origin {
+                        layer,
+                        position: set.position,
+                    };
                 }
             }
         }
@@ -78,7 +81,9 @@ pub(in crate::plan) fn build(
     for stage in &experiment.stages {
         let named = stage.recipe.as_ref().or(experiment.recipe.as_ref());
         let recipe = named.and_then(|(name, position)| {
-            experiment.library.recipe(name, *position, &mut experiment.sources, reports)
+            experiment
+                .library
+                .recipe(name, *position, &mut experiment.sources, reports)
         });
         let Some(recipe) = recipe else {
             usable = false;
@@ -86,7 +91,9 @@ pub(in crate::plan) fn build(
         };
         let of_stage = |patch: &Patch| -> Vec<Setting> {
             let parts = patch.stages.iter().filter(|part| part.stage == stage.name);
-            parts.flat_map(|part| part.settings.iter().cloned()).collect()
+            parts
+                .flat_map(|part| part.settings.iter().cloned())
+                .collect()
         };
         let mut base = [UNSET; COUNT];
         for (slot, default) in base.iter_mut().zip(&defaults) {
@@ -98,7 +105,10 @@ pub(in crate::plan) fn build(
         let mut lay = |layer: u8, settings: &[Setting]| {
             for setting in settings {
                 base[setting.field] = values.intern(&setting.value);
-                origins[setting.field] = Origin { layer, position: setting.position };
+                origins[setting.field] = Origin {
+                    layer,
+                    position: setting.position,
+                };
             }
         };
         lay(1, &recipe);
@@ -107,7 +117,9 @@ pub(in crate::plan) fn build(
         lay(5, &of_stage(&experiment.set));
         lay(7, &experiment.overrides.settings);
         lay(7, &of_stage(&experiment.overrides));
-        let mut part = |hidden_from: u8, settings: &dyn Fn(&Patch) -> Vec<Setting>| -> Vec<Vec<Vec<Override>>> {
+        let mut part = |hidden_from: u8,
+                        settings: &dyn Fn(&Patch) -> Vec<Setting>|
+         -> Vec<Vec<Vec<Override>>> {
             let keep = |settings: Vec<Setting>, values: &mut Values| {
                 settings
                     .into_iter()
@@ -122,12 +134,22 @@ pub(in crate::plan) fn build(
             experiment
                 .axes
                 .iter()
-                .map(|axis| axis.values.iter().map(|value| keep(settings(&value.patch), values)).collect())
+                .map(|axis| {
+                    axis.values
+                        .iter()
+                        .map(|value| keep(settings(&value.patch), values))
+                        .collect()
+                })
                 .collect()
         };
         let general = part(5, &|patch| patch.settings.clone());
         let own = part(7, &of_stage);
-        layers.push(StageLayers { base, origins, general, own });
+        layers.push(StageLayers {
+            base,
+            origins,
+            general,
+            own,
+        });
     }
     if usable {
         dead_axes(experiment, &layers, reports);
@@ -138,15 +160,26 @@ pub(in crate::plan) fn build(
 /// Reports axes that change nothing, because every stage hides what they set.
 fn dead_axes(experiment: &Experiment, layers: &[StageLayers], reports: &mut Vec<Report>) {
     for (index, axis) in experiment.axes.iter().enumerate() {
-        let alive = |part: &Vec<Vec<Vec<Override>>>| part[index].iter().any(|sets| !sets.is_empty());
-        if layers.iter().any(|stage| alive(&stage.general) || alive(&stage.own)) {
+        let alive =
+            |part: &Vec<Vec<Vec<Override>>>| part[index].iter().any(|sets| !sets.is_empty());
+        if layers
+            .iter()
+            .any(|stage| alive(&stage.general) || alive(&stage.own))
+        {
             continue;
         }
         let message = format!("axis `{}` has no effect", axis.name);
         let report = Report::error(axis.position, message);
-        let hider = axis.values.iter().flat_map(|value| &value.patch.settings).find_map(|setting| {
-            layers.iter().map(|stage| stage.origins[setting.field]).find(|origin| origin.layer >= 5)
-        });
+        let hider = axis
+            .values
+            .iter()
+            .flat_map(|value| &value.patch.settings)
+            .find_map(|setting| {
+                layers
+                    .iter()
+                    .map(|stage| stage.origins[setting.field])
+                    .find(|origin| origin.layer >= 5)
+            });
         reports.push(match hider {
             Some(origin) if origin.layer == 7 => report.hint("`--set` overrides what it sets"),
             Some(origin) => report.hint(format!(

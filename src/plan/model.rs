@@ -140,18 +140,28 @@ impl Plan {
     fn flat(&self, index: u32) -> Flat {
         let (variant, _) = self.configurations.first[index as usize];
         let layers = &self.configurations.layers[self.stages[index as usize].name as usize];
-        layers.resolve(&self.variants[variant as usize], &self.configurations.values)
+        layers.resolve(
+            &self.variants[variant as usize],
+            &self.configurations.values,
+        )
     }
 
     fn description(&self, flat: &Flat) -> Option<&DataDescription> {
         let key = super::build::data_key(flat);
-        let found = self.configurations.data.iter().find(|(known, ..)| *known == key);
+        let found = self
+            .configurations
+            .data
+            .iter()
+            .find(|(known, ..)| *known == key);
         found.map(|(_, _, description)| description)
     }
 
     /// The data sets that the plan reads.
     pub fn data(&self) -> impl Iterator<Item = (&DataConfig, &DataDescription)> {
-        self.configurations.data.iter().map(|(_, config, description)| (config, description))
+        self.configurations
+            .data
+            .iter()
+            .map(|(_, config, description)| (config, description))
     }
 
     /// The complete configuration of stage `index` (an index into [`Plan::stages`]).
@@ -160,7 +170,10 @@ impl Plan {
         let flat = self.flat(index);
         let values = flat.iter().map(|&id| self.configurations.values.get(id));
         let recipe = to_recipe(values).expect("the table of fields matches the recipe (tested)");
-        let data = self.description(&flat).cloned().expect("every data set was described while planning");
+        let data = self
+            .description(&flat)
+            .cloned()
+            .expect("every data set was described while planning");
         StageSpec {
             version: STAGE_FORMAT,
             trainer_revision: TRAINER_REVISION,
@@ -170,7 +183,9 @@ impl Plan {
             seed: self.configurations.first[index as usize].1,
             data_hash: data.hash,
             data_shape: data.shape,
-            parent: stage.parent.map(|parent| self.stages[parent as usize].fingerprint.to_string()),
+            parent: stage
+                .parent
+                .map(|parent| self.stages[parent as usize].fingerprint.to_string()),
         }
     }
 
@@ -191,7 +206,10 @@ impl Plan {
 
     /// `<experiment>/<variant>/s<seed>`: the name of a run.
     pub fn run_id(&self, run: &PlannedRun) -> String {
-        format!("{}/{}/s{}", self.experiment.name, self.variants[run.variant as usize].name, run.seed)
+        format!(
+            "{}/{}/s{}",
+            self.experiment.name, self.variants[run.variant as usize].name, run.seed
+        )
     }
 
     /// Fields in which stage `index` differs from another stage's configuration, as
@@ -199,10 +217,17 @@ impl Plan {
     pub fn differences(&self, index: u32, other: &StageSpec) -> Vec<String> {
         let ours = self.stage_spec(index);
         let mut differences = Vec::new();
-        let pairs = from_recipe(&other.recipe).into_iter().zip(from_recipe(&ours.recipe));
+        let pairs = from_recipe(&other.recipe)
+            .into_iter()
+            .zip(from_recipe(&ours.recipe));
         for (field, (theirs, ours)) in crate::spec::fields::FIELDS.iter().zip(pairs) {
             if field.identity && theirs != ours {
-                differences.push(format!("{}: {} -> {}", field.path, theirs.canonical(), ours.canonical()));
+                differences.push(format!(
+                    "{}: {} -> {}",
+                    field.path,
+                    theirs.canonical(),
+                    ours.canonical()
+                ));
             }
         }
         let mut other_than = |what: &str, theirs: String, ours: String| {
@@ -212,7 +237,11 @@ impl Plan {
         };
         other_than("seed", other.seed.to_string(), ours.seed.to_string());
         other_than("data", short(&other.data_hash), short(&ours.data_hash));
-        other_than("trainer revision", other.trainer_revision.to_string(), ours.trainer_revision.to_string());
+        other_than(
+            "trainer revision",
+            other.trainer_revision.to_string(),
+            ours.trainer_revision.to_string(),
+        );
         let parent = |spec: &StageSpec| spec.parent.as_deref().map_or("none".to_owned(), short);
         other_than("parent", parent(other), parent(&ours));
         differences

@@ -40,7 +40,11 @@ pub struct Job {
 impl Job {
     /// What the core sees of it.
     fn stage(&self) -> Stage {
-        Stage { parent: self.parent, flops: self.flops, prior: self.prior.clone() }
+        Stage {
+            parent: self.parent,
+            flops: self.flops,
+            prior: self.prior.clone(),
+        }
     }
 }
 
@@ -55,7 +59,10 @@ pub struct JobFiles {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// The stage's worker is gone.
-    Exited { stage: usize, exit: Exit },
+    Exited {
+        stage: usize,
+        exit: Exit,
+    },
     Timer(Timer),
     /// Time to read the event logs.
     Tick,
@@ -118,7 +125,9 @@ impl Summary {
         let mut core = Core::new(stages, Vec::new());
         core.handle(Message::Begin);
         Summary {
-            ends: (0..jobs.len()).map(|stage| core.end(stage).cloned().unwrap_or(End::Left)).collect(),
+            ends: (0..jobs.len())
+                .map(|stage| core.end(stage).cloned().unwrap_or(End::Left))
+                .collect(),
             logs: BTreeMap::new(),
             interrupted: None,
             attempts: 0,
@@ -167,7 +176,10 @@ impl Execution<'_> {
         let slots = self
             .slots
             .iter()
-            .map(|slot| SlotTraits { can_be_lost: slot.is_gpu(), shares_memory: !slot.is_gpu() })
+            .map(|slot| SlotTraits {
+                can_be_lost: slot.is_gpu(),
+                shares_memory: !slot.is_gpu(),
+            })
             .collect();
         let mut actor = Actor {
             core: Core::new(stages, slots),
@@ -258,18 +270,28 @@ impl Actor<'_> {
 
     fn interrupt(&mut self, signal: i32) {
         let name = signal_name(signal);
-        match (self.interrupted.replace(self.interrupted.unwrap_or(signal)), self.attempts.len()) {
+        match (
+            self.interrupted.replace(self.interrupted.unwrap_or(signal)),
+            self.attempts.len(),
+        ) {
             (None, workers @ 1..) => {
-                let text = format!("{name}: waiting for {workers} workers to write checkpoints; once more ends them now");
+                let text = format!(
+                    "{name}: waiting for {workers} workers to write checkpoints; once more ends them now"
+                );
                 self.run.progress.note(&text);
             }
-            (Some(_), 1..) => self.run.progress.note(&format!("{name}: ending the workers")),
+            (Some(_), 1..) => self
+                .run
+                .progress
+                .note(&format!("{name}: ending the workers")),
             (_, 0) => {}
         }
     }
 
     fn signal_all(&self, signal: Signal) {
-        self.attempts.values().for_each(|attempt| attempt.signal(signal));
+        self.attempts
+            .values()
+            .for_each(|attempt| attempt.signal(signal));
     }
 
     async fn carry_out(&mut self, action: Action) -> Result<(), ScheduleError> {
@@ -280,7 +302,12 @@ impl Actor<'_> {
             Action::SetTimer { timer, after } => {
                 self.after(after / self.run.settings.hurry.max(1), Input::Timer(timer));
             }
-            Action::Retrying { stage, failure, after, .. } => {
+            Action::Retrying {
+                stage,
+                failure,
+                after,
+                ..
+            } => {
                 self.record(stage, Status::Pending, Some(&failure)).await?;
                 self.run.progress.retrying(stage, &failure, after);
             }
@@ -289,7 +316,9 @@ impl Actor<'_> {
                 self.run.progress.note(&text);
             }
             Action::LowerConcurrency { workers } => {
-                self.run.progress.note(&format!("memory is short: at most {workers} workers from now on"));
+                self.run.progress.note(&format!(
+                    "memory is short: at most {workers} workers from now on"
+                ));
             }
             Action::Ended { stage, end } => self.ended(stage, &end).await?,
             Action::Finish => self.finished = true,
@@ -301,10 +330,15 @@ impl Actor<'_> {
         let log = match end {
             End::Done => self.record(stage, Status::Done, None).await?,
             End::Failed(failure) => self.record(stage, Status::Failed, Some(failure)).await?,
-            End::Left => self.record(stage, Status::Pending, Some(&self.interruption())).await?,
+            End::Left => {
+                self.record(stage, Status::Pending, Some(&self.interruption()))
+                    .await?
+            }
             End::Blocked { .. } => None,
         };
-        self.run.progress.ended(stage, end, log.as_deref().and_then(Path::to_str));
+        self.run
+            .progress
+            .ended(stage, end, log.as_deref().and_then(Path::to_str));
         if let (End::Failed(_), Some(log)) = (end, log) {
             self.logs.insert(stage, log);
         }
@@ -329,7 +363,10 @@ impl Actor<'_> {
             exit_code: exit.code,
             signal: exit.signal,
         };
-        self.run.store.end_attempt(&self.run.jobs[stage].fingerprint, number, &end).await?;
+        self.run
+            .store
+            .end_attempt(&self.run.jobs[stage].fingerprint, number, &end)
+            .await?;
         Ok(Some(log))
     }
 
@@ -338,7 +375,10 @@ impl Actor<'_> {
         let cause = self.interrupted.map_or("interrupted".into(), |signal| {
             format!("interrupted by {}", signal_name(signal))
         });
-        Failure { class: FailureClass::Killed, message: format!("{cause}; goes on from its last checkpoint") }
+        Failure {
+            class: FailureClass::Killed,
+            message: format!("{cause}; goes on from its last checkpoint"),
+        }
     }
 
     fn signal(&self, stage: usize, signal: Signal) {
@@ -379,14 +419,20 @@ impl Actor<'_> {
             threads: slot.threads,
             loader_threads: slot.loader_threads,
             data_root: files.data_root,
-            parent_dir: job
-                .parent
-                .map(|parent| RunDir::in_store(self.run.dir, &self.run.jobs[parent].fingerprint).root().into()),
+            parent_dir: job.parent.map(|parent| {
+                RunDir::in_store(self.run.dir, &self.run.jobs[parent].fingerprint)
+                    .root()
+                    .into()
+            }),
             log_seconds: self.run.settings.log_seconds,
             checkpoint_seconds: self.run.settings.checkpoint_seconds,
         };
         attempt::write_launch(&dir, &launch, fingerprint)?;
-        let order = Order { run_dir: dir.root().into(), log: dir.attempt_log(number), slot: slot.clone() };
+        let order = Order {
+            run_dir: dir.root().into(),
+            log: dir.attempt_log(number),
+            slot: slot.clone(),
+        };
         let sender = self.sender.clone();
         let on_exit = Box::new(move |exit| {
             // Nobody listens any more when the execution was given up.
@@ -398,15 +444,27 @@ impl Actor<'_> {
                     store.set_attempt_pid(fingerprint, number, pid).await?;
                 }
                 self.started += 1;
-                self.attempts.insert(stage, Attempt::new(&dir, number, slot_index, worker));
+                self.attempts
+                    .insert(stage, Attempt::new(&dir, number, slot_index, worker));
                 self.run.progress.started(slot_index, stage);
                 self.ensure_tick();
             }
             Err(error) => {
-                let failure = Failure { class: error.class(), message: error.to_string() };
-                self.judged.insert(stage, Judged { number, exit: Exit::default(), log: order.log });
+                let failure = Failure {
+                    class: error.class(),
+                    message: error.to_string(),
+                };
+                self.judged.insert(
+                    stage,
+                    Judged {
+                        number,
+                        exit: Exit::default(),
+                        log: order.log,
+                    },
+                );
                 let outcome = Outcome::Failed(failure);
-                self.messages.push_back(Message::WorkerExited { stage, outcome });
+                self.messages
+                    .push_back(Message::WorkerExited { stage, outcome });
             }
         }
         Ok(())
@@ -414,7 +472,10 @@ impl Actor<'_> {
 
     /// A path as the store keeps it: relative to its folder, so that it can be moved.
     fn in_store(&self, path: &Path) -> String {
-        path.strip_prefix(self.run.dir).unwrap_or(path).display().to_string()
+        path.strip_prefix(self.run.dir)
+            .unwrap_or(path)
+            .display()
+            .to_string()
     }
 
     fn ensure_tick(&mut self) {
@@ -441,16 +502,25 @@ impl Actor<'_> {
     }
 
     /// Takes in what the stage's worker has said. The inner error means that its log can't be read.
-    async fn listen(&mut self, stage: usize, reads: usize) -> Result<Result<(), LogError>, ScheduleError> {
+    async fn listen(
+        &mut self,
+        stage: usize,
+        reads: usize,
+    ) -> Result<Result<(), LogError>, ScheduleError> {
         for _ in 0..reads {
-            let Some(attempt) = self.attempts.get_mut(&stage) else { break };
+            let Some(attempt) = self.attempts.get_mut(&stage) else {
+                break;
+            };
             let events = match attempt.listen() {
                 Ok(events) if events.is_empty() => break,
                 Ok(events) => events,
                 Err(error) => return Ok(Err(error)),
             };
             let (slot, number) = (attempt.slot, attempt.number);
-            self.run.store.record_events(&self.run.jobs[stage].fingerprint, &events).await?;
+            self.run
+                .store
+                .record_events(&self.run.jobs[stage].fingerprint, &events)
+                .await?;
             for event in events.iter().filter(|event| event.attempt == number) {
                 self.hear(stage, slot, event);
             }
@@ -473,13 +543,26 @@ impl Actor<'_> {
         self.run.progress.left(attempt.slot);
         let outcome = match (read, &attempt.word) {
             // What it said before the damage counts; without a word of its end nothing can be said.
-            (Err(error), LastWord::Nothing) => {
-                Outcome::Failed(Failure { class: FailureClass::Bug, message: error.to_string() })
-            }
-            _ => judge(&exit, &attempt.word, attempt::last_lines(&attempt.log).as_deref()),
+            (Err(error), LastWord::Nothing) => Outcome::Failed(Failure {
+                class: FailureClass::Bug,
+                message: error.to_string(),
+            }),
+            _ => judge(
+                &exit,
+                &attempt.word,
+                attempt::last_lines(&attempt.log).as_deref(),
+            ),
         };
-        self.judged.insert(stage, Judged { number: attempt.number, exit, log: attempt.log.clone() });
-        self.messages.push_back(Message::WorkerExited { stage, outcome });
+        self.judged.insert(
+            stage,
+            Judged {
+                number: attempt.number,
+                exit,
+                log: attempt.log.clone(),
+            },
+        );
+        self.messages
+            .push_back(Message::WorkerExited { stage, outcome });
         Ok(())
     }
 

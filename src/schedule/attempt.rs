@@ -19,7 +19,10 @@ pub enum RunDirError {
     #[error("can't write {path}: {source}")]
     Write { path: String, source: io::Error },
     #[error("stage {fingerprint} can't be written as JSON: {source}")]
-    Json { fingerprint: String, source: serde_json::Error },
+    Json {
+        fingerprint: String,
+        source: serde_json::Error,
+    },
 }
 
 /// An attempt whose worker was started. Dropping it kills the worker.
@@ -71,26 +74,33 @@ impl Drop for Attempt {
 
 /// Makes the run directory and writes `stage.json`, unless it is there already, byte for byte.
 pub fn write_stage(dir: &RunDir, spec: &StageSpec) -> Result<(), RunDirError> {
-    let json = serde_json::to_vec_pretty(spec)
-        .map_err(|source| RunDirError::Json { fingerprint: spec.fingerprint.clone(), source })?;
+    let json = serde_json::to_vec_pretty(spec).map_err(|source| RunDirError::Json {
+        fingerprint: spec.fingerprint.clone(),
+        source,
+    })?;
     let path = dir.stage();
     if std::fs::read(&path).is_ok_and(|present| present == json) {
         return Ok(());
     }
     create_folder(dir.root())?;
-    write_atomic(&path, &json)
+    replace(&path, &json, Durable::Yes)
 }
 
-/// Writes `launch.json`.
+/// Writes `launch.json`. It is written anew for every attempt, so it need not outlive a loss of power.
 pub fn write_launch(dir: &RunDir, launch: &Launch, fingerprint: &str) -> Result<(), RunDirError> {
-    let json = serde_json::to_vec_pretty(launch)
-        .map_err(|source| RunDirError::Json { fingerprint: fingerprint.to_owned(), source })?;
-    write_atomic(&dir.launch(), &json)
+    let json = serde_json::to_vec_pretty(launch).map_err(|source| RunDirError::Json {
+        fingerprint: fingerprint.to_owned(),
+        source,
+    })?;
+    replace(&dir.launch(), &json, Durable::No)
 }
 
 /// Makes a folder and those above it, so that it is still there after a loss of power.
 fn create_folder(path: &Path) -> Result<(), RunDirError> {
-    let failed = |source| RunDirError::Write { path: path.display().to_string(), source };
+    let failed = |source| RunDirError::Write {
+        path: path.display().to_string(),
+        source,
+    };
     if path.is_dir() {
         return Ok(());
     }
@@ -101,15 +111,33 @@ fn create_folder(path: &Path) -> Result<(), RunDirError> {
     }
 }
 
-/// Replaces the file at `path` as a whole: readers, and a loss of power, see the old bytes or the new.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), RunDirError> {
-    let failed = |source| RunDirError::Write { path: path.display().to_string(), source };
+/// Whether a change must outlive a loss of power from the moment on that it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    Yes,
+    No,
+}
+
+/// Replaces the file at `path` as a whole: readers see the old bytes or the new.
+fn replace(path: &Path, bytes: &[u8], durable: Durable) -> Result<(), RunDirError> {
+    let failed = |source| RunDirError::Write {
+        path: path.display().to_string(),
+        source,
+    };
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder).map_err(failed)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".new-")
+        .tempfile_in(folder)
+        .map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
+    if durable == Durable::Yes {
+        file.as_file().sync_all().map_err(failed)?;
+    }
     file.persist(path).map_err(|error| failed(error.error))?;
-    sync_folder(folder).map_err(failed)
+    match durable {
+        Durable::Yes => sync_folder(folder).map_err(failed),
+        Durable::No => Ok(()),
+    }
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
@@ -136,7 +164,8 @@ pub fn cap_log(path: &Path, cap: u64) -> io::Result<bool> {
     let keep = CUT_KEEPS.min(cap / 4);
     file.seek(SeekFrom::Start(size - keep))?;
     let cut = size - keep - start;
-    let mut end = format!("\n[ablate: {cut} bytes cut out here: the log had more than {cap}]\n").into_bytes();
+    let mut end =
+        format!("\n[ablate: {cut} bytes cut out here: the log had more than {cap}]\n").into_bytes();
     file.read_to_end(&mut end)?;
     file.set_len(start)?;
     file.write_all(&end)?;
@@ -151,7 +180,8 @@ const CAUSE_LINES: usize = 3;
 pub fn last_lines(path: &Path) -> Option<String> {
     let mut file = File::open(path).ok()?;
     let size = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(size.saturating_sub(CAUSE_BYTES))).ok()?;
+    file.seek(SeekFrom::Start(size.saturating_sub(CAUSE_BYTES)))
+        .ok()?;
     let mut bytes = Vec::new();
     file.take(CAUSE_BYTES).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
@@ -172,11 +202,15 @@ mod tests {
     fn files_are_replaced_as_a_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("launch.json");
-        write_atomic(&path, b"one").unwrap();
-        write_atomic(&path, b"two").unwrap();
+        replace(&path, b"one", Durable::Yes).unwrap();
+        replace(&path, b"two", Durable::No).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
-        let error = write_atomic(&folder.path().join("missing/x"), b"").unwrap_err();
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing else is left"
+        );
+        let error = replace(&folder.path().join("missing/x"), b"", Durable::Yes).unwrap_err();
         assert!(error.to_string().contains("missing/x"), "{error}");
     }
 
@@ -185,14 +219,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("attempt-1.log");
         assert!(!cap_log(&path, 100).unwrap());
-        let mut writer = OpenOptions::new().create(true).append(true).open(&path).unwrap();
+        let mut writer = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .unwrap();
         writer.write_all(b"first\n").unwrap();
         writer.write_all(&[b'x'; 1000]).unwrap();
         writer.write_all(b"the cause\n").unwrap();
         assert!(cap_log(&path, 100).unwrap());
         writer.write_all(b"last\n").unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("first\nxxx") && text.ends_with("xthe cause\nlast\n"), "{text}");
+        assert!(
+            text.starts_with("first\nxxx") && text.ends_with("xthe cause\nlast\n"),
+            "{text}"
+        );
         assert!(text.contains("941 bytes cut out"), "{text}");
     }
 

@@ -89,20 +89,42 @@ pub enum Timer {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Start a worker for the stage.
-    Spawn { stage: usize, slot: usize },
+    Spawn {
+        stage: usize,
+        slot: usize,
+    },
     /// Ask the stage's worker to write a checkpoint and leave.
-    Terminate { stage: usize },
+    Terminate {
+        stage: usize,
+    },
     /// End the stage's worker now.
-    Kill { stage: usize },
-    SetTimer { timer: Timer, after: Duration },
+    Kill {
+        stage: usize,
+    },
+    SetTimer {
+        timer: Timer,
+        after: Duration,
+    },
     /// The stage will be tried again after a pause; `retry` counts from 1.
-    Retrying { stage: usize, failure: Failure, retry: u32, after: Duration },
+    Retrying {
+        stage: usize,
+        failure: Failure,
+        retry: u32,
+        after: Duration,
+    },
     /// The slot is not used again.
-    CloseSlot { slot: usize },
+    CloseSlot {
+        slot: usize,
+    },
     /// From now on at most `workers` share the host's memory.
-    LowerConcurrency { workers: usize },
+    LowerConcurrency {
+        workers: usize,
+    },
     /// The stage has ended (never sent for stages that were done or failed before).
-    Ended { stage: usize, end: End },
+    Ended {
+        stage: usize,
+        end: End,
+    },
     /// Nothing is left to do. The last action of all.
     Finish,
 }
@@ -113,7 +135,9 @@ pub enum End {
     Done,
     Failed(Failure),
     /// An ancestor failed.
-    Blocked { by: usize },
+    Blocked {
+        by: usize,
+    },
     /// Not done, through no fault of its own: the next execution goes on with it.
     Left,
 }
@@ -123,7 +147,9 @@ enum State {
     /// For its parent.
     Waiting,
     Ready,
-    Running { slot: usize },
+    Running {
+        slot: usize,
+    },
     /// For its retry timer.
     Pausing,
     Ended(End),
@@ -208,7 +234,11 @@ impl Core {
             limit: slots.iter().filter(|slot| slot.shares_memory).count(),
             slots: slots
                 .into_iter()
-                .map(|traits| SlotState { traits, stage: None, closed: false })
+                .map(|traits| SlotState {
+                    traits,
+                    stage: None,
+                    closed: false,
+                })
                 .collect(),
             ready: BinaryHeap::new(),
             running: 0,
@@ -302,7 +332,11 @@ impl Core {
         let policy = policy(failure.class);
         if self.is_stopping() {
             // We ended it ourselves, or would have: it goes on next time. A fault of its own stays one.
-            let end = if policy.transient { End::Left } else { End::Failed(failure) };
+            let end = if policy.transient {
+                End::Left
+            } else {
+                End::Failed(failure)
+            };
             let blocks = end != End::Left;
             self.conclude(stage, end, actions);
             if blocks {
@@ -319,7 +353,9 @@ impl Core {
         }
         if policy.lowers_concurrency && self.slots[slot].traits.shares_memory && self.limit > 1 {
             self.limit -= 1;
-            actions.push(Action::LowerConcurrency { workers: self.limit });
+            actions.push(Action::LowerConcurrency {
+                workers: self.limit,
+            });
         }
         if free || self.retries[stage] < policy.retries {
             let after = policy.pause(self.retries[stage]);
@@ -329,8 +365,16 @@ impl Core {
             self.states[stage] = State::Pausing;
             self.pausing += 1;
             let retry = self.retries[stage];
-            actions.push(Action::Retrying { stage, failure, retry, after });
-            actions.push(Action::SetTimer { timer: Timer::Retry { stage }, after });
+            actions.push(Action::Retrying {
+                stage,
+                failure,
+                retry,
+                after,
+            });
+            actions.push(Action::SetTimer {
+                timer: Timer::Retry { stage },
+                after,
+            });
         } else {
             self.conclude(stage, End::Failed(failure), actions);
             self.block_descendants(stage, actions);
@@ -352,7 +396,10 @@ impl Core {
                     actions.push(Action::Terminate { stage });
                 }
                 if self.running > 0 {
-                    actions.push(Action::SetTimer { timer: Timer::Grace, after: GRACE });
+                    actions.push(Action::SetTimer {
+                        timer: Timer::Grace,
+                        after: GRACE,
+                    });
                 }
             }
             Phase::Draining => self.kill(actions),
@@ -381,7 +428,9 @@ impl Core {
                 .filter(|slot| slot.stage.is_some() && slot.traits.shares_memory)
                 .count();
             let Some(slot) = self.slots.iter().position(|slot| {
-                slot.stage.is_none() && !slot.closed && (!slot.traits.shares_memory || sharing < self.limit)
+                slot.stage.is_none()
+                    && !slot.closed
+                    && (!slot.traits.shares_memory || sharing < self.limit)
             }) else {
                 return;
             };
@@ -419,7 +468,10 @@ impl Core {
 
     fn make_ready(&mut self, stage: usize) {
         self.states[stage] = State::Ready;
-        self.ready.push(Ready { path: self.path[stage], stage });
+        self.ready.push(Ready {
+            path: self.path[stage],
+            stage,
+        });
     }
 
     fn conclude(&mut self, stage: usize, end: End, actions: &mut Vec<Action>) {
@@ -446,7 +498,11 @@ impl Core {
 /// weigh nothing.
 fn longest_paths(stages: &[Stage]) -> Vec<f64> {
     let own = |stage: &Stage| {
-        if stage.flops.is_finite() && stage.prior == Prior::Pending { stage.flops.max(0.0) } else { 0.0 }
+        if stage.flops.is_finite() && stage.prior == Prior::Pending {
+            stage.flops.max(0.0)
+        } else {
+            0.0
+        }
     };
     let mut below = vec![0.0f64; stages.len()];
     let mut open_children = vec![0usize; stages.len()];
@@ -454,7 +510,9 @@ fn longest_paths(stages: &[Stage]) -> Vec<f64> {
         open_children[parent] += 1;
     }
     // From the leaves up, each stage once all its children are known.
-    let mut leaves: Vec<usize> = (0..stages.len()).filter(|&stage| open_children[stage] == 0).collect();
+    let mut leaves: Vec<usize> = (0..stages.len())
+        .filter(|&stage| open_children[stage] == 0)
+        .collect();
     while let Some(stage) = leaves.pop() {
         below[stage] += own(&stages[stage]);
         if let Some(parent) = stages[stage].parent {

@@ -7,27 +7,52 @@ use crate::rundir::event::FailureClass;
 use proptest::prelude::*;
 
 fn cpu(count: usize) -> Vec<SlotTraits> {
-    vec![SlotTraits { can_be_lost: false, shares_memory: true }; count]
+    vec![
+        SlotTraits {
+            can_be_lost: false,
+            shares_memory: true
+        };
+        count
+    ]
 }
 
 fn gpu(count: usize) -> Vec<SlotTraits> {
-    vec![SlotTraits { can_be_lost: true, shares_memory: false }; count]
+    vec![
+        SlotTraits {
+            can_be_lost: true,
+            shares_memory: false
+        };
+        count
+    ]
 }
 
 fn stage(parent: Option<usize>, flops: f64) -> Stage {
-    Stage { parent, flops, prior: Prior::Pending }
+    Stage {
+        parent,
+        flops,
+        prior: Prior::Pending,
+    }
 }
 
 fn failure(class: FailureClass) -> Failure {
-    Failure { class, message: format!("{class:?}") }
+    Failure {
+        class,
+        message: format!("{class:?}"),
+    }
 }
 
 fn done(stage: usize) -> Message {
-    Message::WorkerExited { stage, outcome: Outcome::Done }
+    Message::WorkerExited {
+        stage,
+        outcome: Outcome::Done,
+    }
 }
 
 fn failed(stage: usize, class: FailureClass) -> Message {
-    Message::WorkerExited { stage, outcome: Outcome::Failed(failure(class)) }
+    Message::WorkerExited {
+        stage,
+        outcome: Outcome::Failed(failure(class)),
+    }
 }
 
 /// Stages that the actions start, in order.
@@ -46,8 +71,14 @@ fn nothing_to_do_is_done_at_once() {
     let mut core = Core::new(Vec::new(), cpu(2));
     assert_eq!(core.handle(Message::Begin), [Action::Finish]);
     assert_eq!(core.handle(Message::Begin), []);
-    let known = Stage { prior: Prior::Done, ..stage(None, 1.0) };
-    assert_eq!(Core::new(vec![known], cpu(2)).handle(Message::Begin), [Action::Finish]);
+    let known = Stage {
+        prior: Prior::Done,
+        ..stage(None, 1.0)
+    };
+    assert_eq!(
+        Core::new(vec![known], cpu(2)).handle(Message::Begin),
+        [Action::Finish]
+    );
 }
 
 #[test]
@@ -67,13 +98,31 @@ fn the_longest_path_goes_first() {
     assert_eq!(spawned(&core.handle(done(2))), [3]);
     assert_eq!(spawned(&core.handle(done(3))), [4]);
     let last = core.handle(done(4));
-    assert_eq!(last, [Action::Ended { stage: 4, end: End::Done }, Action::Finish]);
+    assert_eq!(
+        last,
+        [
+            Action::Ended {
+                stage: 4,
+                end: End::Done
+            },
+            Action::Finish
+        ]
+    );
 }
 
 #[test]
 fn a_child_runs_when_its_parent_was_done_before() {
-    let stages = vec![Stage { prior: Prior::Done, ..stage(None, 1.0) }, stage(Some(0), 1.0)];
-    assert_eq!(spawned(&Core::new(stages, cpu(1)).handle(Message::Begin)), [1]);
+    let stages = vec![
+        Stage {
+            prior: Prior::Done,
+            ..stage(None, 1.0)
+        },
+        stage(Some(0), 1.0),
+    ];
+    assert_eq!(
+        spawned(&Core::new(stages, cpu(1)).handle(Message::Begin)),
+        [1]
+    );
 }
 
 #[test]
@@ -98,7 +147,10 @@ fn a_failure_blocks_its_descendants_only() {
 #[test]
 fn an_earlier_failure_blocks_too() {
     let stages = vec![
-        Stage { prior: Prior::Failed(failure(FailureClass::Diverged)), ..stage(None, 1.0) },
+        Stage {
+            prior: Prior::Failed(failure(FailureClass::Diverged)),
+            ..stage(None, 1.0)
+        },
         stage(Some(0), 1.0),
         stage(None, 1.0),
     ];
@@ -118,14 +170,31 @@ fn retries_are_spent_one_by_one() {
         assert_eq!(
             actions,
             [
-                Action::Retrying { stage: 0, failure: failure(FailureClass::Killed), retry, after },
-                Action::SetTimer { timer: Timer::Retry { stage: 0 }, after },
+                Action::Retrying {
+                    stage: 0,
+                    failure: failure(FailureClass::Killed),
+                    retry,
+                    after
+                },
+                Action::SetTimer {
+                    timer: Timer::Retry { stage: 0 },
+                    after
+                },
             ]
         );
-        assert_eq!(spawned(&core.handle(Message::Timer(Timer::Retry { stage: 0 }))), [0]);
+        assert_eq!(
+            spawned(&core.handle(Message::Timer(Timer::Retry { stage: 0 }))),
+            [0]
+        );
     }
-    assert!(core.handle(failed(0, FailureClass::Killed)).contains(&Action::Finish));
-    assert_eq!(core.end(0), Some(&End::Failed(failure(FailureClass::Killed))));
+    assert!(
+        core.handle(failed(0, FailureClass::Killed))
+            .contains(&Action::Finish)
+    );
+    assert_eq!(
+        core.end(0),
+        Some(&End::Failed(failure(FailureClass::Killed)))
+    );
 }
 
 #[test]
@@ -135,22 +204,40 @@ fn a_checkpoint_gives_the_retries_back() {
     for _ in 0..20 {
         core.handle(Message::Checkpointed { stage: 0 });
         core.handle(failed(0, FailureClass::Killed));
-        assert_eq!(spawned(&core.handle(Message::Timer(Timer::Retry { stage: 0 }))), [0]);
+        assert_eq!(
+            spawned(&core.handle(Message::Timer(Timer::Retry { stage: 0 }))),
+            [0]
+        );
     }
 }
 
 #[test]
 fn a_lost_device_is_left_alone() {
-    let mut core = Core::new(vec![stage(None, 2.0), stage(None, 1.0), stage(None, 0.5)], gpu(2));
+    let mut core = Core::new(
+        vec![stage(None, 2.0), stage(None, 1.0), stage(None, 0.5)],
+        gpu(2),
+    );
     core.handle(Message::Begin);
     let actions = core.handle(failed(0, FailureClass::DeviceLost));
     assert!(actions.contains(&Action::CloseSlot { slot: 0 }));
-    assert!(matches!(actions[1], Action::Retrying { retry: 0, .. }), "moving is free: {actions:?}");
+    assert!(
+        matches!(actions[1], Action::Retrying { retry: 0, .. }),
+        "moving is free: {actions:?}"
+    );
     core.handle(Message::Timer(Timer::Retry { stage: 0 }));
-    assert!(core.handle(done(1)).contains(&Action::Spawn { stage: 0, slot: 1 }));
+    assert!(
+        core.handle(done(1))
+            .contains(&Action::Spawn { stage: 0, slot: 1 })
+    );
     // The last device: what is left waits for the next execution.
     let actions = core.handle(failed(0, FailureClass::DeviceLost));
-    assert!(actions.contains(&Action::Ended { stage: 2, end: End::Left }), "{actions:?}");
+    assert!(
+        actions.contains(&Action::Ended {
+            stage: 2,
+            end: End::Left
+        }),
+        "{actions:?}"
+    );
     assert_eq!(actions.last(), Some(&Action::Finish));
 }
 
@@ -166,23 +253,41 @@ fn full_memory_lowers_the_number_of_workers() {
 
 #[test]
 fn the_first_stop_drains_and_the_next_kills() {
-    let mut core = Core::new(vec![stage(None, 3.0), stage(None, 2.0), stage(None, 1.0)], cpu(2));
+    let mut core = Core::new(
+        vec![stage(None, 3.0), stage(None, 2.0), stage(None, 1.0)],
+        cpu(2),
+    );
     core.handle(Message::Begin);
     assert_eq!(
         core.handle(Message::Stop),
         [
             Action::Terminate { stage: 0 },
             Action::Terminate { stage: 1 },
-            Action::SetTimer { timer: Timer::Grace, after: GRACE },
+            Action::SetTimer {
+                timer: Timer::Grace,
+                after: GRACE
+            },
         ]
     );
-    assert_eq!(core.handle(done(0)), [Action::Ended { stage: 0, end: End::Done }]);
+    assert_eq!(
+        core.handle(done(0)),
+        [Action::Ended {
+            stage: 0,
+            end: End::Done
+        }]
+    );
     assert_eq!(core.handle(Message::Stop), [Action::Kill { stage: 1 }]);
     assert_eq!(
         core.handle(failed(1, FailureClass::Killed)),
         [
-            Action::Ended { stage: 1, end: End::Left },
-            Action::Ended { stage: 2, end: End::Left },
+            Action::Ended {
+                stage: 1,
+                end: End::Left
+            },
+            Action::Ended {
+                stage: 2,
+                end: End::Left
+            },
             Action::Finish,
         ]
     );
@@ -193,13 +298,26 @@ fn grace_ends_and_a_third_stop_does_not_wait() {
     let mut core = Core::new(vec![stage(None, 1.0)], cpu(1));
     core.handle(Message::Begin);
     core.handle(Message::Stop);
-    assert_eq!(core.handle(Message::Timer(Timer::Grace)), [Action::Kill { stage: 0 }]);
+    assert_eq!(
+        core.handle(Message::Timer(Timer::Grace)),
+        [Action::Kill { stage: 0 }]
+    );
     assert_eq!(core.handle(Message::Timer(Timer::Grace)), []);
     assert_eq!(
         core.handle(Message::Stop),
-        [Action::Ended { stage: 0, end: End::Left }, Action::Finish]
+        [
+            Action::Ended {
+                stage: 0,
+                end: End::Left
+            },
+            Action::Finish
+        ]
     );
-    assert_eq!(core.handle(failed(0, FailureClass::Killed)), [], "it came too late");
+    assert_eq!(
+        core.handle(failed(0, FailureClass::Killed)),
+        [],
+        "it came too late"
+    );
 }
 
 #[test]
@@ -208,7 +326,10 @@ fn a_fault_while_draining_stays_a_fault() {
     core.handle(Message::Begin);
     core.handle(Message::Stop);
     core.handle(failed(0, FailureClass::Diverged));
-    assert_eq!(core.end(0), Some(&End::Failed(failure(FailureClass::Diverged))));
+    assert_eq!(
+        core.end(0),
+        Some(&End::Failed(failure(FailureClass::Diverged)))
+    );
     assert_eq!(core.end(1), Some(&End::Blocked { by: 0 }));
 }
 
@@ -216,7 +337,16 @@ fn a_fault_while_draining_stays_a_fault() {
 fn a_stop_before_the_start_starts_nothing() {
     let mut core = Core::new(vec![stage(None, 1.0)], cpu(1));
     let actions = core.handle(Message::Stop);
-    assert_eq!(actions, [Action::Ended { stage: 0, end: End::Left }, Action::Finish]);
+    assert_eq!(
+        actions,
+        [
+            Action::Ended {
+                stage: 0,
+                end: End::Left
+            },
+            Action::Finish
+        ]
+    );
     assert_eq!(core.handle(Message::Begin), []);
 }
 
@@ -253,7 +383,13 @@ impl World {
             }
         }
         let traits = (0..slots)
-            .map(|_| if rng.chance(0.5) { gpu(1)[0] } else { cpu(1)[0] })
+            .map(|_| {
+                if rng.chance(0.5) {
+                    gpu(1)[0]
+                } else {
+                    cpu(1)[0]
+                }
+            })
             .collect();
         World {
             core: Core::new(list.clone(), traits),
@@ -284,7 +420,11 @@ impl World {
             let index = self.rng.below(self.pending.len() as u64) as usize;
             let message = self.pending.swap_remove(index);
             if let Message::WorkerExited { stage, .. } = message {
-                let slot = self.slots.iter().position(|&running| running == Some(stage)).unwrap();
+                let slot = self
+                    .slots
+                    .iter()
+                    .position(|&running| running == Some(stage))
+                    .unwrap();
                 self.slots[slot] = None;
             }
             for action in self.core.handle(message) {
@@ -319,7 +459,10 @@ impl World {
                     let class = FailureClass::ALL[self.rng.below(8) as usize];
                     Outcome::Failed(failure(class))
                 };
-                self.pending.push(Message::WorkerExited { stage: *stage, outcome });
+                self.pending.push(Message::WorkerExited {
+                    stage: *stage,
+                    outcome,
+                });
             }
             Action::Terminate { stage } | Action::Kill { stage } => {
                 assert!(self.slots.contains(&Some(*stage)), "a signal to nobody");
@@ -392,7 +535,8 @@ fn a_hundred_thousand_stages_are_no_burden() {
         .map(|index| stage((index % 2 == 1).then(|| index - 1), index as f64))
         .collect();
     let mut core = Core::new(stages, cpu(8));
-    let mut running: std::collections::VecDeque<usize> = spawned(&core.handle(Message::Begin)).into();
+    let mut running: std::collections::VecDeque<usize> =
+        spawned(&core.handle(Message::Begin)).into();
     let mut ended = 0;
     while let Some(stage) = running.pop_front() {
         running.extend(spawned(&core.handle(done(stage))));

@@ -91,8 +91,15 @@ const MAX_SLOTS: usize = 4096;
 /// images a second than one worker with many threads. On GPUs it is one slot a GPU, the cores shared
 /// among them.
 pub fn slots(machine: &Machine, request: &SlotRequest) -> Result<Vec<Slot>, DeviceError> {
-    if let Some(asked) = request.slots.map(NonZeroUsize::get).filter(|&asked| asked > MAX_SLOTS) {
-        return Err(DeviceError::TooMany { asked, max: MAX_SLOTS });
+    if let Some(asked) = request
+        .slots
+        .map(NonZeroUsize::get)
+        .filter(|&asked| asked > MAX_SLOTS)
+    {
+        return Err(DeviceError::TooMany {
+            asked,
+            max: MAX_SLOTS,
+        });
     }
     let on_gpus = match request.device {
         DeviceChoice::Auto => !machine.gpus.is_empty(),
@@ -100,7 +107,11 @@ pub fn slots(machine: &Machine, request: &SlotRequest) -> Result<Vec<Slot>, Devi
         DeviceChoice::Cuda if machine.gpus.is_empty() => return Err(DeviceError::NoGpu),
         DeviceChoice::Cuda => true,
     };
-    Ok(if on_gpus { gpu_slots(machine, request) } else { cpu_slots(machine, request) })
+    Ok(if on_gpus {
+        gpu_slots(machine, request)
+    } else {
+        cpu_slots(machine, request)
+    })
 }
 
 fn cpu_slots(machine: &Machine, request: &SlotRequest) -> Vec<Slot> {
@@ -118,7 +129,11 @@ fn cpu_slots(machine: &Machine, request: &SlotRequest) -> Vec<Slot> {
             device: "cpu".into(),
             threads,
             loader_threads: 0,
-            cores: if bind { machine.cores[index * threads..][..threads].to_vec() } else { Vec::new() },
+            cores: if bind {
+                machine.cores[index * threads..][..threads].to_vec()
+            } else {
+                Vec::new()
+            },
             visible_gpu: None,
         })
         .collect()
@@ -147,11 +162,19 @@ fn gpu_slots(machine: &Machine, request: &SlotRequest) -> Vec<Slot> {
 /// What the driver's `count` GPUs are called, given the user's `CUDA_VISIBLE_DEVICES`.
 fn gpu_names(count: usize, visible: Option<&str>) -> Vec<String> {
     let listed: Vec<&str> = match visible {
-        Some(list) => list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect(),
+        Some(list) => list
+            .split(',')
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+            .collect(),
         None => Vec::new(),
     };
     (0..count)
-        .map(|index| listed.get(index).map_or_else(|| index.to_string(), |name| (*name).to_owned()))
+        .map(|index| {
+            listed
+                .get(index)
+                .map_or_else(|| index.to_string(), |name| (*name).to_owned())
+        })
         .collect()
 }
 
@@ -169,10 +192,13 @@ fn allowed_cores() -> Vec<usize> {
     for words in [16, 128, 1024] {
         let mut mask = vec![0u64; words];
         // SAFETY: the mask is writable and its length in bytes is given.
-        let status =
-            unsafe { libc::sched_getaffinity(0, words * 8, mask.as_mut_ptr().cast::<libc::cpu_set_t>()) };
+        let status = unsafe {
+            libc::sched_getaffinity(0, words * 8, mask.as_mut_ptr().cast::<libc::cpu_set_t>())
+        };
         if status == 0 {
-            return (0..words * 64).filter(|&core| mask[core / 64] >> (core % 64) & 1 == 1).collect();
+            return (0..words * 64)
+                .filter(|&core| mask[core / 64] >> (core % 64) & 1 == 1)
+                .collect();
         }
     }
     Vec::new()
@@ -202,7 +228,11 @@ mod tests {
     fn one_core_one_slot() {
         let slots = slots(&machine(4, &[]), &SlotRequest::default()).unwrap();
         assert_eq!(slots.len(), 4);
-        assert!(slots.iter().all(|slot| slot.threads == 1 && slot.loader_threads == 0 && !slot.is_gpu()));
+        assert!(
+            slots
+                .iter()
+                .all(|slot| slot.threads == 1 && slot.loader_threads == 0 && !slot.is_gpu())
+        );
         assert_eq!(slots[3].cores, [3]);
         assert_eq!(slots[3].name, "cpu:3");
     }
@@ -239,7 +269,10 @@ mod tests {
         let auto = slots_of(SlotRequest::default());
         assert_eq!(auto.len(), 2);
         assert_eq!(auto[1].visible_gpu.as_deref(), Some("1"));
-        assert_eq!((auto[1].device.as_str(), auto[1].name.as_str()), ("cuda:0", "cuda:1"));
+        assert_eq!(
+            (auto[1].device.as_str(), auto[1].name.as_str()),
+            ("cuda:0", "cuda:1")
+        );
         assert_eq!((auto[1].threads, auto[1].loader_threads), (8, 7));
         assert_eq!(slots_of(request(DeviceChoice::Cpu, 0, 0)).len(), 16);
         let shared = slots_of(request(DeviceChoice::Cuda, 4, 1));
@@ -249,7 +282,10 @@ mod tests {
     #[test]
     fn a_missing_gpu_is_said() {
         let none = machine(2, &[]);
-        assert_eq!(slots(&none, &request(DeviceChoice::Cuda, 0, 0)), Err(DeviceError::NoGpu));
+        assert_eq!(
+            slots(&none, &request(DeviceChoice::Cuda, 0, 0)),
+            Err(DeviceError::NoGpu)
+        );
         assert!(matches!(
             slots(&none, &request(DeviceChoice::Cpu, 1_000_000, 0)),
             Err(DeviceError::TooMany { .. })

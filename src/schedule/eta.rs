@@ -30,13 +30,25 @@ impl Eta {
             .into_iter()
             .enumerate()
             .map(|(stage, flops)| Work {
-                flops: if flops.is_finite() { flops.max(0.0) } else { 0.0 },
+                flops: if flops.is_finite() {
+                    flops.max(0.0)
+                } else {
+                    0.0
+                },
                 part: 0.0,
                 open: open(stage),
             })
             .collect();
-        let remaining = work.iter().filter(|work| work.open).map(|work| work.flops).sum();
-        Eta { work, remaining, done: 0.0 }
+        let remaining = work
+            .iter()
+            .filter(|work| work.open)
+            .map(|work| work.flops)
+            .sum();
+        Eta {
+            work,
+            remaining,
+            done: 0.0,
+        }
     }
 
     /// The stage goes on from a checkpoint: that part was done by somebody else.
@@ -90,7 +102,11 @@ impl Eta {
 }
 
 fn part(step: u64, steps: u64) -> f64 {
-    if steps == 0 { 0.0 } else { (step as f64 / steps as f64).min(1.0) }
+    if steps == 0 {
+        0.0
+    } else {
+        (step as f64 / steps as f64).min(1.0)
+    }
 }
 
 /// A duration for people: `12s`, `3m 05s`, `2h 07m`, `3d 04h`.
@@ -147,7 +163,11 @@ mod tests {
 
     #[test]
     fn durations_for_people() {
-        let texts: Vec<_> = [0, 59, 185, 7620, 273_600].map(Duration::from_secs).into_iter().map(show).collect();
+        let texts: Vec<_> = [0, 59, 185, 7620, 273_600]
+            .map(Duration::from_secs)
+            .into_iter()
+            .map(show)
+            .collect();
         assert_eq!(texts, ["0s", "59s", "3m 05s", "2h 07m", "3d 04h"]);
     }
 }

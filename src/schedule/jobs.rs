@@ -55,7 +55,10 @@ impl Jobs {
 
     /// Fingerprints, in order.
     pub fn fingerprints(&self) -> Vec<String> {
-        self.jobs.iter().map(|job| job.fingerprint.clone()).collect()
+        self.jobs
+            .iter()
+            .map(|job| job.fingerprint.clone())
+            .collect()
     }
 
     /// Notes what the store at `dir` knows of the jobs. A failure is tried again if the circumstances
@@ -63,7 +66,9 @@ impl Jobs {
     /// be run needs weights of it that are no longer there.
     pub fn apply(&mut self, states: &HashMap<String, StageState>, retry_failed: bool, dir: &Path) {
         for job in &mut self.jobs {
-            job.prior = states.get(&job.fingerprint).map_or(Prior::Pending, |state| prior(state, retry_failed));
+            job.prior = states
+                .get(&job.fingerprint)
+                .map_or(Prior::Pending, |state| prior(state, retry_failed));
         }
         let needed: Vec<usize> = self
             .jobs
@@ -74,7 +79,9 @@ impl Jobs {
         for mut job in needed {
             // Up the chain as long as one is missing.
             while self.jobs[job].prior == Prior::Done
-                && !RunDir::in_store(dir, &self.jobs[job].fingerprint).weights().exists()
+                && !RunDir::in_store(dir, &self.jobs[job].fingerprint)
+                    .weights()
+                    .exists()
             {
                 self.jobs[job].prior = Prior::Pending;
                 match self.jobs[job].parent {
@@ -87,7 +94,10 @@ impl Jobs {
 
     /// Number of jobs that are done.
     pub fn done(&self) -> usize {
-        self.jobs.iter().filter(|job| job.prior == Prior::Done).count()
+        self.jobs
+            .iter()
+            .filter(|job| job.prior == Prior::Done)
+            .count()
     }
 }
 
@@ -100,7 +110,10 @@ fn prior(state: &StageState, retry_failed: bool) -> Prior {
             if retry_failed || policy(class).transient {
                 Prior::Pending
             } else {
-                Prior::Failed(Failure { class, message: state.message.clone().unwrap_or_default() })
+                Prior::Failed(Failure {
+                    class,
+                    message: state.message.clone().unwrap_or_default(),
+                })
             }
         }
     }
@@ -125,7 +138,11 @@ fn label(plan: &Plan, stage: u32, run: Option<&PlannedRun>, with_experiment: boo
     }
     words.extend(plan.experiment.stage_names.get(stage as usize).cloned());
     if let Some(run) = run {
-        words.extend(plan.variants.get(run.variant as usize).map(|variant| variant.name.clone()));
+        words.extend(
+            plan.variants
+                .get(run.variant as usize)
+                .map(|variant| variant.name.clone()),
+        );
         words.push(format!("s{}", run.seed));
     }
     words.join(" ")
@@ -146,7 +163,13 @@ mod tests {
     }
 
     fn state(status: Status, failure: Option<FailureClass>) -> StageState {
-        StageState { status, attempts: 1, failure, message: Some("why".into()), log: None }
+        StageState {
+            status,
+            attempts: 1,
+            failure,
+            message: Some("why".into()),
+            log: None,
+        }
     }
 
     #[test]
@@ -154,11 +177,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for class in FailureClass::ALL {
             for retry_failed in [false, true] {
-                let mut jobs = Jobs { jobs: vec![job(None, "a")], origins: vec![(0, 0)] };
+                let mut jobs = Jobs {
+                    jobs: vec![job(None, "a")],
+                    origins: vec![(0, 0)],
+                };
                 let states = HashMap::from([("a".to_owned(), state(Status::Failed, Some(class)))]);
                 jobs.apply(&states, retry_failed, folder.path());
                 let pending = jobs.jobs[0].prior == Prior::Pending;
-                assert_eq!(pending, retry_failed || policy(class).transient, "{class:?}");
+                assert_eq!(
+                    pending,
+                    retry_failed || policy(class).transient,
+                    "{class:?}"
+                );
             }
         }
     }
@@ -166,10 +196,19 @@ mod tests {
     #[test]
     fn a_parent_without_weights_runs_again() {
         let folder = tempfile::tempdir().unwrap();
-        let list = vec![job(None, "a"), job(Some(0), "b"), job(Some(1), "c"), job(None, "d")];
-        let states: HashMap<_, _> =
-            ["a", "b", "d"].map(|name| (name.to_owned(), state(Status::Done, None))).into();
-        let mut jobs = Jobs { jobs: list, origins: vec![(0, 0); 4] };
+        let list = vec![
+            job(None, "a"),
+            job(Some(0), "b"),
+            job(Some(1), "c"),
+            job(None, "d"),
+        ];
+        let states: HashMap<_, _> = ["a", "b", "d"]
+            .map(|name| (name.to_owned(), state(Status::Done, None)))
+            .into();
+        let mut jobs = Jobs {
+            jobs: list,
+            origins: vec![(0, 0); 4],
+        };
         jobs.apply(&states, false, folder.path());
         assert_eq!(jobs.done(), 1, "d is believed: nothing needs its weights");
         let weights = RunDir::in_store(folder.path(), "b").weights();

@@ -36,7 +36,10 @@ impl LastWord {
             EventKind::Started { .. } => *self = LastWord::Nothing,
             EventKind::Finished { .. } => *self = LastWord::Finished,
             EventKind::Failed { class, message } => {
-                *self = LastWord::Failed(Failure { class: *class, message: message.clone() });
+                *self = LastWord::Failed(Failure {
+                    class: *class,
+                    message: message.clone(),
+                });
             }
             _ => {}
         }
@@ -70,20 +73,33 @@ pub fn judge(exit: &Exit, word: &LastWord, last_lines: Option<&str>) -> Outcome 
                 message: "ended by the kernel, for the machine's memory was full".into(),
             }),
             // Rust aborts where an allocation fails.
-            libc::SIGABRT if last_lines.is_some_and(|lines| lines.contains("memory allocation of")) => {
+            libc::SIGABRT
+                if last_lines.is_some_and(|lines| lines.contains("memory allocation of")) =>
+            {
                 fail(FailureClass::OutOfMemory, what)
             }
-            libc::SIGSEGV | libc::SIGABRT | libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP
+            libc::SIGSEGV
+            | libc::SIGABRT
+            | libc::SIGBUS
+            | libc::SIGILL
+            | libc::SIGFPE
+            | libc::SIGTRAP
             | libc::SIGSYS => fail(FailureClass::Bug, what),
             // Whoever sent it is no part of the worker: what it last wrote isn't the cause.
-            _ => Outcome::Failed(Failure { class: FailureClass::Killed, message: what }),
+            _ => Outcome::Failed(Failure {
+                class: FailureClass::Killed,
+                message: what,
+            }),
         };
     }
     match exit.code {
         Some(0) => fail(FailureClass::Bug, "ended without a result".into()),
         Some(code) => match FailureClass::from_exit_code(code) {
             Some(class) => match last_lines {
-                Some(lines) => Outcome::Failed(Failure { class, message: lines.into() }),
+                Some(lines) => Outcome::Failed(Failure {
+                    class,
+                    message: lines.into(),
+                }),
                 None => fail(class, format!("ended with exit code {code}")),
             },
             None => fail(FailureClass::Bug, format!("ended with exit code {code}")),
@@ -122,11 +138,17 @@ mod tests {
     use super::*;
 
     fn code(code: i32) -> Exit {
-        Exit { code: Some(code), ..Exit::default() }
+        Exit {
+            code: Some(code),
+            ..Exit::default()
+        }
     }
 
     fn signal(signal: i32) -> Exit {
-        Exit { signal: Some(signal), ..Exit::default() }
+        Exit {
+            signal: Some(signal),
+            ..Exit::default()
+        }
     }
 
     fn class(outcome: Outcome) -> FailureClass {
@@ -139,20 +161,28 @@ mod tests {
     #[test]
     fn success_needs_the_word() {
         assert_eq!(judge(&code(0), &LastWord::Finished, None), Outcome::Done);
-        let Outcome::Failed(failure) = judge(&code(0), &LastWord::Nothing, None) else { panic!() };
+        let Outcome::Failed(failure) = judge(&code(0), &LastWord::Nothing, None) else {
+            panic!()
+        };
         assert_eq!(failure.class, FailureClass::Bug);
         assert_eq!(failure.message, "ended without a result");
     }
 
     #[test]
     fn a_finished_stage_stays_finished() {
-        assert_eq!(judge(&signal(libc::SIGKILL), &LastWord::Finished, None), Outcome::Done);
+        assert_eq!(
+            judge(&signal(libc::SIGKILL), &LastWord::Finished, None),
+            Outcome::Done
+        );
         assert_eq!(judge(&code(101), &LastWord::Finished, None), Outcome::Done);
     }
 
     #[test]
     fn the_workers_own_words_win() {
-        let failure = Failure { class: FailureClass::Diverged, message: "loss is NaN in step 3".into() };
+        let failure = Failure {
+            class: FailureClass::Diverged,
+            message: "loss is NaN in step 3".into(),
+        };
         assert_eq!(
             judge(&code(77), &LastWord::Failed(failure.clone()), Some("noise")),
             Outcome::Failed(failure)
@@ -162,20 +192,48 @@ mod tests {
     #[test]
     fn exit_codes_are_classes() {
         for expected in FailureClass::ALL {
-            assert_eq!(class(judge(&code(expected.exit_code()), &LastWord::Nothing, None)), expected);
+            assert_eq!(
+                class(judge(&code(expected.exit_code()), &LastWord::Nothing, None)),
+                expected
+            );
         }
-        assert_eq!(class(judge(&code(101), &LastWord::Nothing, Some("panicked"))), FailureClass::Bug);
+        assert_eq!(
+            class(judge(&code(101), &LastWord::Nothing, Some("panicked"))),
+            FailureClass::Bug
+        );
     }
 
     #[test]
     fn signals() {
-        assert_eq!(class(judge(&signal(libc::SIGKILL), &LastWord::Nothing, None)), FailureClass::Killed);
-        assert_eq!(class(judge(&signal(libc::SIGTERM), &LastWord::Nothing, None)), FailureClass::Killed);
-        assert_eq!(class(judge(&code(137), &LastWord::Nothing, None)), FailureClass::Killed);
-        assert_eq!(class(judge(&signal(libc::SIGSEGV), &LastWord::Nothing, None)), FailureClass::Bug);
-        let oom = Exit { oom_kill: true, ..signal(libc::SIGKILL) };
-        assert_eq!(class(judge(&oom, &LastWord::Nothing, None)), FailureClass::OutOfMemory);
-        let abort = judge(&signal(libc::SIGABRT), &LastWord::Nothing, Some("memory allocation of 9 bytes failed"));
+        assert_eq!(
+            class(judge(&signal(libc::SIGKILL), &LastWord::Nothing, None)),
+            FailureClass::Killed
+        );
+        assert_eq!(
+            class(judge(&signal(libc::SIGTERM), &LastWord::Nothing, None)),
+            FailureClass::Killed
+        );
+        assert_eq!(
+            class(judge(&code(137), &LastWord::Nothing, None)),
+            FailureClass::Killed
+        );
+        assert_eq!(
+            class(judge(&signal(libc::SIGSEGV), &LastWord::Nothing, None)),
+            FailureClass::Bug
+        );
+        let oom = Exit {
+            oom_kill: true,
+            ..signal(libc::SIGKILL)
+        };
+        assert_eq!(
+            class(judge(&oom, &LastWord::Nothing, None)),
+            FailureClass::OutOfMemory
+        );
+        let abort = judge(
+            &signal(libc::SIGABRT),
+            &LastWord::Nothing,
+            Some("memory allocation of 9 bytes failed"),
+        );
         assert_eq!(class(abort), FailureClass::OutOfMemory);
     }
 }

@@ -102,8 +102,14 @@ mod tests {
         for class in FailureClass::ALL {
             let policy = policy(class);
             assert!(!policy.hint.is_empty(), "{class:?}");
-            assert!(policy.retries == 0 || policy.transient, "{class:?}: only the circumstances are retried");
-            assert!(policy.retries == 0 || !policy.back_off.is_zero(), "{class:?}");
+            assert!(
+                policy.retries == 0 || policy.transient,
+                "{class:?}: only the circumstances are retried"
+            );
+            assert!(
+                policy.retries == 0 || !policy.back_off.is_zero(),
+                "{class:?}"
+            );
         }
     }
 

@@ -11,7 +11,9 @@ use super::jobs::Jobs;
 use super::progress::{Progress, Style};
 use super::reconcile::reconcile;
 use super::signals;
-use crate::plan::model::{Cost, ExperimentInfo, Fingerprint, PlannedRun, PlannedStage, ReportSpec, Variant};
+use crate::plan::model::{
+    Cost, ExperimentInfo, Fingerprint, PlannedRun, PlannedStage, ReportSpec, Variant,
+};
 use crate::rng::{KeyedRng, Purpose};
 use crate::rundir::event::{EventKind, FailureClass};
 use crate::rundir::layout::RunDir;
@@ -43,22 +45,38 @@ extern "C" fn note_termination(_: libc::c_int) {
 #[test]
 #[ignore = "the worker of the other tests"]
 fn fake_worker() {
-    let Some(dir) = std::env::args().next_back().map(RunDir::new).filter(|dir| dir.launch().exists()) else {
+    let Some(dir) = std::env::args()
+        .next_back()
+        .map(RunDir::new)
+        .filter(|dir| dir.launch().exists())
+    else {
         return;
     };
     // SAFETY: the handler only stores to an atomic.
-    unsafe { libc::signal(libc::SIGTERM, note_termination as *const () as libc::sighandler_t) };
+    unsafe {
+        libc::signal(
+            libc::SIGTERM,
+            note_termination as *const () as libc::sighandler_t,
+        )
+    };
     let launch: Launch = serde_json::from_slice(&std::fs::read(dir.launch()).unwrap()).unwrap();
     let spec: StageSpec = serde_json::from_slice(&std::fs::read(dir.stage()).unwrap()).unwrap();
-    assert_eq!(dir.root().file_name().unwrap().to_str().unwrap(), spec.fingerprint);
+    assert_eq!(
+        dir.root().file_name().unwrap().to_str().unwrap(),
+        spec.fingerprint
+    );
     if let Some(parent) = &launch.parent_dir {
-        assert!(RunDir::new(parent).weights().exists(), "the parent is done first");
+        assert!(
+            RunDir::new(parent).weights().exists(),
+            "the parent is done first"
+        );
     }
     let behaviour = std::fs::read_to_string(dir.root().join("behaviour")).unwrap();
     let lines: Vec<_> = behaviour.lines().collect();
     let line = lines[(launch.attempt as usize).min(lines.len()) - 1];
     let mut log = EventLog::open(&dir.events(), launch.attempt).unwrap();
-    let resumed = std::fs::read_to_string(dir.root().join("step")).map_or(0, |step| step.parse().unwrap());
+    let resumed =
+        std::fs::read_to_string(dir.root().join("step")).map_or(0, |step| step.parse().unwrap());
     log.append(EventKind::Started {
         host: "here".into(),
         pid: std::process::id(),
@@ -85,7 +103,9 @@ fn fake_worker() {
             std::process::exit(class.exit_code());
         }
         "panic" => {
-            eprintln!("thread 'main' panicked at fake.rs: {rest}\nnote: run with `RUST_BACKTRACE=1`");
+            eprintln!(
+                "thread 'main' panicked at fake.rs: {rest}\nnote: run with `RUST_BACKTRACE=1`"
+            );
             std::process::exit(101);
         }
         // SAFETY: a system call without memory.
@@ -96,7 +116,11 @@ fn fake_worker() {
         "wait" => loop {
             if TERMINATED.load(Ordering::Relaxed) {
                 std::fs::write(dir.root().join("step"), "5").unwrap();
-                log.append(EventKind::Checkpointed { step: 5, file: "step".into() }).unwrap();
+                log.append(EventKind::Checkpointed {
+                    step: 5,
+                    file: "step".into(),
+                })
+                .unwrap();
                 std::process::exit(FailureClass::Killed.exit_code());
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -116,7 +140,10 @@ fn fake_worker() {
         }
         "damage" => {
             drop(log);
-            let mut file = std::fs::OpenOptions::new().append(true).open(dir.events()).unwrap();
+            let mut file = std::fs::OpenOptions::new()
+                .append(true)
+                .open(dir.events())
+                .unwrap();
             file.write_all(b"{}\t00000000\n{}\t00000000\n").unwrap();
         }
         other => panic!("unknown behaviour {other}"),
@@ -175,7 +202,10 @@ fn planned(list: &[(Option<usize>, String)]) -> Vec<PlannedStage> {
                 name: 0,
                 fingerprint: Fingerprint(bytes),
                 parent: parent.map(|parent| parent as u32),
-                cost: Cost { flops: 1.0, ..Cost::default() },
+                cost: Cost {
+                    flops: 1.0,
+                    ..Cost::default()
+                },
             }
         })
         .collect()
@@ -190,8 +220,14 @@ fn spec(stages: &[PlannedStage], index: usize) -> StageSpec {
         recipe: serde_json::from_str(RECIPE).unwrap(),
         seed: index as u64,
         data_hash: "0".repeat(32),
-        data_shape: DataShape { classes: 2, train_images: 4, val_images: 4 },
-        parent: stages[index].parent.map(|parent| stages[parent as usize].fingerprint.to_string()),
+        data_shape: DataShape {
+            classes: 2,
+            train_images: 4,
+            val_images: 4,
+        },
+        parent: stages[index]
+            .parent
+            .map(|parent| stages[parent as usize].fingerprint.to_string()),
     }
 }
 
@@ -215,7 +251,10 @@ const RECIPE: &str = r#"{
 
 impl Bench {
     async fn new(stages: &[TestStage]) -> Bench {
-        let list: Vec<_> = stages.iter().map(|(parent, what)| (*parent, (*what).to_owned())).collect();
+        let list: Vec<_> = stages
+            .iter()
+            .map(|(parent, what)| (*parent, (*what).to_owned()))
+            .collect();
         Bench::with(list).await
     }
 
@@ -230,16 +269,31 @@ impl Bench {
             std::fs::write(dir.root().join("behaviour"), behaviour).unwrap();
         }
         let parents: Vec<Option<usize>> = list.iter().map(|(parent, _)| *parent).collect();
-        std::fs::write(folder.path().join("parents.json"), serde_json::to_string(&parents).unwrap()).unwrap();
-        Bench { folder, store, stages }
+        std::fs::write(
+            folder.path().join("parents.json"),
+            serde_json::to_string(&parents).unwrap(),
+        )
+        .unwrap();
+        Bench {
+            folder,
+            store,
+            stages,
+        }
     }
 
     fn dir(&self, stage: usize) -> RunDir {
-        RunDir::in_store(self.folder.path(), &self.stages[stage].fingerprint.to_string())
+        RunDir::in_store(
+            self.folder.path(),
+            &self.stages[stage].fingerprint.to_string(),
+        )
     }
 
     async fn states(&self) -> Vec<Status> {
-        let names: Vec<String> = self.stages.iter().map(|stage| stage.fingerprint.to_string()).collect();
+        let names: Vec<String> = self
+            .stages
+            .iter()
+            .map(|stage| stage.fingerprint.to_string())
+            .collect();
         let states = self.store.stage_states(&names).await.unwrap();
         names.iter().map(|name| states[name].status).collect()
     }
@@ -262,12 +316,23 @@ impl Bench {
     }
 
     /// Runs everything; `disturb` gets hold of the inputs before it begins.
-    async fn disturbed(&self, count: usize, disturb: impl FnOnce(UnboundedSender<Input>)) -> Summary {
+    async fn disturbed(
+        &self,
+        count: usize,
+        disturb: impl FnOnce(UnboundedSender<Input>),
+    ) -> Summary {
         let (sender, inputs) = actor::channel();
         disturb(sender.clone());
-        execute(&self.store, self.folder.path(), &self.stages, count, &this_worker(), (sender, inputs))
-            .await
-            .unwrap()
+        execute(
+            &self.store,
+            self.folder.path(),
+            &self.stages,
+            count,
+            &this_worker(),
+            (sender, inputs),
+        )
+        .await
+        .unwrap()
     }
 }
 
@@ -284,22 +349,46 @@ async fn save(store: &Store, stages: &[PlannedStage]) {
         report: ReportSpec::default(),
     };
     let runs: Vec<_> = (0..stages.len())
-        .map(|index| PlannedRun { variant: 0, seed: index as u64, stages: vec![index as u32] })
+        .map(|index| PlannedRun {
+            variant: 0,
+            seed: index as u64,
+            stages: vec![index as u32],
+        })
         .collect();
-    let variants = [Variant { labels: Vec::new(), name: "only".into() }];
-    let parts = Parts { experiment: &experiment, axes: &[], variants: &variants, runs: &runs, stages };
+    let variants = [Variant {
+        labels: Vec::new(),
+        name: "only".into(),
+    }];
+    let parts = Parts {
+        experiment: &experiment,
+        axes: &[],
+        variants: &variants,
+        runs: &runs,
+        stages,
+    };
     let provenance = Provenance {
         program: "test".into(),
         git_revision: None,
         host: "here".into(),
         command_line: "test".into(),
     };
-    store.save_parts(parts, |index| spec(stages, index as usize), &provenance).await.unwrap();
+    store
+        .save_parts(parts, |index| spec(stages, index as usize), &provenance)
+        .await
+        .unwrap();
 }
 
 fn this_test(name: &str) -> Vec<OsString> {
     let name = format!("schedule::process_tests::{name}");
-    ["--exact", &name, "--ignored", "--nocapture", "--test-threads=1"].map(OsString::from).into()
+    [
+        "--exact",
+        &name,
+        "--ignored",
+        "--nocapture",
+        "--test-threads=1",
+    ]
+    .map(OsString::from)
+    .into()
 }
 
 fn this_worker() -> LocalExecutor {
@@ -312,7 +401,10 @@ async fn execute(
     stages: &[PlannedStage],
     count: usize,
     executor: &LocalExecutor,
-    (sender, inputs): (UnboundedSender<Input>, tokio::sync::mpsc::UnboundedReceiver<Input>),
+    (sender, inputs): (
+        UnboundedSender<Input>,
+        tokio::sync::mpsc::UnboundedReceiver<Input>,
+    ),
 ) -> Result<Summary, ScheduleError> {
     let job = |(index, stage): (usize, &PlannedStage)| Job {
         fingerprint: stage.fingerprint.to_string(),
@@ -322,25 +414,46 @@ async fn execute(
         prior: Prior::Pending,
     };
     let list: Vec<Job> = stages.iter().enumerate().map(job).collect();
-    let mut jobs = Jobs { origins: vec![(0, 0); list.len()], jobs: list };
+    let mut jobs = Jobs {
+        origins: vec![(0, 0); list.len()],
+        jobs: list,
+    };
     let done = store.finished().await?;
     let names = jobs.fingerprints();
-    reconcile(store, dir, names.iter().map(String::as_str).filter(|name| !done.contains(*name))).await?;
+    reconcile(
+        store,
+        dir,
+        names
+            .iter()
+            .map(String::as_str)
+            .filter(|name| !done.contains(*name)),
+    )
+    .await?;
     jobs.apply(&store.stage_states(&names).await?, true, dir);
-    let open: Vec<bool> = jobs.jobs.iter().map(|job| job.prior == Prior::Pending).collect();
+    let open: Vec<bool> = jobs
+        .jobs
+        .iter()
+        .map(|job| job.prior == Prior::Pending)
+        .collect();
     let labels = jobs.jobs.iter().map(|job| job.label.clone()).collect();
-    let progress =
-        Progress::new(Style::Quiet, labels, vec![1.0; stages.len()], |stage| open[stage], 0, vec![
-            String::new();
-            count
-        ]);
+    let progress = Progress::new(
+        Style::Quiet,
+        labels,
+        vec![1.0; stages.len()],
+        |stage| open[stage],
+        0,
+        vec![String::new(); count],
+    );
     let settings = Settings {
         tick: Duration::from_millis(10),
         log_cap: 1 << 20,
         hurry: 100,
         ..Settings::default()
     };
-    let files = |index: usize| JobFiles { spec: spec(stages, index), data_root: None };
+    let files = |index: usize| JobFiles {
+        spec: spec(stages, index),
+        data_root: None,
+    };
     let execution = Execution {
         store,
         dir,
@@ -377,13 +490,25 @@ fn failure(end: &End) -> (FailureClass, &str) {
 
 #[tokio::test]
 async fn chains_run_in_order() {
-    let bench = Bench::new(&[(Some(1), "done"), (Some(2), "done"), (None, "done"), (None, "done")]).await;
+    let bench = Bench::new(&[
+        (Some(1), "done"),
+        (Some(2), "done"),
+        (None, "done"),
+        (None, "done"),
+    ])
+    .await;
     let summary = bench.run(2).await;
     assert_eq!(summary.ends, vec![End::Done; 4]);
     assert_eq!(summary.attempts, 4);
     assert_eq!(bench.states().await, [Status::Done; 4]);
     let results = bench.store.results("test").await.unwrap();
-    assert_eq!(results.iter().filter(|row| row.metric == "top1" && row.value == 50.0).count(), 4);
+    assert_eq!(
+        results
+            .iter()
+            .filter(|row| row.metric == "top1" && row.value == 50.0)
+            .count(),
+        4
+    );
     // All is known now: no worker is started.
     let again = bench.run(2).await;
     assert_eq!((again.ends, again.attempts), (vec![End::Done; 4], 0));
@@ -404,7 +529,10 @@ async fn failures_keep_their_cause_and_block_descendants() {
     ])
     .await;
     let summary = bench.run(2).await;
-    assert_eq!(failure(&summary.ends[0]), (FailureClass::Diverged, "the loss is NaN"));
+    assert_eq!(
+        failure(&summary.ends[0]),
+        (FailureClass::Diverged, "the loss is NaN")
+    );
     assert_eq!(summary.ends[1], End::Blocked { by: 0 });
     assert_eq!(summary.ends[2], End::Blocked { by: 0 });
     assert_eq!(failure(&summary.ends[3]).0, FailureClass::Data);
@@ -413,7 +541,10 @@ async fn failures_keep_their_cause_and_block_descendants() {
     assert!(message.starts_with("ended without a result"), "{message}");
     let (class, message) = failure(&summary.ends[5]);
     assert_eq!(class, FailureClass::Bug);
-    assert!(message.ends_with("thread 'main' panicked at fake.rs: index out of bounds"), "{message}");
+    assert!(
+        message.ends_with("thread 'main' panicked at fake.rs: index out of bounds"),
+        "{message}"
+    );
     let (class, message) = failure(&summary.ends[6]);
     assert_eq!(class, FailureClass::Bug);
     assert!(message.contains("events.jsonl, line 2"), "{message}");
@@ -423,7 +554,11 @@ async fn failures_keep_their_cause_and_block_descendants() {
     assert!(log.contains("index out of bounds"), "{log}");
     assert_eq!(
         bench.attempts(0).await,
-        [(Status::Failed, Some("diverged".to_owned()), "the loss is NaN".to_owned())]
+        [(
+            Status::Failed,
+            Some("diverged".to_owned()),
+            "the loss is NaN".to_owned()
+        )]
     );
     assert_eq!(bench.states().await[1], Status::Pending);
 }
@@ -465,8 +600,16 @@ async fn a_flood_of_output_is_cut() {
 async fn a_program_that_is_not_there_fails_the_stage() {
     let bench = Bench::new(&[(None, "done"), (Some(0), "done")]).await;
     let executor = LocalExecutor::program("/nonexistent/worker", Vec::new());
-    let summary =
-        execute(&bench.store, bench.folder.path(), &bench.stages, 1, &executor, actor::channel()).await.unwrap();
+    let summary = execute(
+        &bench.store,
+        bench.folder.path(),
+        &bench.stages,
+        1,
+        &executor,
+        actor::channel(),
+    )
+    .await
+    .unwrap();
     let (class, message) = failure(&summary.ends[0]);
     assert_eq!(class, FailureClass::Bug);
     assert!(message.contains("/nonexistent/worker"), "{message}");
@@ -483,7 +626,10 @@ async fn a_stop_lets_workers_checkpoint_and_the_next_run_goes_on() {
     let summary = bench
         .disturbed(1, |sender| {
             tokio::spawn(async move {
-                until("the start", || log::read(&events).is_ok_and(|events| !events.is_empty())).await;
+                until("the start", || {
+                    log::read(&events).is_ok_and(|events| !events.is_empty())
+                })
+                .await;
                 sender.send(Input::Interrupt(libc::SIGINT)).unwrap();
             });
         })
@@ -493,7 +639,10 @@ async fn a_stop_lets_workers_checkpoint_and_the_next_run_goes_on() {
     assert_eq!(bench.states().await, [Status::Pending; 3]);
     let attempts = bench.attempts(0).await;
     assert_eq!(attempts[0].1.as_deref(), Some("killed"));
-    assert!(attempts[0].2.starts_with("interrupted by SIGINT"), "{attempts:?}");
+    assert!(
+        attempts[0].2.starts_with("interrupted by SIGINT"),
+        "{attempts:?}"
+    );
     let summary = bench.run(1).await;
     assert_eq!(summary.ends, vec![End::Done; 3]);
     let started: Vec<u64> = log::read(&bench.dir(0).events())
@@ -533,16 +682,27 @@ fn fake_scheduler() {
     let Some(dir) = std::env::var_os("ABLATE_TEST_STORE").map(PathBuf::from) else {
         return;
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     let code = runtime.block_on(async {
         let _lock = StoreLock::acquire(&dir).unwrap();
         let store = Store::open(&dir).await.unwrap();
         let parents: Vec<Option<usize>> =
             serde_json::from_slice(&std::fs::read(dir.join("parents.json")).unwrap()).unwrap();
-        let stages = planned(&parents.into_iter().map(|parent| (parent, String::new())).collect::<Vec<_>>());
+        let stages = planned(
+            &parents
+                .into_iter()
+                .map(|parent| (parent, String::new()))
+                .collect::<Vec<_>>(),
+        );
         let (sender, inputs) = actor::channel();
         signals::forward(&sender).unwrap();
-        let summary = execute(&store, &dir, &stages, 2, &this_worker(), (sender, inputs)).await.unwrap();
+        let summary = execute(&store, &dir, &stages, 2, &this_worker(), (sender, inputs))
+            .await
+            .unwrap();
         match summary.interrupted {
             Some(signal) => 128 + signal,
             None => i32::from(summary.ends.iter().any(|end| *end != End::Done)),
@@ -579,21 +739,41 @@ fn worker_pids(bench: &Bench) -> Vec<u32> {
 }
 
 fn is_alive(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim().starts_with(['Z', 'X']))
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit(')')
+            .next()
+            .unwrap_or("")
+            .trim()
+            .starts_with(['Z', 'X'])
+    })
 }
 
 fn wait(mut child: Child) -> (Option<i32>, Option<i32>, String) {
     let mut text = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
     let status = child.wait().unwrap();
     (status.code(), status.signal(), text)
 }
 
 #[tokio::test]
 async fn real_signals_drain() {
-    for (signal, code) in [(libc::SIGINT, 130), (libc::SIGTERM, 143), (libc::SIGHUP, 129)] {
-        let bench = Bench::new(&[(None, "wait\ndone"), (None, "wait\ndone"), (Some(0), "done")]).await;
+    for (signal, code) in [
+        (libc::SIGINT, 130),
+        (libc::SIGTERM, 143),
+        (libc::SIGHUP, 129),
+    ] {
+        let bench = Bench::new(&[
+            (None, "wait\ndone"),
+            (None, "wait\ndone"),
+            (Some(0), "done"),
+        ])
+        .await;
         let child = start_scheduler(bench.folder.path());
         until("two workers", || worker_pids(&bench).len() == 2).await;
         send(&child, signal);
@@ -627,12 +807,24 @@ async fn workers_stand_still_with_their_scheduler() {
     let worker = worker_pids(&bench)[0];
     let state = |pid: u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        stat.rsplit(')').next().unwrap().trim().chars().next().unwrap()
+        stat.rsplit(')')
+            .next()
+            .unwrap()
+            .trim()
+            .chars()
+            .next()
+            .unwrap()
     };
     send(&child, libc::SIGTSTP);
-    until("both to stand still", || state(worker) == 'T' && state(child.id()) == 'T').await;
+    until("both to stand still", || {
+        state(worker) == 'T' && state(child.id()) == 'T'
+    })
+    .await;
     send(&child, libc::SIGCONT);
-    until("both to go on", || state(worker) != 'T' && state(child.id()) != 'T').await;
+    until("both to go on", || {
+        state(worker) != 'T' && state(child.id()) != 'T'
+    })
+    .await;
     send(&child, libc::SIGTERM);
     assert_eq!(wait(child).0, Some(143));
 }
@@ -644,7 +836,10 @@ async fn workers_die_with_their_scheduler() {
     until("two workers", || worker_pids(&bench).len() == 2).await;
     send(&child, libc::SIGKILL);
     assert_eq!(wait(child).1, Some(libc::SIGKILL));
-    until("no worker", || !worker_pids(&bench).into_iter().any(is_alive)).await;
+    until("no worker", || {
+        !worker_pids(&bench).into_iter().any(is_alive)
+    })
+    .await;
     // The next scheduler finds two attempts that nobody ended, and goes on.
     let (exit, _, text) = wait(start_scheduler(bench.folder.path()));
     assert_eq!(exit, Some(0), "{text}");
@@ -678,7 +873,12 @@ async fn a_stage_that_finished_unwatched_is_done() {
 #[tokio::test]
 async fn kills_at_random_moments_lose_nothing_and_repeat_nothing() {
     let list: Vec<_> = (0..24)
-        .map(|stage| ((stage % 3 != 0).then(|| stage - 1), format!("done {}", 5 + stage % 7 * 5)))
+        .map(|stage| {
+            (
+                (stage % 3 != 0).then(|| stage - 1),
+                format!("done {}", 5 + stage % 7 * 5),
+            )
+        })
         .collect();
     let bench = Bench::with(list).await;
     let mut rng = KeyedRng::new(7, Purpose::Test, 0, 0);
@@ -701,8 +901,17 @@ async fn kills_at_random_moments_lose_nothing_and_repeat_nothing() {
     assert_eq!(bench.states().await, [Status::Done; 24]);
     for stage in 0..24 {
         let events = log::read(&bench.dir(stage).events()).unwrap();
-        let finished = events.iter().filter(|event| matches!(event.kind, EventKind::Finished { .. })).count();
+        let finished = events
+            .iter()
+            .filter(|event| matches!(event.kind, EventKind::Finished { .. }))
+            .count();
         assert_eq!(finished, 1, "stage {stage} was trained {finished} times");
-        assert!(!bench.attempts(stage).await.iter().any(|attempt| attempt.0 == Status::Running));
+        assert!(
+            !bench
+                .attempts(stage)
+                .await
+                .iter()
+                .any(|attempt| attempt.0 == Status::Running)
+        );
     }
 }

@@ -16,7 +16,7 @@ pub enum Style {
     Bars,
     /// A line for each start and end.
     Lines,
-    /// Failures only.
+    /// Nothing; the summary at the end lists what failed.
     Quiet,
 }
 
@@ -97,10 +97,20 @@ impl Progress {
         Progress {
             style,
             eta: Eta::new(flops, open),
-            labels: labels.into_iter().map(|label| sanitise(&label, LABEL_WIDTH)).collect(),
+            labels: labels
+                .into_iter()
+                .map(|label| sanitise(&label, LABEL_WIDTH))
+                .collect(),
             slots: slots
                 .into_iter()
-                .map(|name| SlotView { name, stage: None, bar: None, steps: 0, since: now, result: None })
+                .map(|name| SlotView {
+                    name,
+                    stage: None,
+                    bar: None,
+                    steps: 0,
+                    since: now,
+                    result: None,
+                })
                 .collect(),
             whole,
             bars,
@@ -109,7 +119,12 @@ impl Progress {
             done,
             failed: 0,
             blocked: 0,
-            lines: Lines { second: now, in_second: 0, left_out: 0, last: now },
+            lines: Lines {
+                second: now,
+                in_second: 0,
+                left_out: 0,
+                last: now,
+            },
         }
     }
 
@@ -142,7 +157,11 @@ impl Progress {
         let view = &mut self.slots[slot];
         let mut message = None;
         match &event.kind {
-            EventKind::Started { resumed_step, total_steps, .. } => {
+            EventKind::Started {
+                resumed_step,
+                total_steps,
+                ..
+            } => {
                 view.steps = *total_steps;
                 self.eta.resumed(stage, *resumed_step, *total_steps);
                 if let Some(bar) = &view.bar {
@@ -150,9 +169,18 @@ impl Progress {
                     bar.set_position(*resumed_step);
                 }
             }
-            EventKind::Step { step, epoch, loss, images_per_second, .. } => {
+            EventKind::Step {
+                step,
+                epoch,
+                loss,
+                images_per_second,
+                ..
+            } => {
                 self.eta.reached(stage, *step, view.steps);
-                message = Some(format!("epoch {}  loss {loss:.4}  {images_per_second:.0} img/s", epoch + 1));
+                message = Some(format!(
+                    "epoch {}  loss {loss:.4}  {images_per_second:.0} img/s",
+                    epoch + 1
+                ));
                 if let Some(bar) = &view.bar {
                     bar.set_position(*step);
                 }
@@ -163,8 +191,17 @@ impl Progress {
                     bar.set_position(*step);
                 }
             }
-            EventKind::Evaluated { epoch, set, metrics, last, .. } => {
-                if let Some((name, value)) = metrics.get_key_value("top1").or_else(|| metrics.iter().next()) {
+            EventKind::Evaluated {
+                epoch,
+                set,
+                metrics,
+                last,
+                ..
+            } => {
+                if let Some((name, value)) = metrics
+                    .get_key_value("top1")
+                    .or_else(|| metrics.iter().next())
+                {
                     let result = sanitise(&format!("{set} {name} {value:.2}"), LABEL_WIDTH);
                     message = Some(format!("epoch {}  {result}", epoch + 1));
                     if *last {
@@ -173,7 +210,11 @@ impl Progress {
                 }
             }
             EventKind::Warning { message } => {
-                let line = format!("warning  {}: {}", self.labels[stage], sanitise(message, MESSAGE_WIDTH));
+                let line = format!(
+                    "warning  {}: {}",
+                    self.labels[stage],
+                    sanitise(message, MESSAGE_WIDTH)
+                );
                 if self.style != Style::Quiet {
                     self.say_limited(&line);
                 }
@@ -203,19 +244,27 @@ impl Progress {
                 self.eta.finished(stage);
                 let view = self.slots.iter().find(|view| view.stage == Some(stage));
                 let (time, result) = view.map_or((String::new(), String::new()), |view| {
-                    let result = view.result.as_ref().map_or(String::new(), |result| format!(", {result}"));
+                    let result = view
+                        .result
+                        .as_ref()
+                        .map_or(String::new(), |result| format!(", {result}"));
                     (format!(" in {}", eta::show(view.since.elapsed())), result)
                 });
                 if self.style == Style::Lines {
-                    let line = format!("done   {label}{time}{result} ({} of {})", self.done, self.total);
+                    let line = format!(
+                        "done   {label}{time}{result} ({} of {})",
+                        self.done, self.total
+                    );
                     self.say_limited(&line);
                 }
             }
             End::Failed(failure) => {
                 self.failed += 1;
                 self.eta.dropped(stage);
-                let log = log.map_or(String::new(), |log| format!("; log: {log}"));
-                self.say(&format!("failed {label}: {}{log}", describe(failure)));
+                if self.style != Style::Quiet {
+                    let log = log.map_or(String::new(), |log| format!("; log: {log}"));
+                    self.say(&format!("failed {label}: {}{log}", describe(failure)));
+                }
             }
             End::Blocked { .. } => {
                 self.blocked += 1;
@@ -230,7 +279,11 @@ impl Progress {
     pub fn retrying(&mut self, stage: usize, failure: &Failure, after: Duration) {
         if self.style != Style::Quiet {
             let label = &self.labels[stage];
-            self.say(&format!("again  {label} in {}: {}", eta::show(after), describe(failure)));
+            self.say(&format!(
+                "again  {label} in {}: {}",
+                eta::show(after),
+                describe(failure)
+            ));
         }
     }
 
@@ -244,7 +297,12 @@ impl Progress {
     /// Called now and then while workers run: lines tell of the whole when they were silent long.
     pub fn tick(&mut self) {
         if self.style == Style::Lines && self.lines.last.elapsed() >= STATUS_EVERY {
-            let line = format!("       {} of {} stages done{}", self.done, self.total, self.rest());
+            let line = format!(
+                "       {} of {} stages done{}",
+                self.done,
+                self.total,
+                self.rest()
+            );
             self.say(&line);
         }
     }
@@ -257,15 +315,20 @@ impl Progress {
         self.whole.finish_and_clear();
         let _ = self.bars.clear();
         if self.lines.left_out > 0 {
-            let line = format!("       ({} lines left out)", std::mem::take(&mut self.lines.left_out));
+            let line = format!(
+                "       ({} lines left out)",
+                std::mem::take(&mut self.lines.left_out)
+            );
             self.say(&line);
         }
     }
 
     fn show_whole(&mut self) {
         if self.style == Style::Bars {
-            self.whole.set_position((self.done + self.failed + self.blocked) as u64);
-            self.whole.set_message(self.rest().trim_start_matches(", ").to_owned());
+            self.whole
+                .set_position((self.done + self.failed + self.blocked) as u64);
+            self.whole
+                .set_message(self.rest().trim_start_matches(", ").to_owned());
         }
     }
 
@@ -313,7 +376,11 @@ impl Progress {
 
 /// A failure on one line.
 fn describe(failure: &Failure) -> String {
-    format!("{}: {}", failure.class.name(), sanitise(&failure.message, MESSAGE_WIDTH))
+    format!(
+        "{}: {}",
+        failure.class.name(),
+        sanitise(&failure.message, MESSAGE_WIDTH)
+    )
 }
 
 fn style_of(template: &str) -> ProgressStyle {
@@ -350,7 +417,10 @@ mod tests {
 
     #[test]
     fn labels_cannot_steer_the_terminal() {
-        assert_eq!(sanitise("a\x1b[2Jb\x07\u{202e}c\u{9b}", 80), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c\u{fffd}");
+        assert_eq!(
+            sanitise("a\x1b[2Jb\x07\u{202e}c\u{9b}", 80),
+            "a\u{fffd}[2Jb\u{fffd}\u{fffd}c\u{fffd}"
+        );
         assert_eq!(sanitise(" a\nb\tc ", 80), "a b c");
         assert_eq!(sanitise("abcdef", 6), "abcdef");
         assert_eq!(sanitise("abcdefg", 6), "abcde…");
@@ -359,9 +429,10 @@ mod tests {
 
     #[test]
     fn templates_parse() {
-        for template in
-            ["{bar:24.green} {pos}/{len} stages  {wide_msg}", "{prefix:36!} {bar:20.cyan} {wide_msg}"]
-        {
+        for template in [
+            "{bar:24.green} {pos}/{len} stages  {wide_msg}",
+            "{prefix:36!} {bar:20.cyan} {wide_msg}",
+        ] {
             let _ = style_of(template);
         }
     }
@@ -369,13 +440,23 @@ mod tests {
     #[test]
     fn a_flood_of_lines_is_limited() {
         let labels: Vec<String> = (0..100).map(|stage| format!("stage {stage}")).collect();
-        let mut progress =
-            Progress::new(Style::Lines, labels, vec![1.0; 100], |_| true, 0, ["cpu:0".to_owned()]);
+        let mut progress = Progress::new(
+            Style::Lines,
+            labels,
+            vec![1.0; 100],
+            |_| true,
+            0,
+            ["cpu:0".to_owned()],
+        );
         for stage in 0..100 {
             progress.started(0, stage);
             progress.ended(stage, &End::Done, None);
         }
-        assert!(progress.lines.left_out >= 100, "{}", progress.lines.left_out);
+        assert!(
+            progress.lines.left_out >= 100,
+            "{}",
+            progress.lines.left_out
+        );
         progress.finish();
         assert_eq!(progress.lines.left_out, 0);
         assert_eq!(progress.done, 100);

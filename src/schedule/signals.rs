@@ -7,7 +7,11 @@ use tokio::sync::mpsc::UnboundedSender;
 /// Sends an input for every SIGINT, SIGTERM, SIGHUP and SIGTSTP from now on. Call it within a runtime,
 /// before the first worker starts.
 pub fn forward(inputs: &UnboundedSender<Input>) -> std::io::Result<()> {
-    let interrupts = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let interrupts = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ];
     for kind in interrupts {
         listen(kind, inputs, Input::Interrupt(kind.as_raw_value()))?;
     }

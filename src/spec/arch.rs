@@ -54,26 +54,52 @@ pub const NAMES: &[&str] = &[
 pub fn expand(name: &str) -> Result<Arch, String> {
     let unknown = || match super::problem::nearest(name, NAMES.iter().copied()) {
         Some(candidate) => format!("did you mean `{candidate}`?"),
-        None => "names look like `vit_small_patch16`; or set patch_size, embed_dim, depth and num_heads".to_owned(),
+        None => {
+            "names look like `vit_small_patch16`; or set patch_size, embed_dim, depth and num_heads"
+                .to_owned()
+        }
     };
-    let body = name.strip_prefix("vit_").or_else(|| name.strip_prefix("deit_")).ok_or_else(unknown)?;
+    let body = name
+        .strip_prefix("vit_")
+        .or_else(|| name.strip_prefix("deit_"))
+        .ok_or_else(unknown)?;
     let body = body.strip_suffix("_LS").unwrap_or(body);
     let mut parts = body.split('_');
     let size = parts.next().unwrap_or_default();
-    let &(_, embed_dim, depth, num_heads) =
-        SIZES.iter().find(|(known, ..)| *known == size).ok_or_else(unknown)?;
-    let mut arch = Arch { patch_size: 0, embed_dim, depth, num_heads, parallel_branches: 1 };
+    let &(_, embed_dim, depth, num_heads) = SIZES
+        .iter()
+        .find(|(known, ..)| *known == size)
+        .ok_or_else(unknown)?;
+    let mut arch = Arch {
+        patch_size: 0,
+        embed_dim,
+        depth,
+        num_heads,
+        parallel_branches: 1,
+    };
     for part in parts {
         if let Some(patch) = part.strip_prefix("patch") {
             if arch.patch_size != 0 {
                 return Err(unknown());
             }
-            arch.patch_size = patch.parse().ok().filter(|p| (1..=256).contains(p)).ok_or_else(unknown)?;
+            arch.patch_size = patch
+                .parse()
+                .ok()
+                .filter(|p| (1..=256).contains(p))
+                .ok_or_else(unknown)?;
             continue;
         }
         let (depth, branches) = part.split_once('x').unwrap_or((part, "1"));
-        arch.depth = depth.parse().ok().filter(|d| (1..=512).contains(d)).ok_or_else(unknown)?;
-        arch.parallel_branches = branches.parse().ok().filter(|b| (1..=8).contains(b)).ok_or_else(unknown)?;
+        arch.depth = depth
+            .parse()
+            .ok()
+            .filter(|d| (1..=512).contains(d))
+            .ok_or_else(unknown)?;
+        arch.parallel_branches = branches
+            .parse()
+            .ok()
+            .filter(|b| (1..=8).contains(b))
+            .ok_or_else(unknown)?;
         if arch.depth >= 96 && !part.contains('x') {
             return Err("an architecture has no image size; set `train.resolution`".to_owned());
         }
@@ -93,17 +119,43 @@ mod tests {
         for name in NAMES {
             expand(name).unwrap();
         }
-        let small = Arch { patch_size: 16, embed_dim: 384, depth: 12, num_heads: 6, parallel_branches: 1 };
+        let small = Arch {
+            patch_size: 16,
+            embed_dim: 384,
+            depth: 12,
+            num_heads: 6,
+            parallel_branches: 1,
+        };
         assert_eq!(expand("deit_small_patch16_LS"), Ok(small));
-        assert_eq!(expand("deit_small_patch16_18x2_LS"), Ok(Arch { depth: 18, parallel_branches: 2, ..small }));
-        assert_eq!(expand("deit_giant_40_patch14_LS"), expand("vit_giant_patch14"));
-        assert_eq!(expand("vit_small_patch16_36").map(|arch| arch.depth), Ok(36));
+        assert_eq!(
+            expand("deit_small_patch16_18x2_LS"),
+            Ok(Arch {
+                depth: 18,
+                parallel_branches: 2,
+                ..small
+            })
+        );
+        assert_eq!(
+            expand("deit_giant_40_patch14_LS"),
+            expand("vit_giant_patch14")
+        );
+        assert_eq!(
+            expand("vit_small_patch16_36").map(|arch| arch.depth),
+            Ok(36)
+        );
     }
 
     #[test]
     fn unknown_names_get_advice() {
-        assert_eq!(expand("vit_smal_patch16"), Err("did you mean `vit_small_patch16`?".to_owned()));
-        assert!(expand("vit_small_patch16_224").unwrap_err().contains("train.resolution"));
+        assert_eq!(
+            expand("vit_smal_patch16"),
+            Err("did you mean `vit_small_patch16`?".to_owned())
+        );
+        assert!(
+            expand("vit_small_patch16_224")
+                .unwrap_err()
+                .contains("train.resolution")
+        );
         assert!(expand("resnet50").is_err());
         assert!(expand("vit_small").is_err());
         assert!(expand("vit_small_patch0").is_err());

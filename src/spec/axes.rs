@@ -24,7 +24,10 @@ pub struct AxisValue {
 impl Axis {
     /// Index of the value with this label.
     pub fn find(&self, label: &str) -> Option<u32> {
-        self.values.iter().position(|value| value.label == label).map(|index| index as u32)
+        self.values
+            .iter()
+            .position(|value| value.label == label)
+            .map(|index| index as u32)
     }
 }
 
@@ -47,7 +50,14 @@ pub enum Design {
 }
 
 /// Names of the designs in YAML.
-pub const DESIGNS: &[&str] = &["product", "zip", "list", "one_at_a_time", "leave_one_out", "path"];
+pub const DESIGNS: &[&str] = &[
+    "product",
+    "zip",
+    "list",
+    "one_at_a_time",
+    "leave_one_out",
+    "path",
+];
 
 /// Labels of some or all axes.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,10 +70,13 @@ pub struct Cell {
 impl Cell {
     /// Whether a variant has one of the named labels on every axis that is named.
     pub fn matches(&self, labels: &[u32]) -> bool {
-        self.labels.iter().zip(labels).all(|(named, label)| match named {
-            Some(named) => named.contains(label),
-            None => true,
-        })
+        self.labels
+            .iter()
+            .zip(labels)
+            .all(|(named, label)| match named {
+                Some(named) => named.contains(label),
+                None => true,
+            })
     }
 }
 
@@ -72,7 +85,9 @@ pub fn read_axis(entry: &Entry, reports: &mut Vec<Report>) -> Option<Axis> {
     let name = &entry.key;
     if name.trim().is_empty() || name.contains(['/', '=', ',']) {
         let message = format!("`{name}` is no name for an axis");
-        reports.push(Report::error(entry.position, message).hint("use a name without `/`, `=` and `,`"));
+        reports.push(
+            Report::error(entry.position, message).hint("use a name without `/`, `=` and `,`"),
+        );
         return None;
     }
     let mut values = match long_form(&entry.value) {
@@ -87,7 +102,11 @@ pub fn read_axis(entry: &Entry, reports: &mut Vec<Report>) -> Option<Axis> {
             reports.push(Report::error(value.position, message));
         }
     }
-    Some(Axis { name: name.clone(), position: entry.position, values })
+    Some(Axis {
+        name: name.clone(),
+        position: entry.position,
+        values,
+    })
 }
 
 fn valid_label(value: &AxisValue, reports: &mut Vec<Report>) -> bool {
@@ -107,13 +126,22 @@ fn valid_label(value: &AxisValue, reports: &mut Vec<Report>) -> bool {
 
 /// `{values: ..., path: ..., stages: [...]}`.
 fn long_form(node: &Node) -> Option<&[Entry]> {
-    let Content::Map(entries) = &node.content else { return None };
+    let Content::Map(entries) = &node.content else {
+        return None;
+    };
     let long = entries.iter().any(|entry| entry.key == "values")
-        && entries.iter().all(|entry| matches!(entry.key.as_str(), "values" | "path" | "stages"));
+        && entries
+            .iter()
+            .all(|entry| matches!(entry.key.as_str(), "values" | "path" | "stages"));
     long.then_some(entries)
 }
 
-fn read_long(name: &str, axis: &Entry, entries: &[Entry], reports: &mut Vec<Report>) -> Option<Vec<AxisValue>> {
+fn read_long(
+    name: &str,
+    axis: &Entry,
+    entries: &[Entry],
+    reports: &mut Vec<Report>,
+) -> Option<Vec<AxisValue>> {
     let get = |key: &str| entries.iter().find(|entry| entry.key == key);
     let path = get("path").and_then(|entry| match entry.value.text() {
         Some(text) => Some((text, entry.value.position)),
@@ -129,11 +157,14 @@ fn read_long(name: &str, axis: &Entry, entries: &[Entry], reports: &mut Vec<Repo
         let names = texts(&stages.value, "`stages` of an axis", reports);
         for value in &mut read {
             let settings = std::mem::take(&mut value.patch.settings);
-            value.patch.stages.extend(names.iter().map(|(stage, position)| StagePatch {
-                stage: stage.clone(),
-                position: *position,
-                settings: settings.clone(),
-            }));
+            value
+                .patch
+                .stages
+                .extend(names.iter().map(|(stage, position)| StagePatch {
+                    stage: stage.clone(),
+                    position: *position,
+                    settings: settings.clone(),
+                }));
         }
     }
     Some(read)
@@ -167,6 +198,13 @@ fn read_values(
 ) -> Option<Vec<AxisValue>> {
     match &node.content {
         Content::List(items) => {
+            if items.is_empty() {
+                reports.push(Report::error(
+                    node.position,
+                    format!("axis `{name}` has no values"),
+                ));
+                return None;
+            }
             let (path, position) = path.unwrap_or((name, position));
             if fields::find(path).is_none() && path != fields::ARCH {
                 let report = Report::error(
@@ -175,25 +213,30 @@ fn read_values(
                 );
                 reports.push(match fields::nearest_path(path) {
                     Some(nearest) => report.hint(format!("did you mean `{nearest}`?")),
-                    None => report.hint("name a path, or write labelled patches: `label: {path: value}`"),
+                    None => report
+                        .hint("name a path, or write labelled patches: `label: {path: value}`"),
                 });
-                return None;
-            }
-            if items.is_empty() {
-                reports.push(Report::error(node.position, format!("axis `{name}` has no values")));
                 return None;
             }
             let mut values = Vec::with_capacity(items.len());
             for item in items {
                 let settings = patch::setting(path, item.position, item, reports);
-                let patch = Patch { settings, stages: Vec::new() };
-                values.push(AxisValue { label: item.brief(), position: item.position, patch });
+                let patch = Patch {
+                    settings,
+                    stages: Vec::new(),
+                };
+                values.push(AxisValue {
+                    label: item.brief(),
+                    position: item.position,
+                    patch,
+                });
             }
             Some(values)
         }
         Content::Map(entries) if !entries.is_empty() => {
             if let Some((_, position)) = path {
-                let message = format!("`path` of axis `{name}` needs a list of values, not labelled patches");
+                let message =
+                    format!("`path` of axis `{name}` needs a list of values, not labelled patches");
                 reports.push(Report::error(position, message));
             }
             let place = format!("axis `{name}`");
@@ -202,7 +245,11 @@ fn read_values(
                 let patch = match &entry.value.content {
                     Content::Map(_) | Content::Null => patch::read(&entry.value, &place, reports),
                     _ => {
-                        let message = format!("label `{}` of axis `{name}` expects a patch, not {}", entry.key, entry.value.noun());
+                        let message = format!(
+                            "label `{}` of axis `{name}` expects a patch, not {}",
+                            entry.key,
+                            entry.value.noun()
+                        );
                         reports.push(
                             Report::error(entry.value.position, message)
                                 .hint("write `label: {path: value}`, or list the values on a configuration path"),
@@ -210,35 +257,58 @@ fn read_values(
                         Patch::default()
                     }
                 };
-                values.push(AxisValue { label: entry.key.clone(), position: entry.position, patch });
+                values.push(AxisValue {
+                    label: entry.key.clone(),
+                    position: entry.position,
+                    patch,
+                });
             }
             Some(values)
         }
         Content::Map(_) | Content::Null => {
-            reports.push(Report::error(node.position, format!("axis `{name}` has no values")));
+            reports.push(Report::error(
+                node.position,
+                format!("axis `{name}` has no values"),
+            ));
             None
         }
         Content::Scalar(_) => {
-            let message = format!("axis `{name}` expects a list of values or labelled patches, not {}", node.noun());
-            reports.push(Report::error(node.position, message).hint("a value that doesn't vary belongs in `set`"));
+            let message = format!(
+                "axis `{name}` expects a list of values or labelled patches, not {}",
+                node.noun()
+            );
+            reports.push(
+                Report::error(node.position, message)
+                    .hint("a value that doesn't vary belongs in `set`"),
+            );
             None
         }
     }
 }
 
 /// Reads a map from axes to labels (or lists of labels).
-pub fn read_cell(node: &Node, place: &str, axes: &[Axis], reports: &mut Vec<Report>) -> Option<Cell> {
+pub fn read_cell(
+    node: &Node,
+    place: &str,
+    axes: &[Axis],
+    reports: &mut Vec<Report>,
+) -> Option<Cell> {
     let entries = patch::map(node, place, reports)?;
     let mut labels = vec![None; axes.len()];
     for entry in entries {
-        let Some(axis) = find_axis(&entry.key, entry.position, axes, reports) else { continue };
+        let Some(axis) = find_axis(&entry.key, entry.position, axes, reports) else {
+            continue;
+        };
         let named = texts(&entry.value, place, reports)
             .into_iter()
             .filter_map(|(label, position)| find_label(&axes[axis], &label, position, reports))
             .collect();
         labels[axis] = Some(named);
     }
-    Some(Cell { position: node.position, labels })
+    Some(Cell {
+        position: node.position,
+        labels,
+    })
 }
 
 /// Reads a list of maps from axes to labels; one map alone is a list of one.
@@ -247,11 +317,19 @@ pub fn read_cells(node: &Node, place: &str, axes: &[Axis], reports: &mut Vec<Rep
         Content::List(items) => items.as_slice(),
         _ => std::slice::from_ref(node),
     };
-    items.iter().filter_map(|item| read_cell(item, place, axes, reports)).collect()
+    items
+        .iter()
+        .filter_map(|item| read_cell(item, place, axes, reports))
+        .collect()
 }
 
 /// Index of the axis called `name`.
-pub fn find_axis(name: &str, position: Position, axes: &[Axis], reports: &mut Vec<Report>) -> Option<usize> {
+pub fn find_axis(
+    name: &str,
+    position: Position,
+    axes: &[Axis],
+    reports: &mut Vec<Report>,
+) -> Option<usize> {
     let found = axes.iter().position(|axis| axis.name == name);
     if found.is_none() {
         let report = Report::error(position, format!("unknown axis `{name}`"));
@@ -265,11 +343,23 @@ pub fn find_axis(name: &str, position: Position, axes: &[Axis], reports: &mut Ve
 }
 
 /// Index of the label on `axis`.
-pub fn find_label(axis: &Axis, label: &str, position: Position, reports: &mut Vec<Report>) -> Option<u32> {
+pub fn find_label(
+    axis: &Axis,
+    label: &str,
+    position: Position,
+    reports: &mut Vec<Report>,
+) -> Option<u32> {
     let found = axis.find(label);
     if found.is_none() {
-        let report = Report::error(position, format!("axis `{}` has no label `{label}`", axis.name));
-        let labels: Vec<&str> = axis.values.iter().map(|value| value.label.as_str()).collect();
+        let report = Report::error(
+            position,
+            format!("axis `{}` has no label `{label}`", axis.name),
+        );
+        let labels: Vec<&str> = axis
+            .values
+            .iter()
+            .map(|value| value.label.as_str())
+            .collect();
         reports.push(match suggestion(label, labels) {
             Some(hint) => report.hint(hint),
             None => report,
@@ -281,14 +371,19 @@ pub fn find_label(axis: &Axis, label: &str, position: Position, reports: &mut Ve
 /// Reads `design`.
 pub fn read_design(node: &Node, axes: &[Axis], reports: &mut Vec<Report>) -> Design {
     let (name, argument, position) = match &node.content {
-        Content::Map(entries) if entries.len() == 1 => {
-            (entries[0].key.as_str(), Some(&entries[0].value), entries[0].position)
-        }
+        Content::Map(entries) if entries.len() == 1 => (
+            entries[0].key.as_str(),
+            Some(&entries[0].value),
+            entries[0].position,
+        ),
         _ => match node.text() {
             Some(text) => (text, None, node.position),
             None => {
                 let message = format!("`design` expects a name, not {}", node.noun());
-                reports.push(Report::error(node.position, message).hint(format!("known: {}", DESIGNS.join(", "))));
+                reports.push(
+                    Report::error(node.position, message)
+                        .hint(format!("known: {}", DESIGNS.join(", "))),
+                );
                 return Design::Product;
             }
         },
@@ -321,7 +416,10 @@ pub fn read_design(node: &Node, axes: &[Axis], reports: &mut Vec<Report>) -> Des
             for axis in axes {
                 let off = axis.find("off").is_some();
                 if !off || axis.values.len() != 2 {
-                    let message = format!("`leave_one_out` needs two labels on axis `{}`: one, and `off`", axis.name);
+                    let message = format!(
+                        "`leave_one_out` needs two labels on axis `{}`: one, and `off`",
+                        axis.name
+                    );
                     reports.push(Report::error(axis.position, message));
                 }
             }
@@ -329,7 +427,10 @@ pub fn read_design(node: &Node, axes: &[Axis], reports: &mut Vec<Report>) -> Des
         }
         ("path", None) => Design::Path,
         (known, Some(argument)) if DESIGNS.contains(&known) => {
-            reports.push(Report::error(argument.position, format!("design `{known}` takes no argument")));
+            reports.push(Report::error(
+                argument.position,
+                format!("design `{known}` takes no argument"),
+            ));
             Design::Product
         }
         _ => {

@@ -81,7 +81,9 @@ pub const RULES: &[Rule] = &[
         severity: Severity::Error,
         fields: &[EMBED_DIM, NUM_HEADS],
         training: false,
-        broken: |v| v.count(NUM_HEADS) == 0 || !v.count(EMBED_DIM).is_multiple_of(v.count(NUM_HEADS)),
+        broken: |v| {
+            v.count(NUM_HEADS) == 0 || !v.count(EMBED_DIM).is_multiple_of(v.count(NUM_HEADS))
+        },
         explain: |v| {
             (
                 format!(
@@ -149,7 +151,10 @@ pub const RULES: &[Rule] = &[
         broken: |v| mixes(v) && divides(v) && share(v) % 2 == 1,
         explain: |v| {
             (
-                format!("Mixup and CutMix pair images, but a mixing group has {} of them", share(v)),
+                format!(
+                    "Mixup and CutMix pair images, but a mixing group has {} of them",
+                    share(v)
+                ),
                 "make `train.batch_size` / (`train.accumulation` x `mix.groups`) even",
             )
         },
@@ -177,7 +182,10 @@ pub const RULES: &[Rule] = &[
         broken: |v| v.text(LOSS) == "bce" && v.number(SMOOTHING) > 0.0,
         explain: |v| {
             (
-                format!("`loss.name` bce can't be used with `loss.label_smoothing` {}", v.number(SMOOTHING)),
+                format!(
+                    "`loss.name` bce can't be used with `loss.label_smoothing` {}",
+                    v.number(SMOOTHING)
+                ),
                 "every class would become positive; set it to 0, or use `bce_soft`",
             )
         },
@@ -203,13 +211,21 @@ pub const RULES: &[Rule] = &[
         fields: &[EMA_DECAY, EMA_EVAL],
         training: true,
         broken: |v| *v.value(EMA_EVAL) == Value::Bool(true) && *v.value(EMA_DECAY) == Value::Null,
-        explain: |_| ("`ema.eval` needs an average, but `ema.decay` is null".to_owned(), "set `ema.decay`, such as 0.9999"),
+        explain: |_| {
+            (
+                "`ema.eval` needs an average, but `ema.decay` is null".to_owned(),
+                "set `ema.decay`, such as 0.9999",
+            )
+        },
     },
     Rule {
         severity: Severity::Error,
         fields: &[POLICY, THREE_AUGMENT_OPS],
         training: true,
-        broken: |v| v.text(POLICY) == "three_augment" && *v.value(THREE_AUGMENT_OPS) == Value::List(Vec::new()),
+        broken: |v| {
+            v.text(POLICY) == "three_augment"
+                && *v.value(THREE_AUGMENT_OPS) == Value::List(Vec::new())
+        },
         explain: |_| {
             (
                 "`augment.policy` three_augment has no operation to choose from".to_owned(),
@@ -238,9 +254,16 @@ pub const RULES: &[Rule] = &[
         fields: &[OPTIMIZER, NESTEROV, MOMENTUM],
         training: true,
         broken: |v| {
-            v.text(OPTIMIZER) == "sgd" && *v.value(NESTEROV) == Value::Bool(true) && v.number(MOMENTUM) == 0.0
+            v.text(OPTIMIZER) == "sgd"
+                && *v.value(NESTEROV) == Value::Bool(true)
+                && v.number(MOMENTUM) == 0.0
         },
-        explain: |_| ("`optimizer.nesterov` needs `optimizer.momentum` above 0".to_owned(), ""),
+        explain: |_| {
+            (
+                "`optimizer.nesterov` needs `optimizer.momentum` above 0".to_owned(),
+                "",
+            )
+        },
     },
     Rule {
         severity: Severity::Warning,
@@ -276,7 +299,10 @@ pub const RULES: &[Rule] = &[
         training: true,
         broken: |v| v.text(POLICY).starts_with("rand") && v.number(COLOR_JITTER) > 0.0,
         explain: |_| {
-            ("`augment.color_jitter` is not used with RandAugment".to_owned(), "set it to 0 there")
+            (
+                "`augment.color_jitter` is not used with RandAugment".to_owned(),
+                "set it to 0 there",
+            )
         },
     },
 ];

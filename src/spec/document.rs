@@ -18,6 +18,9 @@ const MAX_DEPTH: usize = 48;
 /// Most nodes, counted after the expansion of aliases.
 const MAX_NODES: usize = 200_000;
 
+/// Most nodes that aliases may add.
+const MAX_REPLAYED: usize = 20_000;
+
 /// A value in a document, with its place.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
@@ -88,7 +91,10 @@ impl Node {
             Content::Null => "null".to_owned(),
             Content::Scalar(scalar) => scalar.text.clone(),
             Content::List(items) => {
-                format!("[{}]", items.iter().map(Node::brief).collect::<Vec<_>>().join(", "))
+                format!(
+                    "[{}]",
+                    items.iter().map(Node::brief).collect::<Vec<_>>().join(", ")
+                )
             }
             Content::Map(_) => "{...}".to_owned(),
         }
@@ -99,9 +105,16 @@ impl Node {
 /// to `reports` either way.
 pub fn parse(sources: &Sources, source: u32, reports: &mut Vec<Report>) -> Option<Node> {
     let text = &*sources.get(source)?.text;
-    let whole = Position { source, line: 0, column: 0 };
+    let whole = Position {
+        source,
+        line: 0,
+        column: 0,
+    };
     if text.len() > MAX_BYTES {
-        let message = format!("the file has {} bytes; at most {MAX_BYTES} are read", text.len());
+        let message = format!(
+            "the file has {} bytes; at most {MAX_BYTES} are read",
+            text.len()
+        );
         reports.push(Report::error(whole, message));
         return None;
     }
@@ -114,7 +127,7 @@ pub fn parse(sources: &Sources, source: u32, reports: &mut Vec<Report>) -> Optio
         budget: yaml::budget! {
             max_depth: MAX_DEPTH,
             flow_nesting_limit: MAX_DEPTH,
-            max_documents: 1,
+            max_documents: 2,
             max_nodes: MAX_NODES,
             max_events: 2 * MAX_NODES + 100,
             max_anchors: 1_000,
@@ -122,7 +135,7 @@ pub fn parse(sources: &Sources, source: u32, reports: &mut Vec<Report>) -> Optio
             max_merge_keys: 1_000,
         },
         alias_limits: yaml::alias_limits! {
-            max_total_replayed_events: MAX_NODES,
+            max_total_replayed_events: MAX_REPLAYED,
             max_replay_stack_depth: 16,
         },
         duplicate_keys: yaml::options::DuplicateKeyPolicy::PassThrough,
@@ -130,12 +143,18 @@ pub fn parse(sources: &Sources, source: u32, reports: &mut Vec<Report>) -> Optio
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
+        reject_unsupported_tags: true,
         emit_comments: false,
         with_snippet: false,
     };
     match yaml::from_str_with_options::<yaml::Spanned<Raw>>(text, options) {
         Ok(raw) => {
-            let mut reader = Reader { text, source, reports, nodes: 0 };
+            let mut reader = Reader {
+                text,
+                source,
+                reports,
+                nodes: 0,
+            };
             Some(reader.node(raw))
         }
         Err(error) => {
@@ -153,7 +172,11 @@ pub fn parse(sources: &Sources, source: u32, reports: &mut Vec<Report>) -> Optio
 }
 
 fn position(source: u32, place: yaml::Location) -> Position {
-    Position { source, line: place.line() as u32, column: place.column() as u32 }
+    Position {
+        source,
+        line: place.line() as u32,
+        column: place.column() as u32,
+    }
 }
 
 /// Control and bidirectional-formatting characters make a file show something else than it says.
@@ -166,7 +189,11 @@ fn invisible(text: &str, source: u32) -> Option<Report> {
     let column = 1 + before[start..].chars().count() as u32;
     let c = text[offset..].chars().next()?;
     let report = Report::error(
-        Position { source, line, column },
+        Position {
+            source,
+            line,
+            column,
+        },
         format!("invisible character U+{:04X} is not allowed", c as u32),
     );
     Some(report.hint("remove it"))
@@ -174,6 +201,34 @@ fn invisible(text: &str, source: u32) -> Option<Report> {
 
 /// The parser's error in one line, and advice for the ones that have a usual cause.
 fn describe(error: &yaml::Error) -> (String, Option<String>) {
+    use yaml::Error as E;
+    use yaml::budget::BudgetBreach as Breach;
+    const HONEST: &str = "no experiment needs that";
+    let limit = match error.without_snippet() {
+        E::Budget {
+            breach: Breach::Depth { .. },
+            ..
+        } => Some(format!("nested deeper than {MAX_DEPTH} levels")),
+        E::Budget {
+            breach: Breach::Nodes { .. } | Breach::Events { .. },
+            ..
+        } => Some(format!("more than {MAX_NODES} values")),
+        E::Budget { .. } => Some("too many anchors, aliases or merge keys".to_owned()),
+        // Inside aliases and the scanner, errors come wrapped: what they say has to do.
+        error => {
+            let text = error.to_string();
+            if text.contains("alias replay limit exceeded") {
+                Some(format!("aliases stand for more than {MAX_REPLAYED} values"))
+            } else if text.contains("recursion limit exceeded") {
+                Some(format!("nested deeper than {MAX_DEPTH} levels"))
+            } else {
+                None
+            }
+        }
+    };
+    if let Some(limit) = limit {
+        return (limit, Some(HONEST.to_owned()));
+    }
     let text = error.without_snippet().to_string();
     let line = text.lines().next().unwrap_or_default();
     // The position stands in front of our message already.
@@ -187,8 +242,6 @@ fn describe(error: &yaml::Error) -> (String, Option<String>) {
         Some("the file is empty")
     } else if lower.contains("tab") {
         Some("indent with spaces")
-    } else if lower.contains("budget") || lower.contains("limit") || lower.contains("depth") {
-        Some("the file is larger or deeper than any experiment needs")
     } else if lower.contains("multiple documents") {
         Some("one experiment a file: remove `---`")
     } else {
@@ -282,14 +335,20 @@ impl Reader<'_> {
         let position = position(self.source, raw.referenced);
         let written = self.written(raw.defined);
         let scalar = |kind, fallback: String| {
-            Content::Scalar(Scalar { text: written.map_or(fallback, str::to_owned), kind })
+            Content::Scalar(Scalar {
+                text: written.map_or(fallback, str::to_owned),
+                kind,
+            })
         };
         let content = match raw.value {
             Raw::Null => Content::Null,
             Raw::Bool(value) => scalar(ScalarKind::Bool(value), value.to_string()),
             Raw::Integer(value) => scalar(ScalarKind::Integer(value), value.to_string()),
             Raw::Number(value) => scalar(ScalarKind::Number(value), value.to_string()),
-            Raw::Text(text) => Content::Scalar(Scalar { text, kind: ScalarKind::Text }),
+            Raw::Text(text) => Content::Scalar(Scalar {
+                text,
+                kind: ScalarKind::Text,
+            }),
             Raw::List(items) => {
                 Content::List(items.into_iter().map(|item| self.node(item)).collect())
             }
@@ -324,11 +383,16 @@ impl Reader<'_> {
             if let Some(earlier) = first.get(&name) {
                 let message = format!("key `{name}` stands twice in this map");
                 let hint = format!("the other one is in line {}", earlier.line);
-                self.reports.push(Report::error(key.position, message).hint(hint));
+                self.reports
+                    .push(Report::error(key.position, message).hint(hint));
                 continue;
             }
             first.insert(name.clone(), key.position);
-            entries.push(Entry { key: name, position: key.position, value });
+            entries.push(Entry {
+                key: name,
+                position: key.position,
+                value,
+            });
         }
         entries
     }

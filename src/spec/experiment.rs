@@ -4,7 +4,7 @@ use super::axes::{self, Axis, Cell, Design};
 use super::document::{self, Content, Entry, Node, ScalarKind};
 use super::library::{self, Library};
 use super::patch::{self, Patch};
-use super::problem::{Position, Problems, Report, Severity, Sources, suggestion};
+use super::problem::{Position, Problems, Report, Severity, Sources, is_invisible, suggestion};
 use super::stages::{self, Stage, StageParts};
 use indexmap::IndexMap;
 use std::path::Path;
@@ -97,13 +97,16 @@ impl std::fmt::Debug for Library {
 }
 
 const KEYS: &[&str] = &[
-    "name", "title", "claim", "recipe", "set", "axes", "design", "exclude", "include", "seeds", "stages",
-    "profiles", "report", "baseline",
+    "name", "title", "claim", "recipe", "set", "axes", "design", "exclude", "include", "seeds",
+    "stages", "profiles", "report", "baseline",
 ];
 const PROFILE_KEYS: &[&str] = &[
-    "title", "claim", "recipe", "set", "axes", "design", "exclude", "include", "seeds", "stages", "report",
-    "baseline",
+    "title", "claim", "recipe", "set", "axes", "design", "exclude", "include", "seeds", "stages",
+    "report", "baseline",
 ];
+/// Most axes, stages and profiles of an experiment, and most cells that `exclude` names.
+const MOST: usize = 100;
+const MOST_EXCLUDED: usize = 2_000;
 const METRICS: &[&str] = &["top1", "top5", "loss"];
 
 /// Reads the experiment file at `path` (or the built-in experiment of that name).
@@ -113,21 +116,41 @@ pub fn load(path: &Path, options: &Options) -> Result<Experiment, Problems> {
         Err(message) => {
             let mut sources = Sources::default();
             let source = sources.add(path.display().to_string(), "");
-            let report = Report::error(Position { source, line: 0, column: 0 }, message);
+            let report = Report::error(
+                Position {
+                    source,
+                    line: 0,
+                    column: 0,
+                },
+                message,
+            );
             Err(Problems::new(&sources, &[report]))
         }
     }
 }
 
 /// Reads an experiment from `text`; `folder` is where its `recipes/` lie.
-pub fn read(name: &str, text: &str, folder: Option<&Path>, options: &Options) -> Result<Experiment, Problems> {
+pub fn read(
+    name: &str,
+    text: &str,
+    folder: Option<&Path>,
+    options: &Options,
+) -> Result<Experiment, Problems> {
     let mut sources = Sources::default();
     let source = sources.add(name, text);
     let mut reports = Vec::new();
     let root = document::parse(&sources, source, &mut reports);
     let experiment = root.and_then(|root| {
         let library = Library::new(folder.map(Path::to_path_buf));
-        interpret(name, source, &root, &mut sources, library, options, &mut reports)
+        interpret(
+            name,
+            source,
+            &root,
+            &mut sources,
+            library,
+            options,
+            &mut reports,
+        )
     });
     match experiment {
         Some(mut experiment) if reports.iter().all(|r| r.severity == Severity::Warning) => {
@@ -166,15 +189,20 @@ impl<'a> Sections<'a> {
                 }
                 "stages" => {
                     for stage in patch::map(&entry.value, "`stages`", reports).unwrap_or_default() {
-                        if stage.value.content == Content::Null && self.stages.contains_key(stage.key.as_str()) {
+                        if stage.value.content == Content::Null
+                            && self.stages.contains_key(stage.key.as_str())
+                        {
                             self.stages.shift_remove(stage.key.as_str());
                             continue;
                         }
-                        let parts = self.stages.entry(stage.key.as_str()).or_insert_with(|| StageParts {
-                            name: &stage.key,
-                            position: stage.position,
-                            layers: Vec::new(),
-                        });
+                        let parts =
+                            self.stages
+                                .entry(stage.key.as_str())
+                                .or_insert_with(|| StageParts {
+                                    name: &stage.key,
+                                    position: stage.position,
+                                    layers: Vec::new(),
+                                });
                         parts.layers.push(&stage.value);
                     }
                 }
@@ -195,7 +223,10 @@ fn unknown_keys(entries: &[Entry], known: &[&'static str], place: &str, reports:
         if known.contains(&entry.key.as_str()) || entry.key.starts_with("x-") {
             continue;
         }
-        let report = Report::error(entry.position, format!("unknown key `{}` in {place}", entry.key));
+        let report = Report::error(
+            entry.position,
+            format!("unknown key `{}` in {place}", entry.key),
+        );
         let is_path = entry.key.contains('.') || super::fields::is_section(&entry.key);
         reports.push(match suggestion(&entry.key, known.iter().copied()) {
             _ if is_path => report.hint("configuration paths belong in `set`"),
@@ -215,8 +246,15 @@ fn interpret(
     reports: &mut Vec<Report>,
 ) -> Option<Experiment> {
     if root.content == Content::Null {
-        let position = Position { source, line: 0, column: 0 };
-        reports.push(Report::error(position, "the file is empty").hint("an experiment names at least `recipe`"));
+        let position = Position {
+            source,
+            line: 0,
+            column: 0,
+        };
+        reports.push(
+            Report::error(position, "the file is empty")
+                .hint("an experiment names at least `recipe`"),
+        );
         return None;
     }
     let entries = patch::map(root, "an experiment", reports)?;
@@ -227,6 +265,13 @@ fn interpret(
         .flat_map(|entry| patch::map(&entry.value, "`profiles`", reports).unwrap_or_default())
         .map(|entry| (entry.key.as_str(), entry))
         .collect();
+    if let Some((_, entry)) = profiles.get_index(MOST) {
+        reports.push(Report::error(
+            entry.position,
+            format!("more than {MOST} profiles"),
+        ));
+        return None;
+    }
     let chosen = match &options.profile {
         None => profiles.get_key_value("quick").map(|(name, _)| *name),
         Some(name) => match profiles.get_key_value(name.as_str()) {
@@ -234,7 +279,11 @@ fn interpret(
             None if name == "default" => None,
             None => {
                 let argument = sources.add(format!("--profile {name}"), "");
-                let position = Position { source: argument, line: 0, column: 0 };
+                let position = Position {
+                    source: argument,
+                    line: 0,
+                    column: 0,
+                };
                 let report = Report::error(position, format!("{file} has no profile `{name}`"));
                 reports.push(match suggestion(name, profiles.keys().copied()) {
                     Some(hint) => report.hint(hint),
@@ -247,10 +296,18 @@ fn interpret(
     let overrides = read_overrides(&options.set, sources, reports);
     // Every profile is read, so that a file's problems show whichever profile is used.
     let mut result = None;
-    let names = profiles.keys().copied().map(Some).chain((chosen.is_none()).then_some(None));
+    let names = profiles
+        .keys()
+        .copied()
+        .map(Some)
+        .chain((chosen.is_none()).then_some(None));
     for profile in names {
-        let mut sections =
-            Sections { single: IndexMap::new(), sets: Vec::new(), axes: IndexMap::new(), stages: IndexMap::new() };
+        let mut sections = Sections {
+            single: IndexMap::new(),
+            sets: Vec::new(),
+            axes: IndexMap::new(),
+            stages: IndexMap::new(),
+        };
         sections.add(entries, reports);
         if let Some(entry) = profile.and_then(|name| profiles.get(name)) {
             let place = format!("profile `{}`", entry.key);
@@ -259,7 +316,14 @@ fn interpret(
             sections.add(patch, reports);
         }
         let used = profile == chosen;
-        let experiment = describe(file, source, &sections, used.then_some(options), sources, reports);
+        let experiment = describe(
+            file,
+            source,
+            &sections,
+            used.then_some(options),
+            sources,
+            reports,
+        );
         if used {
             result = experiment.map(|experiment| Experiment {
                 profile: profile.unwrap_or("default").to_owned(),
@@ -270,7 +334,11 @@ fn interpret(
         }
     }
     if let Some(experiment) = &mut result {
-        let known: Vec<&str> = experiment.stages.iter().map(|stage| stage.name.as_str()).collect();
+        let known: Vec<&str> = experiment
+            .stages
+            .iter()
+            .map(|stage| stage.name.as_str())
+            .collect();
         for stage in &experiment.overrides.stages {
             check_stage(&stage.stage, stage.position, &known, reports);
         }
@@ -289,9 +357,18 @@ fn check_stage(name: &str, position: Position, known: &[&str], reports: &mut Vec
     }
 }
 
-fn string(sections: &Sections<'_>, key: &str, reports: &mut Vec<Report>) -> Option<(String, Position)> {
+fn string(
+    sections: &Sections<'_>,
+    key: &str,
+    reports: &mut Vec<Report>,
+) -> Option<(String, Position)> {
     let entry = sections.single.get(key)?;
     match entry.value.text() {
+        Some(text) if text.chars().any(|c| is_invisible(c) && c != '\n') => {
+            let message = format!("`{key}` contains an invisible character");
+            reports.push(Report::error(entry.value.position, message));
+            None
+        }
         Some(text) => Some((text.trim().to_owned(), entry.value.position)),
         None => {
             let message = format!("`{key}` expects a string, not {}", entry.value.noun());
@@ -309,27 +386,64 @@ fn describe(
     sources: &mut Sources,
     reports: &mut Vec<Report>,
 ) -> Option<Experiment> {
-    let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or("experiment").to_owned();
-    let (name, position) = string(sections, "name", reports).unwrap_or((stem, Position { source, line: 0, column: 0 }));
+    let stem = Path::new(file)
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or("experiment")
+        .to_owned();
+    let (name, position) = string(sections, "name", reports).unwrap_or((
+        stem,
+        Position {
+            source,
+            line: 0,
+            column: 0,
+        },
+    ));
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(plain) {
         let message = format!("`{name}` is no name for an experiment");
-        reports.push(Report::error(position, message).hint("use letters, digits, `_`, `-` and `.`"));
+        reports
+            .push(Report::error(position, message).hint("use letters, digits, `_`, `-` and `.`"));
     }
     let title = string(sections, "title", reports).map_or_else(|| name.clone(), |(text, _)| text);
     let claim = string(sections, "claim", reports).map_or_else(String::new, |(text, _)| text);
     let recipe = string(sections, "recipe", reports);
 
+    if let Some((_, stage)) = sections.stages.get_index(MOST) {
+        reports.push(Report::error(
+            stage.position,
+            format!("more than {MOST} stages"),
+        ));
+        return None;
+    }
+    if let Some((_, axis)) = sections.axes.get_index(MOST) {
+        reports.push(Report::error(
+            axis.position,
+            format!("more than {MOST} axes"),
+        ));
+        return None;
+    }
     let parts: Vec<StageParts<'_>> = sections
         .stages
         .values()
-        .map(|part| StageParts { name: part.name, position: part.position, layers: part.layers.clone() })
+        .map(|part| StageParts {
+            name: part.name,
+            position: part.position,
+            layers: part.layers.clone(),
+        })
         .collect();
     let stages = stages::read(&parts, reports);
     if recipe.is_none() && stages.iter().any(|stage| stage.recipe.is_none()) {
-        let position = Position { source, line: 0, column: 0 };
+        let position = Position {
+            source,
+            line: 0,
+            column: 0,
+        };
         let names = library::recipe_names().collect::<Vec<_>>().join(", ");
-        reports.push(Report::error(position, "`recipe` is missing").hint(format!("built-in recipes: {names}")));
+        reports.push(
+            Report::error(position, "`recipe` is missing")
+                .hint(format!("built-in recipes: {names}")),
+        );
     }
     let known: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
 
@@ -337,8 +451,14 @@ fn describe(
     for node in &sections.sets {
         set.extend(patch::read(node, "`set`", reports));
     }
-    let axes: Vec<Axis> = sections.axes.values().filter_map(|entry| axes::read_axis(entry, reports)).collect();
-    let patches = axes.iter().flat_map(|axis| axis.values.iter().map(|value| &value.patch));
+    let axes: Vec<Axis> = sections
+        .axes
+        .values()
+        .filter_map(|entry| axes::read_axis(entry, reports))
+        .collect();
+    let patches = axes
+        .iter()
+        .flat_map(|axis| axis.values.iter().map(|value| &value.patch));
     for stage in patches.chain([&set]).flat_map(|patch| &patch.stages) {
         check_stage(&stage.stage, stage.position, &known, reports);
     }
@@ -346,7 +466,10 @@ fn describe(
     let whole = axes.len() == sections.axes.len();
     let mut unused = Vec::new();
     let mut design = Design::Product;
-    let mut design_position = sections.axes.first().map_or(Position::default(), |(_, axis)| axis.position);
+    let mut design_position = sections
+        .axes
+        .first()
+        .map_or(Position::default(), |(_, axis)| axis.position);
     let (mut exclude, mut include, mut only) = (Vec::new(), Vec::new(), Vec::new());
     let mut baseline = None;
     let mut report = ReportSection::default();
@@ -357,6 +480,13 @@ fn describe(
     }
     if let Some(entry) = sections.single.get("exclude") {
         exclude = axes::read_cells(&entry.value, "`exclude`", &axes, sink);
+        if exclude.len() > MOST_EXCLUDED {
+            let message = format!("`exclude` has more than {MOST_EXCLUDED} entries");
+            sink.push(
+                Report::error(entry.position, message)
+                    .hint("lists of labels (`{axis: [a, b]}`) say more with less"),
+            );
+        }
     }
     if let Some(entry) = sections.single.get("include") {
         include = axes::read_cells(&entry.value, "`include`", &axes, sink);
@@ -372,7 +502,10 @@ fn describe(
     }
     let seeds = match options.and_then(|options| options.seeds.as_deref()) {
         Some(text) => read_seeds_argument(text, sources, reports),
-        None => sections.single.get("seeds").map_or(Seeds::Count(1), |entry| read_seeds(&entry.value, reports)),
+        None => sections
+            .single
+            .get("seeds")
+            .map_or(Seeds::Count(1), |entry| read_seeds(&entry.value, reports)),
     };
     Some(Experiment {
         sources: Sources::default(),
@@ -398,7 +531,11 @@ fn describe(
     })
 }
 
-fn read_baseline(node: &Node, axes: &[Axis], reports: &mut Vec<Report>) -> Option<Vec<Option<u32>>> {
+fn read_baseline(
+    node: &Node,
+    axes: &[Axis],
+    reports: &mut Vec<Report>,
+) -> Option<Vec<Option<u32>>> {
     let cell = axes::read_cell(node, "`baseline`", axes, reports)?;
     let mut baseline = Vec::with_capacity(axes.len());
     for (axis, named) in axes.iter().zip(cell.labels) {
@@ -407,7 +544,8 @@ fn read_baseline(node: &Node, axes: &[Axis], reports: &mut Vec<Report>) -> Optio
             Some([label]) => baseline.push(Some(*label)),
             Some(labels) => {
                 if labels.len() > 1 {
-                    let message = format!("`baseline` names several labels of axis `{}`", axis.name);
+                    let message =
+                        format!("`baseline` names several labels of axis `{}`", axis.name);
                     reports.push(Report::error(cell.position, message));
                 }
                 baseline.push(None);
@@ -424,7 +562,10 @@ fn read_report(node: &Node, axes: &[Axis], reports: &mut Vec<Report>) -> ReportS
         let names = match entry.key.as_str() {
             "metrics" | "rows" | "columns" => axes::texts(&entry.value, &place, reports),
             unknown => {
-                let report = Report::error(entry.position, format!("unknown key `{unknown}` in `report`"));
+                let report = Report::error(
+                    entry.position,
+                    format!("unknown key `{unknown}` in `report`"),
+                );
                 reports.push(match suggestion(unknown, ["metrics", "rows", "columns"]) {
                     Some(hint) => report.hint(hint),
                     None => report,
@@ -447,9 +588,16 @@ fn read_report(node: &Node, axes: &[Axis], reports: &mut Vec<Report>) -> ReportS
                 continue;
             }
             if section.rows.contains(&name) || section.columns.contains(&name) {
-                reports.push(Report::error(position, format!("`report` names axis `{name}` twice")));
+                reports.push(Report::error(
+                    position,
+                    format!("`report` names axis `{name}` twice"),
+                ));
             }
-            let side = if entry.key == "rows" { &mut section.rows } else { &mut section.columns };
+            let side = if entry.key == "rows" {
+                &mut section.rows
+            } else {
+                &mut section.columns
+            };
             side.push(name);
         }
     }
@@ -460,7 +608,9 @@ fn read_seeds(node: &Node, reports: &mut Vec<Report>) -> Seeds {
     let seed = |node: &Node| match &node.content {
         Content::Scalar(scalar) => match scalar.kind {
             ScalarKind::Integer(value) => u64::try_from(value).ok(),
-            ScalarKind::Number(value) if value.fract() == 0.0 && (0.0..9e15).contains(&value) => Some(value as u64),
+            ScalarKind::Number(value) if value.fract() == 0.0 && (0.0..9e15).contains(&value) => {
+                Some(value as u64)
+            }
             _ => None,
         },
         _ => None,
@@ -468,14 +618,19 @@ fn read_seeds(node: &Node, reports: &mut Vec<Report>) -> Seeds {
     const HINT: &str = "write a count (`3`) or a list (`[0, 1, 2]`)";
     if let Content::List(items) = &node.content {
         let mut list = Vec::with_capacity(items.len());
+        let mut seen = std::collections::HashSet::new();
         for item in items {
             match seed(item) {
-                Some(value) if list.contains(&value) => {
-                    reports.push(Report::error(item.position, format!("seed {value} stands twice")));
+                Some(value) if !seen.insert(value) => {
+                    reports.push(Report::error(
+                        item.position,
+                        format!("seed {value} stands twice"),
+                    ));
                 }
                 Some(value) => list.push(value),
                 None => {
-                    let message = format!("a seed is a whole number from 0, not `{}`", item.brief());
+                    let message =
+                        format!("a seed is a whole number from 0, not `{}`", item.brief());
                     reports.push(Report::error(item.position, message));
                 }
             }
@@ -498,7 +653,11 @@ fn read_seeds(node: &Node, reports: &mut Vec<Report>) -> Seeds {
 
 fn read_seeds_argument(text: &str, sources: &mut Sources, reports: &mut Vec<Report>) -> Seeds {
     let source = sources.add(format!("--seeds {text}"), "");
-    let position = Position { source, line: 0, column: 0 };
+    let position = Position {
+        source,
+        line: 0,
+        column: 0,
+    };
     let wrong = |reports: &mut Vec<Report>| {
         let message = format!("`{text}` is neither a count nor a list of seeds");
         reports.push(Report::error(position, message).hint("write `--seeds 5` or `--seeds 0,1,2`"));
@@ -510,14 +669,22 @@ fn read_seeds_argument(text: &str, sources: &mut Sources, reports: &mut Vec<Repo
             _ => wrong(reports),
         };
     }
-    let list: Result<Vec<u64>, _> =
-        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::parse).collect();
+    let list: Result<Vec<u64>, _> = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(str::parse)
+        .collect();
     match list {
         Ok(list) if !list.is_empty() => {
             let mut unique = list.clone();
             unique.sort_unstable();
             unique.dedup();
-            if unique.len() == list.len() { Seeds::List(list) } else { wrong(reports) }
+            if unique.len() == list.len() {
+                Seeds::List(list)
+            } else {
+                wrong(reports)
+            }
         }
         _ => wrong(reports),
     }
@@ -528,7 +695,11 @@ fn read_overrides(arguments: &[String], sources: &mut Sources, reports: &mut Vec
     let mut overrides = Patch::default();
     for argument in arguments {
         let source = sources.add("--set", argument.as_str());
-        let at = |column: usize| Position { source, line: 1, column: column as u32 + 1 };
+        let at = |column: usize| Position {
+            source,
+            line: 1,
+            column: column as u32 + 1,
+        };
         let Some((path, value)) = argument.split_once('=') else {
             let message = format!("`{argument}` is no `path=value`");
             reports.push(Report::error(at(0), message).hint("write `--set optimizer.lr=1e-3`"));
@@ -545,14 +716,18 @@ fn read_overrides(arguments: &[String], sources: &mut Sources, reports: &mut Vec
         }
         let Some(mut node) = node else { continue };
         relocate(&mut node, source, offset as u32);
-        let stage = path.strip_prefix("stages.").and_then(|rest| rest.split_once('.'));
+        let stage = path
+            .strip_prefix("stages.")
+            .and_then(|rest| rest.split_once('.'));
         match stage {
             Some((stage, path)) => overrides.stages.push(patch::StagePatch {
                 stage: stage.to_owned(),
                 position: at(0),
                 settings: patch::setting(path, at(0), &node, reports),
             }),
-            None => overrides.settings.extend(patch::setting(path, at(0), &node, reports)),
+            None => overrides
+                .settings
+                .extend(patch::setting(path, at(0), &node, reports)),
         }
     }
     overrides
@@ -561,11 +736,17 @@ fn read_overrides(arguments: &[String], sources: &mut Sources, reports: &mut Vec
 /// Moves a node that was read from the end of an argument to its place in the argument.
 fn relocate(node: &mut Node, source: u32, offset: u32) {
     let moved = |position: &mut Position| {
-        *position = Position { source, line: position.line.max(1), column: position.column.max(1) + offset };
+        *position = Position {
+            source,
+            line: position.line.max(1),
+            column: position.column.max(1) + offset,
+        };
     };
     moved(&mut node.position);
     match &mut node.content {
-        Content::List(items) => items.iter_mut().for_each(|item| relocate(item, source, offset)),
+        Content::List(items) => items
+            .iter_mut()
+            .for_each(|item| relocate(item, source, offset)),
         Content::Map(entries) => {
             for entry in entries {
                 moved(&mut entry.position);
@@ -577,17 +758,28 @@ fn relocate(node: &mut Node, source: u32, offset: u32) {
 }
 
 /// `--only axis=label`: one cell, with the union of the labels of each axis.
-fn read_only(arguments: &[String], axes: &[Axis], sources: &mut Sources, reports: &mut Vec<Report>) -> Vec<Cell> {
+fn read_only(
+    arguments: &[String],
+    axes: &[Axis],
+    sources: &mut Sources,
+    reports: &mut Vec<Report>,
+) -> Vec<Cell> {
     let mut labels: Vec<Option<Vec<u32>>> = vec![None; axes.len()];
     for argument in arguments {
         let source = sources.add(format!("--only {argument}"), "");
-        let position = Position { source, line: 0, column: 0 };
+        let position = Position {
+            source,
+            line: 0,
+            column: 0,
+        };
         let Some((name, label)) = argument.split_once('=') else {
             let message = format!("`{argument}` is no `axis=label`");
             reports.push(Report::error(position, message).hint("write `--only loss=bce`"));
             continue;
         };
-        let Some(axis) = axes::find_axis(name.trim(), position, axes, reports) else { continue };
+        let Some(axis) = axes::find_axis(name.trim(), position, axes, reports) else {
+            continue;
+        };
         if let Some(label) = axes::find_label(&axes[axis], label.trim(), position, reports) {
             labels[axis].get_or_insert_default().push(label);
         }
@@ -595,5 +787,8 @@ fn read_only(arguments: &[String], axes: &[Axis], sources: &mut Sources, reports
     if labels.iter().all(Option::is_none) {
         return Vec::new();
     }
-    vec![Cell { position: Position::default(), labels }]
+    vec![Cell {
+        position: Position::default(),
+        labels,
+    }]
 }

@@ -11,7 +11,10 @@ use super::problem::nearest;
 pub enum Kind {
     Bool,
     /// A whole number in `min..=max`.
-    Integer { min: i64, max: i64 },
+    Integer {
+        min: i64,
+        max: i64,
+    },
     /// A number in the range.
     Number(Range),
     /// Two ascending numbers in the range.
@@ -40,22 +43,45 @@ pub struct Range {
 
 impl Range {
     const fn closed(min: f64, max: f64) -> Range {
-        Range { min, max, above_min: false, below_max: false }
+        Range {
+            min,
+            max,
+            above_min: false,
+            below_max: false,
+        }
     }
 
     const fn above(min: f64, max: f64) -> Range {
-        Range { min, max, above_min: true, below_max: false }
+        Range {
+            min,
+            max,
+            above_min: true,
+            below_max: false,
+        }
     }
 
     const fn below(min: f64, max: f64) -> Range {
-        Range { min, max, above_min: false, below_max: true }
+        Range {
+            min,
+            max,
+            above_min: false,
+            below_max: true,
+        }
     }
 
     /// Whether `value` lies in the range.
     pub fn contains(&self, value: f64) -> bool {
         value.is_finite()
-            && (if self.above_min { value > self.min } else { value >= self.min })
-            && (if self.below_max { value < self.max } else { value <= self.max })
+            && (if self.above_min {
+                value > self.min
+            } else {
+                value >= self.min
+            })
+            && (if self.below_max {
+                value < self.max
+            } else {
+                value <= self.max
+            })
     }
 
     /// In words: `0 to 1`, `above 0`.
@@ -97,16 +123,52 @@ pub struct Field {
     pub doc: &'static str,
 }
 
-const fn field(path: &'static str, kind: Kind, default: Option<&'static str>, doc: &'static str) -> Field {
-    Field { path, kind, nullable: false, default, identity: true, doc }
+const fn field(
+    path: &'static str,
+    kind: Kind,
+    default: Option<&'static str>,
+    doc: &'static str,
+) -> Field {
+    Field {
+        path,
+        kind,
+        nullable: false,
+        default,
+        identity: true,
+        doc,
+    }
 }
 
-const fn nullable(path: &'static str, kind: Kind, default: Option<&'static str>, doc: &'static str) -> Field {
-    Field { path, kind, nullable: true, default, identity: true, doc }
+const fn nullable(
+    path: &'static str,
+    kind: Kind,
+    default: Option<&'static str>,
+    doc: &'static str,
+) -> Field {
+    Field {
+        path,
+        kind,
+        nullable: true,
+        default,
+        identity: true,
+        doc,
+    }
 }
 
-const fn location(path: &'static str, nullable: bool, default: Option<&'static str>, doc: &'static str) -> Field {
-    Field { path, kind: Kind::Text, nullable, default, identity: false, doc }
+const fn location(
+    path: &'static str,
+    nullable: bool,
+    default: Option<&'static str>,
+    doc: &'static str,
+) -> Field {
+    Field {
+        path,
+        kind: Kind::Text,
+        nullable,
+        default,
+        identity: false,
+        doc,
+    }
 }
 
 /// Number of fields.
@@ -114,85 +176,301 @@ pub const COUNT: usize = FIELDS.len();
 
 /// Every field of a recipe, in the order of fingerprints.
 pub const FIELDS: &[Field] = &[
-    field("model.patch_size", count(1, 256), None,
-        "Side of a square patch in pixels; what an image side leaves over is not seen."),
-    field("model.embed_dim", count(1, 16384), None, "Width of the residual stream."),
-    field("model.depth", count(1, 512), None, "Number of blocks in sequence."),
-    field("model.num_heads", count(1, 512), None, "Attention heads; must divide `model.embed_dim`."),
-    field("model.mlp_ratio", Kind::Number(Range::above(0.0, 64.0)), Some("4"),
-        "Hidden width of the MLP over `model.embed_dim`."),
-    field("model.parallel_branches", count(1, 8), Some("1"),
-        "Attention and MLP branches side by side in a block (2: arXiv 2203.09795, section 3)."),
-    nullable("model.layer_scale", Kind::Number(POSITIVE), Some("1e-4"),
-        "Initial value of LayerScale's per-channel factors; null: no LayerScale (DeiT III: 1e-4)."),
-    field("model.drop_path", Kind::Number(BELOW_ONE), Some("0"), "Rate of stochastic depth."),
-    field("model.drop_path_rule", Kind::Choice(&["constant", "linear"]), Some("constant"),
-        "Rate over depth: the same in every block (DeiT III) or linear from 0 (DeiT)."),
-    field("model.pos_embed_class", Kind::Bool, Some("false"),
-        "Whether the class token has a position embedding (DeiT: true, DeiT III: false)."),
-    location("data.name", false, Some("bluemarble-climate"),
-        "Data set; `bluemarble-climate` is built in, others are looked up (`--data NAME=PATH`)."),
-    location("data.root", true, Some("null"),
-        "An image folder (`train/<class>/*`, `val/<class>/*`); replaces the look-up by name."),
-    field("train.resolution", count(1, 4096), None, "Side of the square training images in pixels."),
+    field(
+        "model.patch_size",
+        count(1, 256),
+        None,
+        "Side of a square patch in pixels; what an image side leaves over is not seen.",
+    ),
+    field(
+        "model.embed_dim",
+        count(1, 16384),
+        None,
+        "Width of the residual stream.",
+    ),
+    field(
+        "model.depth",
+        count(1, 512),
+        None,
+        "Number of blocks in sequence.",
+    ),
+    field(
+        "model.num_heads",
+        count(1, 512),
+        None,
+        "Attention heads; must divide `model.embed_dim`.",
+    ),
+    field(
+        "model.mlp_ratio",
+        Kind::Number(Range::above(0.0, 64.0)),
+        Some("4"),
+        "Hidden width of the MLP over `model.embed_dim`.",
+    ),
+    field(
+        "model.parallel_branches",
+        count(1, 8),
+        Some("1"),
+        "Attention and MLP branches side by side in a block (2: arXiv 2203.09795, section 3).",
+    ),
+    nullable(
+        "model.layer_scale",
+        Kind::Number(POSITIVE),
+        Some("1e-4"),
+        "Initial value of LayerScale's per-channel factors; null: no LayerScale (DeiT III: 1e-4).",
+    ),
+    field(
+        "model.drop_path",
+        Kind::Number(BELOW_ONE),
+        Some("0"),
+        "Rate of stochastic depth.",
+    ),
+    field(
+        "model.drop_path_rule",
+        Kind::Choice(&["constant", "linear"]),
+        Some("constant"),
+        "Rate over depth: the same in every block (DeiT III) or linear from 0 (DeiT).",
+    ),
+    field(
+        "model.pos_embed_class",
+        Kind::Bool,
+        Some("false"),
+        "Whether the class token has a position embedding (DeiT: true, DeiT III: false).",
+    ),
+    location(
+        "data.name",
+        false,
+        Some("bluemarble-climate"),
+        "Data set; `bluemarble-climate` is built in, others are looked up (`--data NAME=PATH`).",
+    ),
+    location(
+        "data.root",
+        true,
+        Some("null"),
+        "An image folder (`train/<class>/*`, `val/<class>/*`); replaces the look-up by name.",
+    ),
+    field(
+        "train.resolution",
+        count(1, 4096),
+        None,
+        "Side of the square training images in pixels.",
+    ),
     field("train.epochs", count(1, 1_000_000), None, "Epochs."),
-    field("train.batch_size", count(1, 1_048_576), None,
-        "Images per optimizer step; the rest of an epoch that fills no batch is dropped."),
-    field("train.accumulation", count(1, 65_536), Some("1"), "Micro-batches per optimizer step."),
-    field("train.repeated_augmentation", count(1, 64), Some("1"),
-        "Copies of an image in an epoch's list (1: off; DeiT III on ImageNet-1k: 3)."),
-    field("optimizer.name", Kind::Choice(&["lamb", "adamw", "sgd"]), None, "Optimizer."),
-    field("optimizer.lr", Kind::Number(NON_NEGATIVE), None,
-        "Peak learning rate, used as it is (no scaling by batch size)."),
-    field("optimizer.weight_decay", Kind::Number(NON_NEGATIVE), None,
-        "Decay of matrices; not of vectors, position embedding and class token."),
-    field("optimizer.betas", Kind::Couple(BELOW_ONE), Some("[0.9, 0.999]"),
-        "Decay rates of the two moments (LAMB, AdamW)."),
-    field("optimizer.eps", Kind::Number(POSITIVE), Some("1e-8"),
-        "Added to the root of the second moment (LAMB, AdamW)."),
-    field("optimizer.momentum", Kind::Number(BELOW_ONE), Some("0.9"), "Momentum (SGD)."),
-    field("optimizer.nesterov", Kind::Bool, Some("false"), "Nesterov momentum (SGD)."),
-    nullable("optimizer.max_grad_norm", Kind::Number(POSITIVE), Some("null"),
-        "Largest global L2 norm of the gradient; null: no clipping (LAMB of the reference: 1)."),
-    field("schedule.name", Kind::Choice(&["cosine", "cosine_per_step", "constant"]), Some("cosine"),
-        "Course of the learning rate; `cosine` is the reference's: constant in an epoch, shifted by one."),
-    field("schedule.warmup_epochs", count(0, 1_000_000), Some("5"), "Epochs of linear warm-up."),
-    field("schedule.warmup_lr", Kind::Number(NON_NEGATIVE), Some("1e-6"), "Learning rate at the start."),
-    field("schedule.min_lr", Kind::Number(NON_NEGATIVE), Some("1e-5"), "Learning rate at the end of the cosine."),
-    field("loss.name", Kind::Choice(&["ce", "bce", "bce_soft"]), None,
-        "`ce`: soft-target cross-entropy; `bce`: binary, on the target binarised by > 0; `bce_soft`: binary, on the soft target."),
-    field("loss.label_smoothing", Kind::Number(BELOW_ONE), Some("0"), "Label smoothing; must be 0 with `bce`."),
-    field("mix.mixup_alpha", Kind::Number(NON_NEGATIVE), Some("0"), "Mixup's Beta parameter; 0: no Mixup."),
-    field("mix.cutmix_alpha", Kind::Number(NON_NEGATIVE), Some("0"), "CutMix's Beta parameter; 0: no CutMix."),
-    field("mix.prob", Kind::Number(UNIT), Some("1"), "Probability that a group is mixed at all."),
-    field("mix.switch_prob", Kind::Number(UNIT), Some("0.5"), "Probability of CutMix where both are on."),
-    field("mix.groups", count(1, 65_536), Some("1"),
-        "Independent draws per optimizer step; the reference draws once per GPU (8 or 32)."),
-    field("augment.crop", Kind::Choice(&["rrc", "src", "center"]), None,
-        "`rrc`: random resized crop; `src`: simple random crop; `center`: no randomness."),
-    field("augment.rrc_scale", Kind::Pair(Range::above(0.0, 1.0)), Some("[0.08, 1.0]"),
-        "Random resized crop: range of the area fraction."),
-    field("augment.rrc_ratio", Kind::Pair(Range::above(0.0, 100.0)), Some("[0.75, 1.3333333333333333]"),
-        "Random resized crop: range of the aspect ratio."),
-    field("augment.src_padding", count(0, 1024), Some("4"), "Simple random crop: reflected padding in pixels."),
-    field("augment.hflip", Kind::Number(UNIT), Some("0.5"), "Probability of a horizontal flip."),
-    field("augment.policy", Kind::Policy, None,
-        "`none`, `three_augment` or RandAugment as timm writes it (`rand-m9-mstd0.5-inc1`)."),
-    field("augment.three_augment_ops", Kind::Choices(&["grayscale", "solarize", "gaussian_blur"]),
+    field(
+        "train.batch_size",
+        count(1, 1_048_576),
+        None,
+        "Images per optimizer step; the rest of an epoch that fills no batch is dropped.",
+    ),
+    field(
+        "train.accumulation",
+        count(1, 65_536),
+        Some("1"),
+        "Micro-batches per optimizer step.",
+    ),
+    field(
+        "train.repeated_augmentation",
+        count(1, 64),
+        Some("1"),
+        "Copies of an image in an epoch's list (1: off; DeiT III on ImageNet-1k: 3).",
+    ),
+    field(
+        "optimizer.name",
+        Kind::Choice(&["lamb", "adamw", "sgd"]),
+        None,
+        "Optimizer.",
+    ),
+    field(
+        "optimizer.lr",
+        Kind::Number(NON_NEGATIVE),
+        None,
+        "Peak learning rate, used as it is (no scaling by batch size).",
+    ),
+    field(
+        "optimizer.weight_decay",
+        Kind::Number(NON_NEGATIVE),
+        None,
+        "Decay of matrices; not of vectors, position embedding and class token.",
+    ),
+    field(
+        "optimizer.betas",
+        Kind::Couple(BELOW_ONE),
+        Some("[0.9, 0.999]"),
+        "Decay rates of the two moments (LAMB, AdamW).",
+    ),
+    field(
+        "optimizer.eps",
+        Kind::Number(POSITIVE),
+        Some("1e-8"),
+        "Added to the root of the second moment (LAMB, AdamW).",
+    ),
+    field(
+        "optimizer.momentum",
+        Kind::Number(BELOW_ONE),
+        Some("0.9"),
+        "Momentum (SGD).",
+    ),
+    field(
+        "optimizer.nesterov",
+        Kind::Bool,
+        Some("false"),
+        "Nesterov momentum (SGD).",
+    ),
+    nullable(
+        "optimizer.max_grad_norm",
+        Kind::Number(POSITIVE),
+        Some("null"),
+        "Largest global L2 norm of the gradient; null: no clipping (LAMB of the reference: 1).",
+    ),
+    field(
+        "schedule.name",
+        Kind::Choice(&["cosine", "cosine_per_step", "constant"]),
+        Some("cosine"),
+        "Course of the learning rate; `cosine` is the reference's: constant in an epoch, shifted by one.",
+    ),
+    field(
+        "schedule.warmup_epochs",
+        count(0, 1_000_000),
+        Some("5"),
+        "Epochs of linear warm-up.",
+    ),
+    field(
+        "schedule.warmup_lr",
+        Kind::Number(NON_NEGATIVE),
+        Some("1e-6"),
+        "Learning rate at the start.",
+    ),
+    field(
+        "schedule.min_lr",
+        Kind::Number(NON_NEGATIVE),
+        Some("1e-5"),
+        "Learning rate at the end of the cosine.",
+    ),
+    field(
+        "loss.name",
+        Kind::Choice(&["ce", "bce", "bce_soft"]),
+        None,
+        "`ce`: soft-target cross-entropy; `bce`: binary, on the target binarised by > 0; `bce_soft`: binary, on the soft target.",
+    ),
+    field(
+        "loss.label_smoothing",
+        Kind::Number(BELOW_ONE),
+        Some("0"),
+        "Label smoothing; must be 0 with `bce`.",
+    ),
+    field(
+        "mix.mixup_alpha",
+        Kind::Number(NON_NEGATIVE),
+        Some("0"),
+        "Mixup's Beta parameter; 0: no Mixup.",
+    ),
+    field(
+        "mix.cutmix_alpha",
+        Kind::Number(NON_NEGATIVE),
+        Some("0"),
+        "CutMix's Beta parameter; 0: no CutMix.",
+    ),
+    field(
+        "mix.prob",
+        Kind::Number(UNIT),
+        Some("1"),
+        "Probability that a group is mixed at all.",
+    ),
+    field(
+        "mix.switch_prob",
+        Kind::Number(UNIT),
+        Some("0.5"),
+        "Probability of CutMix where both are on.",
+    ),
+    field(
+        "mix.groups",
+        count(1, 65_536),
+        Some("1"),
+        "Independent draws per optimizer step; the reference draws once per GPU (8 or 32).",
+    ),
+    field(
+        "augment.crop",
+        Kind::Choice(&["rrc", "src", "center"]),
+        None,
+        "`rrc`: random resized crop; `src`: simple random crop; `center`: no randomness.",
+    ),
+    field(
+        "augment.rrc_scale",
+        Kind::Pair(Range::above(0.0, 1.0)),
+        Some("[0.08, 1.0]"),
+        "Random resized crop: range of the area fraction.",
+    ),
+    field(
+        "augment.rrc_ratio",
+        Kind::Pair(Range::above(0.0, 100.0)),
+        Some("[0.75, 1.3333333333333333]"),
+        "Random resized crop: range of the aspect ratio.",
+    ),
+    field(
+        "augment.src_padding",
+        count(0, 1024),
+        Some("4"),
+        "Simple random crop: reflected padding in pixels.",
+    ),
+    field(
+        "augment.hflip",
+        Kind::Number(UNIT),
+        Some("0.5"),
+        "Probability of a horizontal flip.",
+    ),
+    field(
+        "augment.policy",
+        Kind::Policy,
+        None,
+        "`none`, `three_augment` or RandAugment as timm writes it (`rand-m9-mstd0.5-inc1`).",
+    ),
+    field(
+        "augment.three_augment_ops",
+        Kind::Choices(&["grayscale", "solarize", "gaussian_blur"]),
         Some("[grayscale, solarize, gaussian_blur]"),
-        "What 3-Augment chooses from, one operation per image."),
-    field("augment.color_jitter", Kind::Number(UNIT), Some("0"),
-        "Brightness, contrast and saturation factors from [1 - x, 1 + x]; unused with RandAugment (3-Augment: 0.3)."),
-    field("augment.random_erasing", Kind::Number(UNIT), Some("0"), "Probability of random erasing."),
-    nullable("ema.decay", Kind::Number(BELOW_ONE), Some("null"),
-        "Decay of a moving average of the weights; null: none is kept."),
-    field("ema.eval", Kind::Bool, Some("false"), "Evaluate the average instead of the raw weights."),
-    nullable("eval.resolution", count(1, 4096), Some("null"),
-        "Side of the test images in pixels; null: `train.resolution`."),
-    field("eval.crop_ratio", Kind::Number(Range::above(0.0, 1.0)), Some("1"),
-        "Centre crop over resized short side (DeiT III: 1, DeiT: 0.875)."),
-    field("eval.every", count(1, 1_000_000), Some("1"),
-        "Epochs between evaluations; the last epoch is always evaluated."),
+        "What 3-Augment chooses from, one operation per image.",
+    ),
+    field(
+        "augment.color_jitter",
+        Kind::Number(UNIT),
+        Some("0"),
+        "Brightness, contrast and saturation factors from [1 - x, 1 + x]; unused with RandAugment (3-Augment: 0.3).",
+    ),
+    field(
+        "augment.random_erasing",
+        Kind::Number(UNIT),
+        Some("0"),
+        "Probability of random erasing.",
+    ),
+    nullable(
+        "ema.decay",
+        Kind::Number(BELOW_ONE),
+        Some("null"),
+        "Decay of a moving average of the weights; null: none is kept.",
+    ),
+    field(
+        "ema.eval",
+        Kind::Bool,
+        Some("false"),
+        "Evaluate the average instead of the raw weights.",
+    ),
+    nullable(
+        "eval.resolution",
+        count(1, 4096),
+        Some("null"),
+        "Side of the test images in pixels; null: `train.resolution`.",
+    ),
+    field(
+        "eval.crop_ratio",
+        Kind::Number(Range::above(0.0, 1.0)),
+        Some("1"),
+        "Centre crop over resized short side (DeiT III: 1, DeiT: 0.875).",
+    ),
+    field(
+        "eval.every",
+        count(1, 1_000_000),
+        Some("1"),
+        "Epochs between evaluations; the last epoch is always evaluated.",
+    ),
 ];
 
 /// Shorthand that stands for several fields of `model` (`spec::arch`).

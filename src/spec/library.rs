@@ -31,7 +31,9 @@ const EXPERIMENTS: &[(&str, &str)] = embed!["loss", "augmentation", "crop", "epo
 
 /// Names of the recipes that come with the program.
 pub fn recipe_names() -> impl Iterator<Item = &'static str> + Clone {
-    RECIPES.iter().map(|(name, _)| name.trim_start_matches("recipes/"))
+    RECIPES
+        .iter()
+        .map(|(name, _)| name.trim_start_matches("recipes/"))
 }
 
 /// Names and texts of the experiments that come with the program.
@@ -46,7 +48,11 @@ pub fn open_experiment(path: &Path) -> Result<(String, String, Option<PathBuf>),
     let shown = path.display().to_string();
     match std::fs::metadata(path) {
         Ok(entry) if entry.len() > document::MAX_BYTES as u64 => {
-            return Err(format!("the file has {} bytes; at most {} are read", entry.len(), document::MAX_BYTES));
+            return Err(format!(
+                "the file has {} bytes; at most {} are read",
+                entry.len(),
+                document::MAX_BYTES
+            ));
         }
         Ok(entry) if !entry.is_file() => return Err("not a file".to_owned()),
         Ok(_) => {
@@ -59,11 +65,17 @@ pub fn open_experiment(path: &Path) -> Result<(String, String, Option<PathBuf>),
         }
         Err(_) => {}
     }
-    let name = shown.trim_end_matches(".yaml").trim_start_matches("./").trim_start_matches("experiments/");
+    let name = shown
+        .trim_end_matches(".yaml")
+        .trim_start_matches("./")
+        .trim_start_matches("experiments/");
     match experiments().find(|(known, _)| *known == name) {
         Some((name, text)) => Ok((format!("experiments/{name}.yaml"), text.to_owned(), None)),
         None => {
-            let hint = suggestion(name, experiments().map(|(name, _)| name).collect::<Vec<_>>());
+            let hint = suggestion(
+                name,
+                experiments().map(|(name, _)| name).collect::<Vec<_>>(),
+            );
             Err(match hint {
                 Some(hint) => format!("no such file; built-in experiments: {hint}"),
                 None => "no such file".to_owned(),
@@ -83,7 +95,10 @@ pub struct Library {
 impl Library {
     /// A library for experiments in `folder` (`None`: only what is built in).
     pub fn new(folder: Option<PathBuf>) -> Self {
-        Library { folder, known: HashMap::new() }
+        Library {
+            folder,
+            known: HashMap::new(),
+        }
     }
 
     /// All settings of recipe `name`, those of the recipes it inherits first. `position` is where it
@@ -112,11 +127,17 @@ impl Library {
         if let Some(start) = chain.iter().position(|earlier| earlier == name) {
             let mut cycle = chain[start..].to_vec();
             cycle.push(name.to_owned());
-            reports.push(Report::error(position, format!("recipes inherit in a circle: {}", cycle.join(" -> "))));
+            reports.push(Report::error(
+                position,
+                format!("recipes inherit in a circle: {}", cycle.join(" -> ")),
+            ));
             return None;
         }
         if chain.len() >= 32 {
-            reports.push(Report::error(position, "more than 32 recipes inherit from each other"));
+            reports.push(Report::error(
+                position,
+                "more than 32 recipes inherit from each other",
+            ));
             return None;
         }
         let source = match self.open(name) {
@@ -154,17 +175,26 @@ impl Library {
                 }
                 ("description", Some(_)) => {}
                 ("inherits" | "description", None) => {
-                    let message = format!("`{}` expects a string, not {}", entry.key, entry.value.noun());
+                    let message = format!(
+                        "`{}` expects a string, not {}",
+                        entry.key,
+                        entry.value.noun()
+                    );
                     reports.push(Report::error(entry.value.position, message));
                 }
                 _ => {}
             }
         }
         let own = |entry: &&document::Entry| {
-            !matches!(entry.key.as_str(), "inherits" | "description") && !entry.key.starts_with("x-")
+            !matches!(entry.key.as_str(), "inherits" | "description")
+                && !entry.key.starts_with("x-")
         };
         let before = reports.len();
-        settings.extend(patch::settings(entries.iter().filter(own), "recipe", reports));
+        settings.extend(patch::settings(
+            entries.iter().filter(own),
+            "recipe",
+            reports,
+        ));
         if root.content == Content::Null {
             reports.push(Report::error(root.position, "the recipe is empty"));
         }
@@ -183,11 +213,19 @@ impl Library {
             match std::fs::read_to_string(&path) {
                 Ok(text) => return Ok((path.display().to_string(), text)),
                 Err(failure) if failure.kind() == std::io::ErrorKind::NotFound => {}
-                Err(failure) => return Err(error(format!("can't read {}: {failure}", path.display()))),
+                Err(failure) => {
+                    return Err(error(format!("can't read {}: {failure}", path.display())));
+                }
             }
         }
-        if let Some((_, text)) = RECIPES.iter().find(|(known, _)| known.trim_start_matches("recipes/") == name) {
-            return Ok((format!("recipes/{name}.yaml (built in)"), (*text).to_owned()));
+        if let Some((_, text)) = RECIPES
+            .iter()
+            .find(|(known, _)| known.trim_start_matches("recipes/") == name)
+        {
+            return Ok((
+                format!("recipes/{name}.yaml (built in)"),
+                (*text).to_owned(),
+            ));
         }
         let mut names: Vec<String> = recipe_names().map(str::to_owned).collect();
         names.extend(self.beside());
@@ -202,11 +240,21 @@ impl Library {
 
     /// Names of the recipes in the user's folder.
     fn beside(&self) -> Vec<String> {
-        let Some(folder) = &self.folder else { return Vec::new() };
-        let Ok(entries) = std::fs::read_dir(folder.join("recipes")) else { return Vec::new() };
+        let Some(folder) = &self.folder else {
+            return Vec::new();
+        };
+        let Ok(entries) = std::fs::read_dir(folder.join("recipes")) else {
+            return Vec::new();
+        };
         entries
             .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".yaml").map(str::to_owned))
+            .filter_map(|entry| {
+                entry
+                    .file_name()
+                    .to_str()?
+                    .strip_suffix(".yaml")
+                    .map(str::to_owned)
+            })
             .take(1000)
             .collect()
     }

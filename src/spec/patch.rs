@@ -4,11 +4,11 @@
 //! expands where it stands; fields that the same patch names win over it. The key `stages` holds
 //! patches that apply to one stage only.
 
+use super::arch;
 use super::document::{Content, Entry, Node};
 use super::fields::{self, ARCH, FIELDS};
 use super::problem::{Position, Report, suggestion};
 use super::value::{Value, coerce};
-use super::arch;
 
 /// One field set to one value.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,13 +52,23 @@ impl Patch {
 /// Reads a patch. `place` says what the map is (`recipe`, `set`) in messages.
 pub fn read(node: &Node, place: &str, reports: &mut Vec<Report>) -> Patch {
     let mut patch = Patch::default();
-    let Some(entries) = map(node, place, reports) else { return patch };
-    patch.settings = settings(entries.iter().filter(|entry| entry.key != "stages"), place, reports);
+    let Some(entries) = map(node, place, reports) else {
+        return patch;
+    };
+    patch.settings = settings(
+        entries.iter().filter(|entry| entry.key != "stages"),
+        place,
+        reports,
+    );
     for entry in entries.iter().filter(|entry| entry.key == "stages") {
         for stage in map(&entry.value, "`stages`", reports).unwrap_or_default() {
             let place = format!("`stages.{}`", stage.key);
             let settings = read_settings(&stage.value, &place, reports);
-            patch.stages.push(StagePatch { stage: stage.key.clone(), position: stage.position, settings });
+            patch.stages.push(StagePatch {
+                stage: stage.key.clone(),
+                position: stage.position,
+                settings,
+            });
         }
     }
     patch
@@ -66,7 +76,8 @@ pub fn read(node: &Node, place: &str, reports: &mut Vec<Report>) -> Patch {
 
 /// Reads a patch without a `stages` part.
 pub fn read_settings(node: &Node, place: &str, reports: &mut Vec<Report>) -> Vec<Setting> {
-    map(node, place, reports).map_or_else(Vec::new, |entries| settings(entries.iter(), place, reports))
+    map(node, place, reports)
+        .map_or_else(Vec::new, |entries| settings(entries.iter(), place, reports))
 }
 
 /// The entries of a map; null is an empty one.
@@ -88,7 +99,12 @@ pub fn settings<'a>(
     place: &str,
     reports: &mut Vec<Report>,
 ) -> Vec<Setting> {
-    let mut reader = Reader { place, shorthand: Vec::new(), explicit: Vec::new(), reports };
+    let mut reader = Reader {
+        place,
+        shorthand: Vec::new(),
+        explicit: Vec::new(),
+        reports,
+    };
     for entry in entries {
         reader.entry("", entry);
     }
@@ -98,8 +114,17 @@ pub fn settings<'a>(
 }
 
 /// One path and its value, as on the command line or on an axis.
-pub fn setting(path: &str, position: Position, value: &Node, reports: &mut Vec<Report>) -> Vec<Setting> {
-    let entry = Entry { key: path.to_owned(), position, value: value.clone() };
+pub fn setting(
+    path: &str,
+    position: Position,
+    value: &Node,
+    reports: &mut Vec<Report>,
+) -> Vec<Setting> {
+    let entry = Entry {
+        key: path.to_owned(),
+        position,
+        value: value.clone(),
+    };
     settings(std::iter::once(&entry), "recipe", reports)
 }
 
@@ -112,7 +137,11 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn entry(&mut self, prefix: &str, entry: &Entry) {
-        let path = if prefix.is_empty() { entry.key.clone() } else { format!("{prefix}.{}", entry.key) };
+        let path = if prefix.is_empty() {
+            entry.key.clone()
+        } else {
+            format!("{prefix}.{}", entry.key)
+        };
         if path == ARCH {
             self.arch(entry);
         } else if let Some(field) = fields::find(&path) {
@@ -125,8 +154,12 @@ impl Reader<'_> {
                     }
                 }
                 _ => {
-                    let message = format!("`{path}` is a section and expects a map, not {}", entry.value.noun());
-                    self.reports.push(Report::error(entry.value.position, message));
+                    let message = format!(
+                        "`{path}` is a section and expects a map, not {}",
+                        entry.value.noun()
+                    );
+                    self.reports
+                        .push(Report::error(entry.value.position, message));
                 }
             }
         } else {
@@ -141,7 +174,11 @@ impl Reader<'_> {
             return;
         }
         match coerce(&FIELDS[field], &entry.value) {
-            Ok(value) => self.explicit.push(Setting { field, value, position: entry.value.position }),
+            Ok(value) => self.explicit.push(Setting {
+                field,
+                value,
+                position: entry.value.position,
+            }),
             Err(report) => self.reports.push(report),
         }
     }
@@ -149,7 +186,10 @@ impl Reader<'_> {
     fn arch(&mut self, entry: &Entry) {
         let position = entry.value.position;
         if !self.shorthand.is_empty() {
-            self.reports.push(Report::error(entry.position, format!("`{ARCH}` is set twice here")));
+            self.reports.push(Report::error(
+                entry.position,
+                format!("`{ARCH}` is set twice here"),
+            ));
             return;
         }
         let Some(name) = entry.value.text() else {
@@ -167,32 +207,53 @@ impl Reader<'_> {
                     ("model.parallel_branches", arch.parallel_branches),
                 ] {
                     if let Some(field) = fields::find(path) {
-                        self.shorthand.push(Setting { field, value: Value::Integer(value), position });
+                        self.shorthand.push(Setting {
+                            field,
+                            value: Value::Integer(value),
+                            position,
+                        });
                     }
                 }
             }
             Err(hint) => {
                 let message = format!("unknown architecture `{name}`");
-                self.reports.push(Report::error(position, message).hint(hint));
+                self.reports
+                    .push(Report::error(position, message).hint(hint));
             }
         }
     }
 
     fn unknown(&mut self, prefix: &str, path: &str, entry: &Entry) {
-        let place = if prefix.is_empty() { self.place.to_owned() } else { format!("`{prefix}`") };
-        let report = Report::error(entry.position, format!("unknown key `{}` in {place}", entry.key));
+        let place = if prefix.is_empty() {
+            self.place.to_owned()
+        } else {
+            format!("`{prefix}`")
+        };
+        let report = Report::error(
+            entry.position,
+            format!("unknown key `{}` in {place}", entry.key),
+        );
         let inside = format!("{prefix}.");
         let hint = if prefix.is_empty() {
             let short = !path.contains('.') && matches!(entry.value.content, Content::Map(_));
-            let section = short.then(|| super::problem::nearest(path, fields::sections())).flatten();
-            section.or_else(|| fields::nearest_path(path)).map(|name| format!("did you mean `{name}`?"))
+            let section = short
+                .then(|| super::problem::nearest(path, fields::sections()))
+                .flatten();
+            section
+                .or_else(|| fields::nearest_path(path))
+                .map(|name| format!("did you mean `{name}`?"))
         } else {
-            let names: Vec<&str> = fields::paths().filter_map(|p| p.strip_prefix(&inside)).collect();
+            let names: Vec<&str> = fields::paths()
+                .filter_map(|p| p.strip_prefix(&inside))
+                .collect();
             suggestion(&entry.key, names)
         };
         self.reports.push(match hint {
             Some(hint) => report.hint(hint),
-            None => report.hint(format!("sections: {}", fields::sections().collect::<Vec<_>>().join(", "))),
+            None => report.hint(format!(
+                "sections: {}",
+                fields::sections().collect::<Vec<_>>().join(", ")
+            )),
         });
     }
 }

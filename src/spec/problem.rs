@@ -39,7 +39,10 @@ pub struct Sources {
 impl Sources {
     /// Adds a text and returns its number, for [`Position::source`].
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<Arc<str>>) -> u32 {
-        self.list.push(Source { name: name.into(), text: text.into() });
+        self.list.push(Source {
+            name: name.into(),
+            text: text.into(),
+        });
         (self.list.len() - 1) as u32
     }
 
@@ -79,12 +82,20 @@ pub struct Report {
 impl Report {
     /// An error at `position`.
     pub fn error(position: Position, message: impl Into<String>) -> Self {
-        Report { severity: Severity::Error, position, message: message.into(), hint: None }
+        Report {
+            severity: Severity::Error,
+            position,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// A warning at `position`.
     pub fn warning(position: Position, message: impl Into<String>) -> Self {
-        Report { severity: Severity::Warning, ..Report::error(position, message) }
+        Report {
+            severity: Severity::Warning,
+            ..Report::error(position, message)
+        }
     }
 
     /// The same with advice.
@@ -129,11 +140,17 @@ impl fmt::Display for Problem {
         if let Some(hint) = &self.hint {
             write!(f, "; {}", visible(hint))?;
         }
-        let Some(excerpt) = &self.excerpt else { return Ok(()) };
+        let Some(excerpt) = &self.excerpt else {
+            return Ok(());
+        };
         let column = (self.column as usize).saturating_sub(1);
         let characters: Vec<char> = excerpt.chars().collect();
         let start = column.saturating_sub(EXCERPT_WIDTH * 2 / 3);
-        let start = if characters.len() <= EXCERPT_WIDTH { 0 } else { start };
+        let start = if characters.len() <= EXCERPT_WIDTH {
+            0
+        } else {
+            start
+        };
         let shown: String = characters.iter().skip(start).take(EXCERPT_WIDTH).collect();
         if shown.trim().is_empty() {
             return Ok(());
@@ -159,7 +176,13 @@ pub fn visible(text: &str) -> String {
         return text.to_owned();
     }
     text.chars()
-        .map(|c| if is_invisible(c) { format!("\\u{{{:x}}}", c as u32) } else { c.to_string() })
+        .map(|c| {
+            if is_invisible(c) {
+                format!("\\u{{{:x}}}", c as u32)
+            } else {
+                c.to_string()
+            }
+        })
         .collect()
 }
 
@@ -173,6 +196,9 @@ fn plain(text: &str) -> String {
         })
         .collect()
 }
+
+/// Most problems that are shown at once.
+const MOST_SHOWN: usize = 100;
 
 /// Problems that stop a command, all of them at once.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -191,17 +217,41 @@ impl fmt::Display for Problems {
 }
 
 impl Problems {
-    /// `reports` in the order of files and lines, without repetitions.
+    /// `reports` in the order of files and lines, without repetitions; of very many, the first.
     pub fn new(sources: &Sources, reports: &[Report]) -> Self {
         let mut seen = std::collections::HashSet::new();
         let mut unique: Vec<&Report> = reports.iter().filter(|r| seen.insert(*r)).collect();
         unique.sort_by_key(|report| report.position);
-        Problems(unique.into_iter().map(|report| sources.problem(report)).collect())
+        let more = unique.len().saturating_sub(MOST_SHOWN);
+        let mut list: Vec<Problem> = unique
+            .iter()
+            .take(MOST_SHOWN)
+            .map(|report| sources.problem(report))
+            .collect();
+        if let Some(report) = unique.get(MOST_SHOWN) {
+            let severity = unique[MOST_SHOWN..]
+                .iter()
+                .map(|report| report.severity)
+                .min();
+            let position = Position {
+                line: 0,
+                column: 0,
+                ..report.position
+            };
+            let summary = Report {
+                severity: severity.unwrap_or(report.severity),
+                ..Report::error(position, format!("and {more} more problems"))
+            };
+            list.push(sources.problem(&summary));
+        }
+        Problems(list)
     }
 
     /// Whether there is an error among them (not only warnings).
     pub fn has_errors(&self) -> bool {
-        self.0.iter().any(|problem| problem.severity == Severity::Error)
+        self.0
+            .iter()
+            .any(|problem| problem.severity == Severity::Error)
     }
 }
 
@@ -220,7 +270,10 @@ pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
             let last = if lower.contains('.') {
                 0.0
             } else {
-                0.95 * strsim::normalized_damerau_levenshtein(&lower, &tail(candidate).to_lowercase())
+                0.95 * strsim::normalized_damerau_levenshtein(
+                    &lower,
+                    &tail(candidate).to_lowercase(),
+                )
             };
             (whole.max(last), candidate)
         })
@@ -230,7 +283,10 @@ pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
 }
 
 /// The advice for an unknown name: the nearest one, or all of them when there are few.
-pub fn suggestion<'a>(name: &str, names: impl IntoIterator<Item = &'a str> + Clone) -> Option<String> {
+pub fn suggestion<'a>(
+    name: &str,
+    names: impl IntoIterator<Item = &'a str> + Clone,
+) -> Option<String> {
     if let Some(candidate) = nearest(name, names.clone()) {
         return Some(format!("did you mean `{candidate}`?"));
     }

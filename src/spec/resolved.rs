@@ -42,7 +42,9 @@ impl Values {
 
     /// The value with this number; [`UNSET`] and unknown numbers are null.
     pub fn get(&self, id: ValueId) -> &Value {
-        self.list.get(id as usize).map_or(&Value::Null, |(value, _)| value)
+        self.list
+            .get(id as usize)
+            .map_or(&Value::Null, |(value, _)| value)
     }
 
     /// The canonical text of the value with this number.
@@ -115,7 +117,9 @@ pub struct Mismatch(#[from] serde_json::Error);
 pub fn to_recipe<'a>(values: impl Iterator<Item = &'a Value>) -> Result<Recipe, Mismatch> {
     let mut root = serde_json::Map::new();
     for (field, value) in FIELDS.iter().zip(values) {
-        let Some((section, key)) = field.path.split_once('.') else { continue };
+        let Some((section, key)) = field.path.split_once('.') else {
+            continue;
+        };
         let section = root
             .entry(section)
             .or_insert_with(|| serde_json::Value::Object(serde_json::Map::new()));
@@ -132,8 +136,13 @@ pub fn from_recipe(recipe: &Recipe) -> Vec<Value> {
     FIELDS
         .iter()
         .map(|field| {
-            let found = field.path.split('.').try_fold(&json, |json, key| json.get(key));
-            found.and_then(|json| Value::from_json(field, json)).unwrap_or(Value::Null)
+            let found = field
+                .path
+                .split('.')
+                .try_fold(&json, |json, key| json.get(key));
+            found
+                .and_then(|json| Value::from_json(field, json))
+                .unwrap_or(Value::Null)
         })
         .collect()
 }

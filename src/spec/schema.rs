@@ -121,7 +121,10 @@ fn shared_sections() -> Map<String, Json> {
 
 fn experiment() -> Json {
     let mut properties = Map::new();
-    properties.insert("name".to_owned(), json!({"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]*$", "maxLength": 64}));
+    properties.insert(
+        "name".to_owned(),
+        json!({"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]*$", "maxLength": 64}),
+    );
     properties.extend(shared_sections());
     let mut profile = shared_sections();
     for nullable in ["exclude", "include", "baseline", "report", "design"] {
@@ -154,7 +157,10 @@ fn experiment() -> Json {
 
 fn recipe() -> Json {
     let mut properties = Map::new();
-    properties.insert("inherits".to_owned(), json!({"type": "string", "description": "The recipe to start from."}));
+    properties.insert(
+        "inherits".to_owned(),
+        json!({"type": "string", "description": "The recipe to start from."}),
+    );
     properties.insert("description".to_owned(), json!({"type": "string"}));
     properties.extend(field_properties());
     json!({
@@ -227,8 +233,10 @@ fn field_properties() -> Map<String, Json> {
 }
 
 fn fields() -> Json {
-    let mut fields: Map<String, Json> =
-        FIELDS.iter().map(|field| (field.path.to_owned(), field_schema(field))).collect();
+    let mut fields: Map<String, Json> = FIELDS
+        .iter()
+        .map(|field| (field.path.to_owned(), field_schema(field)))
+        .collect();
     fields.insert(
         ARCH.to_owned(),
         json!({
@@ -242,8 +250,16 @@ fn fields() -> Json {
 
 fn bounds(range: &Range) -> Json {
     let mut schema = json!({"type": "number"});
-    schema[if range.above_min { "exclusiveMinimum" } else { "minimum" }] = json!(range.min);
-    schema[if range.below_max { "exclusiveMaximum" } else { "maximum" }] = json!(range.max);
+    schema[if range.above_min {
+        "exclusiveMinimum"
+    } else {
+        "minimum"
+    }] = json!(range.min);
+    schema[if range.below_max {
+        "exclusiveMaximum"
+    } else {
+        "maximum"
+    }] = json!(range.max);
     schema
 }
 
@@ -256,9 +272,13 @@ fn field_schema(field: &Field) -> Json {
             json!({"type": "array", "minItems": 2, "maxItems": 2, "items": bounds(&range)})
         }
         Kind::Choice(choices) => json!({"enum": choices}),
-        Kind::Choices(choices) => json!({"type": "array", "uniqueItems": true, "items": {"enum": choices}}),
+        Kind::Choices(choices) => {
+            json!({"type": "array", "uniqueItems": true, "items": {"enum": choices}})
+        }
         Kind::Text => json!({"type": "string", "minLength": 1}),
-        Kind::Policy => json!({"type": "string", "pattern": "^(none|three_augment|rand(-(m|n|mstd|inc|p)[0-9.]+)*)$"}),
+        Kind::Policy => {
+            json!({"type": "string", "pattern": "^(none|three_augment|rand(-(m|n|mstd|inc|p)[0-9.]+)*)$"})
+        }
     };
     if field.nullable {
         schema = json!({"anyOf": [schema, {"type": "null"}]});
@@ -281,10 +301,17 @@ fn default_value(field: &Field) -> Option<Value> {
 pub fn field_reference() -> String {
     let mut text = String::new();
     for section in sections() {
-        text.push_str(&format!("### `{section}`\n\n| field | value | default | meaning |\n| --- | --- | --- | --- |\n"));
+        text.push_str(&format!(
+            "### `{section}`\n\n| field | value | default | meaning |\n| --- | --- | --- | --- |\n"
+        ));
         let inside = format!("{section}.");
-        for field in FIELDS.iter().filter(|field| field.path.starts_with(&inside)) {
-            let default = field.default.map_or("required".to_owned(), |default| format!("`{default}`"));
+        for field in FIELDS
+            .iter()
+            .filter(|field| field.path.starts_with(&inside))
+        {
+            let default = field
+                .default
+                .map_or("required".to_owned(), |default| format!("`{default}`"));
             let null = if field.nullable { " or `null`" } else { "" };
             let value = match field.kind {
                 Kind::Bool => "`true`, `false`".to_owned(),
@@ -294,9 +321,17 @@ pub fn field_reference() -> String {
                 Kind::Couple(range) => format!("two numbers, {}", range.words()),
                 Kind::Choice(choices) => format!("`{}`", choices.join("`, `")),
                 Kind::Choices(choices) => format!("list of `{}`", choices.join("`, `")),
-                Kind::Text | Kind::Policy => expected(&Field { nullable: false, ..*field }).trim_start_matches("a ").to_owned(),
+                Kind::Text | Kind::Policy => expected(&Field {
+                    nullable: false,
+                    ..*field
+                })
+                .trim_start_matches("a ")
+                .to_owned(),
             };
-            text.push_str(&format!("| `{}` | {value}{null} | {default} | {} |\n", field.path, field.doc));
+            text.push_str(&format!(
+                "| `{}` | {value}{null} | {default} | {} |\n",
+                field.path, field.doc
+            ));
         }
         if section == "model" {
             text.push_str(&format!(

@@ -51,8 +51,13 @@ pub fn read(parts: &[StageParts<'_>], reports: &mut Vec<Report>) -> Vec<Stage> {
     for (index, parent) in parents.iter().enumerate() {
         let Some((name, position)) = parent else {
             if stages[index].task == Task::Evaluate {
-                let message = format!("stage `{}` evaluates, but has no weights to evaluate", names[index]);
-                reports.push(Report::error(stages[index].position, message).hint("name a stage in `from`"));
+                let message = format!(
+                    "stage `{}` evaluates, but has no weights to evaluate",
+                    names[index]
+                );
+                reports.push(
+                    Report::error(stages[index].position, message).hint("name a stage in `from`"),
+                );
             }
             continue;
         };
@@ -69,34 +74,47 @@ pub fn read(parts: &[StageParts<'_>], reports: &mut Vec<Report>) -> Vec<Stage> {
 }
 
 fn order(stages: Vec<Stage>, reports: &mut Vec<Report>) -> Vec<Stage> {
-    let leaf = (0..stages.len()).rev().find(|&index| stages.iter().all(|stage| stage.from != Some(index)));
+    let leaf = (0..stages.len())
+        .rev()
+        .find(|&index| stages.iter().all(|stage| stage.from != Some(index)));
     let mut sorted: Vec<usize> = Vec::with_capacity(stages.len());
     while sorted.len() < stages.len() {
         let ready = |&index: &usize| {
             !sorted.contains(&index)
-                && stages[index].from.is_none_or(|parent| sorted.contains(&parent))
+                && stages[index]
+                    .from
+                    .is_none_or(|parent| sorted.contains(&parent))
                 && (Some(index) != leaf || sorted.len() + 1 == stages.len())
         };
         match (0..stages.len()).find(ready) {
             Some(index) => sorted.push(index),
             None => {
                 report_cycle(&stages, &sorted, reports);
-                return stages.into_iter().map(|stage| Stage { from: None, ..stage }).collect();
+                return stages
+                    .into_iter()
+                    .map(|stage| Stage {
+                        from: None,
+                        ..stage
+                    })
+                    .collect();
             }
         }
     }
     let place = |index: usize| sorted.iter().position(|&sorted| sorted == index);
     sorted
         .iter()
-        .map(|&index| Stage { from: stages[index].from.and_then(place), ..stages[index].clone() })
+        .map(|&index| Stage {
+            from: stages[index].from.and_then(place),
+            ..stages[index].clone()
+        })
         .collect()
 }
 
 fn report_cycle(stages: &[Stage], sorted: &[usize], reports: &mut Vec<Report>) {
     // Going from parent to parent from any stage that could not be sorted ends in the cycle.
-    let Some(mut at) = (0..stages.len()).find(|index| {
-        !sorted.contains(index) && stages[*index].from.is_some()
-    }) else {
+    let Some(mut at) =
+        (0..stages.len()).find(|index| !sorted.contains(index) && stages[*index].from.is_some())
+    else {
         return;
     };
     for _ in 0..stages.len() {
@@ -111,11 +129,17 @@ fn report_cycle(stages: &[Stage], sorted: &[usize], reports: &mut Vec<Report>) {
         }
         next = stages[index].from;
     }
-    let message = format!("stages start from each other in a circle: {}", names.join(" -> "));
+    let message = format!(
+        "stages start from each other in a circle: {}",
+        names.join(" -> ")
+    );
     reports.push(Report::error(stages[at].position, message));
 }
 
-fn read_stage(part: &StageParts<'_>, reports: &mut Vec<Report>) -> (Stage, Option<(String, Position)>) {
+fn read_stage(
+    part: &StageParts<'_>,
+    reports: &mut Vec<Report>,
+) -> (Stage, Option<(String, Position)>) {
     let mut stage = Stage {
         name: part.name.to_owned(),
         position: part.position,
@@ -128,7 +152,8 @@ fn read_stage(part: &StageParts<'_>, reports: &mut Vec<Report>) -> (Stage, Optio
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if part.name.is_empty() || part.name.len() > 40 || !part.name.chars().all(plain) {
         let message = format!("`{}` is no name for a stage", part.name);
-        reports.push(Report::error(part.position, message).hint("use letters, digits, `_` and `-`"));
+        reports
+            .push(Report::error(part.position, message).hint("use letters, digits, `_` and `-`"));
     }
     let place = format!("stage `{}`", part.name);
     for node in &part.layers {
@@ -136,17 +161,25 @@ fn read_stage(part: &StageParts<'_>, reports: &mut Vec<Report>) -> (Stage, Optio
             match entry.key.as_str() {
                 "from" => parent = text(entry, reports),
                 "recipe" => stage.recipe = text(entry, reports),
-                "set" => stage.set.extend(patch::read_settings(&entry.value, "`set`", reports)),
+                "set" => stage
+                    .set
+                    .extend(patch::read_settings(&entry.value, "`set`", reports)),
                 "task" => match entry.value.text() {
                     Some("train") => stage.task = Task::Train,
                     Some("evaluate") => stage.task = Task::Evaluate,
                     _ => {
-                        let message = format!("`task` must be train or evaluate, not {}", entry.value.brief());
+                        let message = format!(
+                            "`task` must be train or evaluate, not {}",
+                            entry.value.brief()
+                        );
                         reports.push(Report::error(entry.value.position, message));
                     }
                 },
                 unknown => {
-                    let report = Report::error(entry.position, format!("unknown key `{unknown}` in {place}"));
+                    let report = Report::error(
+                        entry.position,
+                        format!("unknown key `{unknown}` in {place}"),
+                    );
                     reports.push(match suggestion(unknown, KEYS.iter().copied()) {
                         Some(hint) => report.hint(hint),
                         None => report,

@@ -2,7 +2,7 @@
 
 use super::document::{Content, Node, Scalar, ScalarKind};
 use super::fields::{Field, Kind, Range};
-use super::problem::{Report, nearest};
+use super::problem::{Report, is_invisible, nearest};
 
 /// A field's value. Equal values have equal canonical texts.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,9 +55,12 @@ impl Value {
             Kind::Bool => json.as_bool().map(Value::Bool),
             Kind::Integer { .. } => json.as_i64().map(Value::Integer),
             Kind::Number(_) => number(json),
-            Kind::Pair(_) | Kind::Couple(_) => {
-                json.as_array()?.iter().map(number).collect::<Option<_>>().map(Value::List)
-            }
+            Kind::Pair(_) | Kind::Couple(_) => json
+                .as_array()?
+                .iter()
+                .map(number)
+                .collect::<Option<_>>()
+                .map(Value::List),
             Kind::Choice(_) | Kind::Text | Kind::Policy => {
                 json.as_str().map(|text| Value::Text(text.to_owned()))
             }
@@ -109,11 +112,18 @@ pub fn coerce(field: &Field, node: &Node) -> Result<Value, Report> {
         return if field.nullable {
             Ok(Value::Null)
         } else {
-            Err(wrong(format!("`{path}` can't be null; it expects {}", expected(field))))
+            Err(wrong(format!(
+                "`{path}` can't be null; it expects {}",
+                expected(field)
+            )))
         };
     }
     let mistyped = || {
-        let report = wrong(format!("`{path}` expects {}, not {}", expected(field), shown(node)));
+        let report = wrong(format!(
+            "`{path}` expects {}, not {}",
+            expected(field),
+            shown(node)
+        ));
         match trap(field, node) {
             Some(hint) => report.hint(hint),
             None => report,
@@ -121,47 +131,71 @@ pub fn coerce(field: &Field, node: &Node) -> Result<Value, Report> {
     };
     match field.kind {
         Kind::Bool => match node.content {
-            Content::Scalar(Scalar { kind: ScalarKind::Bool(value), .. }) => Ok(Value::Bool(value)),
+            Content::Scalar(Scalar {
+                kind: ScalarKind::Bool(value),
+                ..
+            }) => Ok(Value::Bool(value)),
             _ => Err(mistyped()),
         },
         Kind::Integer { min, max } => {
             let value = number(node).ok_or_else(mistyped)?;
             let whole = value.fract() == 0.0 && value.abs() < 9e15;
             if !whole {
-                return Err(wrong(format!("`{path}` expects a whole number, not {}", shown(node))));
+                return Err(wrong(format!(
+                    "`{path}` expects a whole number, not {}",
+                    shown(node)
+                )));
             }
             let value = value as i64;
             if value < min || value > max {
-                return Err(wrong(format!("`{path}` must be {min} to {max}, not {value}")));
+                return Err(wrong(format!(
+                    "`{path}` must be {min} to {max}, not {value}"
+                )));
             }
             Ok(Value::Integer(value))
         }
         Kind::Number(range) => {
             let value = number(node).ok_or_else(mistyped)?;
-            in_range(&range, value)
-                .map(Value::number)
-                .ok_or_else(|| wrong(format!("`{path}` must be {}, not {}", range.words(), node.brief())))
+            in_range(&range, value).map(Value::number).ok_or_else(|| {
+                wrong(format!(
+                    "`{path}` must be {}, not {}",
+                    range.words(),
+                    node.brief()
+                ))
+            })
         }
         Kind::Pair(range) | Kind::Couple(range) => {
-            let Content::List(items) = &node.content else { return Err(mistyped()) };
+            let Content::List(items) = &node.content else {
+                return Err(mistyped());
+            };
             let numbers: Vec<f64> = items.iter().filter_map(number).collect();
             if items.len() != 2 || numbers.len() != 2 {
                 return Err(mistyped());
             }
             if let Some(index) = numbers.iter().position(|n| !range.contains(*n)) {
-                let message = format!("`{path}` must be {}, not {}", range.words(), items[index].brief());
+                let message = format!(
+                    "`{path}` must be {}, not {}",
+                    range.words(),
+                    items[index].brief()
+                );
                 return Err(Report::error(items[index].position, message));
             }
             if matches!(field.kind, Kind::Pair(_)) && numbers[0] > numbers[1] {
                 return Err(wrong(format!("`{path}` must ascend, not {}", node.brief())));
             }
-            Ok(Value::List(numbers.into_iter().map(Value::number).collect()))
+            Ok(Value::List(
+                numbers.into_iter().map(Value::number).collect(),
+            ))
         }
         Kind::Choice(choices) => choice(path, choices, node).map(Value::Text),
         Kind::Choices(choices) => {
-            let Content::List(items) = &node.content else { return Err(mistyped()) };
-            let chosen: Vec<String> =
-                items.iter().map(|item| choice(path, choices, item)).collect::<Result<_, _>>()?;
+            let Content::List(items) = &node.content else {
+                return Err(mistyped());
+            };
+            let chosen: Vec<String> = items
+                .iter()
+                .map(|item| choice(path, choices, item))
+                .collect::<Result<_, _>>()?;
             for (index, name) in chosen.iter().enumerate() {
                 if chosen[..index].contains(name) {
                     let message = format!("`{path}` names `{name}` twice");
@@ -174,6 +208,9 @@ pub fn coerce(field: &Field, node: &Node) -> Result<Value, Report> {
             let text = node.text().ok_or_else(mistyped)?;
             if text.trim().is_empty() {
                 return Err(wrong(format!("`{path}` is empty")));
+            }
+            if text.chars().any(is_invisible) {
+                return Err(wrong(format!("`{path}` contains an invisible character")));
             }
             Ok(Value::Text(text.to_owned()))
         }
@@ -205,7 +242,10 @@ fn choice(path: &str, choices: &[&'static str], node: &Node) -> Result<String, R
     if choices.contains(&text) {
         return Ok(text.to_owned());
     }
-    let report = Report::error(node.position, format!("`{path}` must be one of {list}, not `{text}`"));
+    let report = Report::error(
+        node.position,
+        format!("`{path}` must be one of {list}, not `{text}`"),
+    );
     Err(match nearest(text, choices.iter().copied()) {
         Some(name) => report.hint(format!("did you mean `{name}`?")),
         None => report,
@@ -213,7 +253,8 @@ fn choice(path: &str, choices: &[&'static str], node: &Node) -> Result<String, R
 }
 
 fn policy(path: &str, node: &Node) -> Result<String, Report> {
-    const HELP: &str = "write `none`, `three_augment` or RandAugment as timm does, such as `rand-m9-mstd0.5-inc1`";
+    const HELP: &str =
+        "write `none`, `three_augment` or RandAugment as timm does, such as `rand-m9-mstd0.5-inc1`";
     let Some(text) = node.text() else {
         let message = format!("`{path}` expects a string, not {}", node.noun());
         return Err(Report::error(node.position, message).hint(HELP));
@@ -221,7 +262,10 @@ fn policy(path: &str, node: &Node) -> Result<String, Report> {
     if matches!(text, "none" | "three_augment") || is_rand_augment(text) {
         return Ok(text.to_owned());
     }
-    let report = Report::error(node.position, format!("`{path}`: `{text}` is no augmentation policy"));
+    let report = Report::error(
+        node.position,
+        format!("`{path}`: `{text}` is no augmentation policy"),
+    );
     Err(match nearest(text, ["none", "three_augment"]) {
         Some(name) => report.hint(format!("did you mean `{name}`?")),
         None => report.hint(HELP),
@@ -237,10 +281,15 @@ fn is_rand_augment(text: &str) -> bool {
     }
     let mut seen: Vec<&str> = Vec::new();
     parts.all(|part| {
-        let split = part.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(part.len());
+        let split = part
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(part.len());
         let (name, argument) = part.split_at(split);
-        let plain = !argument.is_empty() && argument.chars().all(|c| c.is_ascii_digit() || c == '.');
-        let Some(number) = argument.parse::<f64>().ok().filter(|_| plain) else { return false };
+        let plain =
+            !argument.is_empty() && argument.chars().all(|c| c.is_ascii_digit() || c == '.');
+        let Some(number) = argument.parse::<f64>().ok().filter(|_| plain) else {
+            return false;
+        };
         let valid = match name {
             "m" => (0.0..=10.0).contains(&number),
             "n" => number.fract() == 0.0 && (1.0..=15.0).contains(&number),
@@ -266,7 +315,11 @@ pub fn expected(field: &Field) -> String {
         Kind::Choices(choices) => format!("a list of {}", choices.join(", ")),
         Kind::Text | Kind::Policy => "a string".to_owned(),
     };
-    if field.nullable { format!("{what} or null") } else { what }
+    if field.nullable {
+        format!("{what} or null")
+    } else {
+        what
+    }
 }
 
 fn shown(node: &Node) -> String {
@@ -288,12 +341,14 @@ fn trap(field: &Field, node: &Node) -> Option<String> {
     }
     match field.kind {
         Kind::Bool => match lower.as_str() {
-            "no" | "off" | "n" | "f" | "0" => {
-                Some(format!("`{text}` is {} in YAML 1.2; write `false`", node.noun()))
-            }
-            "yes" | "on" | "y" | "t" | "1" => {
-                Some(format!("`{text}` is {} in YAML 1.2; write `true`", node.noun()))
-            }
+            "no" | "off" | "n" | "f" | "0" => Some(format!(
+                "`{text}` is {} in YAML 1.2; write `false`",
+                node.noun()
+            )),
+            "yes" | "on" | "y" | "t" | "1" => Some(format!(
+                "`{text}` is {} in YAML 1.2; write `true`",
+                node.noun()
+            )),
             "true" | "false" => Some("write it without quotes".to_owned()),
             _ => None,
         },
@@ -303,7 +358,9 @@ fn trap(field: &Field, node: &Node) -> Option<String> {
                 Some("the number must be finite".to_owned())
             } else if digits.len() > 1
                 && digits.starts_with('0')
-                && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.' || b == b'_')
+                && digits
+                    .bytes()
+                    .all(|b| b.is_ascii_digit() || b == b'.' || b == b'_')
             {
                 let decimal = digits.trim_start_matches('0');
                 let decimal = if decimal.is_empty() || decimal.starts_with('.') {
@@ -315,7 +372,10 @@ fn trap(field: &Field, node: &Node) -> Option<String> {
                     "a leading zero means octal to some readers of YAML and nothing to others; write `{decimal}`"
                 ))
             } else if digits.contains('_') && digits.replace('_', "").parse::<f64>().is_ok() {
-                Some(format!("YAML 1.2 has no `_` in numbers; write `{}`", text.replace('_', "")))
+                Some(format!(
+                    "YAML 1.2 has no `_` in numbers; write `{}`",
+                    text.replace('_', "")
+                ))
             } else if text.parse::<f64>().is_ok() {
                 Some("write it without quotes".to_owned())
             } else if text.contains(',') && text.replace(',', ".").parse::<f64>().is_ok() {

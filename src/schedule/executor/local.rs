@@ -32,20 +32,39 @@ impl LocalExecutor {
     /// its file was replaced by a new build in the meantime.
     pub fn this_program() -> io::Result<LocalExecutor> {
         let own = Path::new("/proc/self/exe");
-        let program = if own.exists() { own.to_owned() } else { std::env::current_exe()? };
-        Ok(LocalExecutor { program, name: "ablate".into(), arguments: vec!["worker".into()] })
+        let program = if own.exists() {
+            own.to_owned()
+        } else {
+            std::env::current_exe()?
+        };
+        Ok(LocalExecutor {
+            program,
+            name: "ablate".into(),
+            arguments: vec!["worker".into()],
+        })
     }
 
     /// Workers of another program.
     pub fn program(program: impl Into<PathBuf>, arguments: Vec<OsString>) -> LocalExecutor {
         let program = program.into();
-        LocalExecutor { name: program.clone().into_os_string(), program, arguments }
+        LocalExecutor {
+            name: program.clone().into_os_string(),
+            program,
+            arguments,
+        }
     }
 
     fn command(&self, order: &Order) -> Result<Command, StartError> {
-        let log_error = |source| StartError::Log { path: order.log.display().to_string(), source };
+        let log_error = |source| StartError::Log {
+            path: order.log.display().to_string(),
+            source,
+        };
         // Append mode: whoever truncates the log (its cap) moves the worker's writes along.
-        let log = OpenOptions::new().create(true).append(true).open(&order.log).map_err(log_error)?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&order.log)
+            .map_err(log_error)?;
         let slot = &order.slot;
         let mut command = Command::new(&self.program);
         command
@@ -158,8 +177,14 @@ fn reap(pid: libc::pid_t, process: &Mutex<Option<libc::pid_t>>) -> Exit {
         // SAFETY: siginfo_t is plain data, and zero is a valid value of it.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         // SAFETY: `info` is writable. WNOWAIT leaves the process as a zombie: its number stays taken.
-        let status =
-            unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, &mut info, libc::WEXITED | libc::WNOWAIT) };
+        let status = unsafe {
+            libc::waitid(
+                libc::P_PID,
+                pid as libc::id_t,
+                &mut info,
+                libc::WEXITED | libc::WNOWAIT,
+            )
+        };
         if status == 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
             break;
         }
@@ -205,7 +230,14 @@ fn die_with_parent(parent: u32) -> io::Result<()> {
 fn close_descriptors_on_exec() {
     // SAFETY: a system call without memory. A kernel that doesn't know it (before 5.11) changes
     // nothing: all that Rust opens is closed on exec anyhow.
-    unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
 }
 
 /// The mask of `cores` for the kernel; empty for none.
@@ -221,7 +253,13 @@ fn affinity_mask(cores: &[usize]) -> Vec<u64> {
 fn bind_to_cores(mask: &[u64]) {
     if !mask.is_empty() {
         // SAFETY: the mask is readable and its length in bytes is given.
-        unsafe { libc::sched_setaffinity(0, size_of_val(mask), mask.as_ptr().cast::<libc::cpu_set_t>()) };
+        unsafe {
+            libc::sched_setaffinity(
+                0,
+                size_of_val(mask),
+                mask.as_ptr().cast::<libc::cpu_set_t>(),
+            )
+        };
     }
 }
 
@@ -241,7 +279,9 @@ fn oom_kills_of(line: &str) -> u64 {
     };
     let (root, file) = match controllers {
         "" => ("/sys/fs/cgroup", "memory.events"),
-        list if list.split(',').any(|name| name == "memory") => ("/sys/fs/cgroup/memory", "memory.oom_control"),
+        list if list.split(',').any(|name| name == "memory") => {
+            ("/sys/fs/cgroup/memory", "memory.oom_control")
+        }
         _ => return 0,
     };
     // In a container the group's own path may not be visible: its root is the group then.
@@ -249,7 +289,8 @@ fn oom_kills_of(line: &str) -> u64 {
         .iter()
         .find_map(|path| std::fs::read_to_string(Path::new(root).join(path).join(file)).ok())
         .and_then(|text| {
-            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+            text.lines()
+                .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
         })
         .unwrap_or(0)
 }
@@ -261,10 +302,17 @@ mod tests {
 
     fn run(script: &str, slot: Slot) -> (Exit, String) {
         let folder = tempfile::tempdir().unwrap();
-        let order = Order { run_dir: folder.path().into(), log: folder.path().join("log"), slot };
-        let executor = LocalExecutor::program("/bin/sh", vec!["-c".into(), script.into(), "worker".into()]);
+        let order = Order {
+            run_dir: folder.path().into(),
+            log: folder.path().join("log"),
+            slot,
+        };
+        let executor =
+            LocalExecutor::program("/bin/sh", vec!["-c".into(), script.into(), "worker".into()]);
         let (sender, exit) = mpsc::channel();
-        executor.start(&order, Box::new(move |exit| sender.send(exit).unwrap())).unwrap();
+        executor
+            .start(&order, Box::new(move |exit| sender.send(exit).unwrap()))
+            .unwrap();
         let exit = exit.recv().unwrap();
         (exit, std::fs::read_to_string(&order.log).unwrap())
     }
@@ -297,22 +345,43 @@ mod tests {
 
     #[test]
     fn a_gpu_slot_shows_one_gpu() {
-        let (_, log) = run("echo $CUDA_VISIBLE_DEVICES", Slot { visible_gpu: Some("GPU-7".into()), ..slot() });
+        let (_, log) = run(
+            "echo $CUDA_VISIBLE_DEVICES",
+            Slot {
+                visible_gpu: Some("GPU-7".into()),
+                ..slot()
+            },
+        );
         assert_eq!(log, "GPU-7\n");
     }
 
     #[test]
     fn a_worker_is_bound_to_its_cores() {
-        let core = *crate::schedule::device::Machine::discover(0).cores.last().unwrap();
-        let (_, log) = run("grep Cpus_allowed_list /proc/self/status", Slot { cores: vec![core], ..slot() });
-        assert_eq!(log.split_whitespace().last(), Some(core.to_string().as_str()));
+        let core = *crate::schedule::device::Machine::discover(0)
+            .cores
+            .last()
+            .unwrap();
+        let (_, log) = run(
+            "grep Cpus_allowed_list /proc/self/status",
+            Slot {
+                cores: vec![core],
+                ..slot()
+            },
+        );
+        assert_eq!(
+            log.split_whitespace().last(),
+            Some(core.to_string().as_str())
+        );
     }
 
     #[test]
     fn codes_and_signals_are_told_apart() {
         assert_eq!(run("exit 73", slot()).0.code, Some(73));
         let (exit, _) = run("kill -9 $$", slot());
-        assert_eq!((exit.code, exit.signal, exit.oom_kill), (None, Some(libc::SIGKILL), false));
+        assert_eq!(
+            (exit.code, exit.signal, exit.oom_kill),
+            (None, Some(libc::SIGKILL), false)
+        );
     }
 
     #[test]
@@ -322,8 +391,14 @@ mod tests {
         let pid = log.trim().parse::<u32>().unwrap();
         // Killed, if perhaps not gone or not reaped yet by whoever inherits orphans here.
         let is_alive = || {
-            std::fs::read_to_string(format!("/proc/{pid}/stat"))
-                .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim().starts_with(['Z', 'X']))
+            std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+                !stat
+                    .rsplit(')')
+                    .next()
+                    .unwrap_or("")
+                    .trim()
+                    .starts_with(['Z', 'X'])
+            })
         };
         while is_alive() {
             std::thread::sleep(std::time::Duration::from_millis(5));
@@ -333,10 +408,20 @@ mod tests {
     #[test]
     fn a_missing_program_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        let order = Order { run_dir: folder.path().into(), log: folder.path().join("log"), slot: slot() };
+        let order = Order {
+            run_dir: folder.path().into(),
+            log: folder.path().join("log"),
+            slot: slot(),
+        };
         let executor = LocalExecutor::program("/nonexistent/program", Vec::new());
-        let error = executor.start(&order, Box::new(|_| panic!("no exit"))).err().unwrap();
-        assert!(error.to_string().contains("/nonexistent/program"), "{error}");
+        let error = executor
+            .start(&order, Box::new(|_| panic!("no exit")))
+            .err()
+            .unwrap();
+        assert!(
+            error.to_string().contains("/nonexistent/program"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -55,9 +55,15 @@ pub enum Signal {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("can't open the log {path}: {source}")]
-    Log { path: String, source: std::io::Error },
+    Log {
+        path: String,
+        source: std::io::Error,
+    },
     #[error("can't start {program}: {source}")]
-    Spawn { program: String, source: std::io::Error },
+    Spawn {
+        program: String,
+        source: std::io::Error,
+    },
     #[error("can't start the thread that waits for a worker: {0}")]
     Thread(std::io::Error),
 }
@@ -66,9 +72,13 @@ impl StartError {
     /// How the stage's attempt failed. A machine that is short of processes or descriptors may have
     /// some again in a moment; a program that isn't there will not appear.
     pub fn class(&self) -> FailureClass {
-        let (StartError::Log { source, .. } | StartError::Spawn { source, .. } | StartError::Thread(source)) = self;
+        let (StartError::Log { source, .. }
+        | StartError::Spawn { source, .. }
+        | StartError::Thread(source)) = self;
         match source.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => FailureClass::Bug,
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
+                FailureClass::Bug
+            }
             _ => FailureClass::Killed,
         }
     }
