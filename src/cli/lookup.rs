@@ -1,5 +1,7 @@
 //! What the commands that look into the store share: finding what a user names, and printing.
 
+use crate::cli::exit::Exit;
+use crate::cli::planning::say;
 use crate::report::text::clean;
 use crate::spec::problem::nearest;
 use crate::store::rows::RunRow;
@@ -41,6 +43,21 @@ pub fn ignore_closed_pipe(result: Result<(), LookupError>) -> Result<(), LookupE
     match result {
         Err(LookupError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
+    }
+}
+
+/// The exit code of `result`; an error is said on stderr.
+pub fn exit(result: Result<(), LookupError>) -> Exit {
+    let Err(error) = result else {
+        return Exit::Done;
+    };
+    say(format_args!("error: {error}"));
+    match error {
+        LookupError::Unknown { .. }
+        | LookupError::Ambiguous { .. }
+        | LookupError::Nothing(_)
+        | LookupError::Store(StoreError::Sql { .. }) => Exit::Usage,
+        _ => Exit::Store,
     }
 }
 

@@ -5,16 +5,17 @@
 pub mod completions;
 pub mod devices;
 pub mod exit;
-// pub mod logs;
+pub mod logs;
+pub mod lookup;
 pub mod man;
 pub mod plan;
 pub mod planning;
-// pub mod query;
+pub mod query;
 pub mod report;
 pub mod run;
 pub mod schema;
-// pub mod show;
-// pub mod status;
+pub mod show;
+pub mod status;
 pub mod worker;
 
 use crate::train::device::cuda_device_count;
@@ -41,10 +42,10 @@ enum Command {
     Run(run::RunArgs),
     Plan(plan::PlanArgs),
     Report(report::ReportArgs),
-    // Status(status::StatusArgs),
-    // Show(show::ShowArgs),
-    // Logs(logs::LogsArgs),
-    // Query(query::QueryArgs),
+    Status(status::StatusArgs),
+    Show(show::ShowArgs),
+    Logs(logs::LogsArgs),
+    Query(query::QueryArgs),
     Devices(devices::DevicesArgs),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
@@ -59,10 +60,10 @@ pub fn run(cli: Cli) -> Exit {
         Command::Run(args) => asynchronous(run::run(&args, cuda_device_count)),
         Command::Plan(args) => asynchronous(plan::run(&args)),
         Command::Report(args) => asynchronous(report::run(&args)),
-        // Command::Status(args) => asynchronous(status::run(&args)),
-        // Command::Show(args) => asynchronous(show::run(&args)),
-        // Command::Logs(args) => asynchronous(logs::run(&args)),
-        // Command::Query(args) => asynchronous(query::run(&args)),
+        Command::Status(args) => asynchronous(status::run(&args)),
+        Command::Show(args) => asynchronous(show::run(&args)),
+        Command::Logs(args) => asynchronous(logs::run(&args)),
+        Command::Query(args) => asynchronous(query::run(&args)),
         Command::Devices(args) => devices::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -206,7 +206,7 @@ impl Store {
                 .collect();
         // Every stage once, in the order of the tables' keys; runs that share it are joined here. One row
         // of SQLite per point and run would cost several times as much.
-        let mut curves: HashMap<i64, BTreeMap<&str, Vec<(u32, f64)>>> = HashMap::new();
+        let mut curves: HashMap<i64, Curves<'_>> = HashMap::new();
         let stages = "SELECT rs.stage FROM experiments e JOIN runs r ON r.experiment = e.id AND r.current = 1
             JOIN run_stages rs ON rs.run = r.id WHERE e.name = ?";
         let epochs =
@@ -345,6 +345,9 @@ impl Store {
         })
     }
 }
+
+/// The curves of one stage by metric: (epoch, value).
+type Curves<'n> = BTreeMap<&'n str, Vec<(u32, f64)>>;
 
 /// A number as it was before it was stored.
 fn number(value: Option<f64>, nonfinite: Option<&str>) -> f64 {
