@@ -1,6 +1,5 @@
 //! `ablate logs`: what a stage's program printed, byte for byte.
 
-use crate::cli::exit::Exit;
 use crate::cli::lookup::{self, LookupError, Target, ignore_closed_pipe};
 use crate::rundir::layout::RunDir;
 use crate::store::Store;
@@ -23,14 +22,6 @@ pub struct LogsArgs {
     /// Number of the attempt; the last one if none is given
     #[arg(long, value_name = "N")]
     pub attempt: Option<u32>,
-    /// Folder of the store
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "ABLATE_STORE",
-        default_value = "ablate-store"
-    )]
-    pub store: PathBuf,
     /// Go on printing until the attempt ends
     #[arg(long, short)]
     pub follow: bool,
@@ -40,27 +31,23 @@ pub struct LogsArgs {
 /// every one tells of changes.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Runs the command.
-pub async fn run(args: &LogsArgs) -> Exit {
-    let result = print(args, &mut std::io::stdout(), &mut std::io::stderr()).await;
-    lookup::exit(result)
-}
-
-/// The log to `out`, notes to `err`.
-pub(in crate::cli) async fn print(
+/// Runs the command on the store at `store`: the log to `out`, notes to `err`.
+pub async fn run(
     args: &LogsArgs,
+    store: &Path,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<(), LookupError> {
-    ignore_closed_pipe(copy(args, out, err).await)
+    ignore_closed_pipe(print(args, store, out, err).await)
 }
 
-async fn copy(
+async fn print(
     args: &LogsArgs,
+    dir: &Path,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<(), LookupError> {
-    let store = lookup::open(&args.store, err).await?;
+    let store = lookup::open(dir, err).await?;
     let attempts = choose_stage(&store, args).await?;
     let attempt = match args.attempt {
         None => attempts.last(),
@@ -75,7 +62,7 @@ async fn copy(
             None => format!("`{}` has not been started: there is no log", args.run),
         }));
     };
-    let path = log_path(&args.store, attempt);
+    let path = log_path(dir, attempt);
     let read = |source| LookupError::Read {
         path: path.display().to_string(),
         source,

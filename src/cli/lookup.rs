@@ -1,7 +1,6 @@
 //! What the commands that look into the store share: finding what a user names, and printing.
 
-use crate::cli::exit::Exit;
-use crate::cli::planning::say;
+use super::exit::Exit;
 use crate::report::text::clean;
 use crate::spec::problem::nearest;
 use crate::store::rows::RunRow;
@@ -38,26 +37,24 @@ pub enum LookupError {
     Write(#[from] std::io::Error),
 }
 
+impl LookupError {
+    /// The exit code: a question that can't be answered is the user's, the rest the store's.
+    pub fn exit(&self) -> Exit {
+        match self {
+            LookupError::Unknown { .. }
+            | LookupError::Ambiguous { .. }
+            | LookupError::Nothing(_)
+            | LookupError::Store(StoreError::Sql { .. }) => Exit::Usage,
+            _ => Exit::Store,
+        }
+    }
+}
+
 /// A reader that has seen enough (`ablate query … | head`) is no error.
 pub fn ignore_closed_pipe(result: Result<(), LookupError>) -> Result<(), LookupError> {
     match result {
         Err(LookupError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
-    }
-}
-
-/// The exit code of `result`; an error is said on stderr.
-pub fn exit(result: Result<(), LookupError>) -> Exit {
-    let Err(error) = result else {
-        return Exit::Done;
-    };
-    say(format_args!("error: {error}"));
-    match error {
-        LookupError::Unknown { .. }
-        | LookupError::Ambiguous { .. }
-        | LookupError::Nothing(_)
-        | LookupError::Store(StoreError::Sql { .. }) => Exit::Usage,
-        _ => Exit::Store,
     }
 }
 

@@ -1,12 +1,11 @@
 //! `ablate query`: SQL over the store, read-only by construction.
 
-use crate::cli::exit::Exit;
 use crate::cli::lookup::{self, LookupError, ignore_closed_pipe};
 use crate::report::text::clean;
 use crate::store::{Cell, Query, view_docs};
 use clap::{Args, ValueEnum};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// Ask the store in SQL (it can only be read)
 #[derive(Debug, Clone, Args)]
@@ -17,14 +16,6 @@ pub struct QueryArgs {
     /// Form of the answer
     #[arg(long, value_enum, default_value_t = QueryFormat::Table)]
     pub format: QueryFormat,
-    /// Folder of the store
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "ABLATE_STORE",
-        default_value = "ablate-store"
-    )]
-    pub store: PathBuf,
     /// Print the documented views and their columns
     #[arg(long, conflicts_with = "sql")]
     pub schema: bool,
@@ -43,32 +34,28 @@ pub enum QueryFormat {
     Md,
 }
 
-/// Runs the command.
-pub async fn run(args: &QueryArgs) -> Exit {
-    let result = print(args, &mut std::io::stdout(), &mut std::io::stderr()).await;
-    lookup::exit(result)
-}
-
-/// The answer to `out`, warnings to `err`.
-pub(in crate::cli) async fn print(
+/// Runs the command on the store at `store`: the answer to `out`, warnings to `err`.
+pub async fn run(
     args: &QueryArgs,
+    store: &Path,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<(), LookupError> {
     let mut out = std::io::BufWriter::new(out);
-    let result = answer(args, &mut out, err).await;
+    let result = answer(args, store, &mut out, err).await;
     ignore_closed_pipe(result.and_then(|()| Ok(out.flush()?)))
 }
 
 async fn answer(
     args: &QueryArgs,
+    store: &Path,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<(), LookupError> {
     let Some(sql) = args.sql.as_deref().filter(|_| !args.schema) else {
         return Ok(schema(args.format, out)?);
     };
-    let store = lookup::open(&args.store, err).await?;
+    let store = lookup::open(store, err).await?;
     let query = store.query(sql).await?;
     match args.format {
         QueryFormat::Table => table(query, out).await,

@@ -25,7 +25,12 @@ pub struct ReportArgs {
     #[arg(long, value_enum, default_value_t = Format::Terminal)]
     pub format: Format,
     /// Folder of the store
-    #[arg(long, value_name = "DIR", env = "ABLATE_STORE", default_value = "ablate-store")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "ABLATE_STORE",
+        default_value = "ablate-store"
+    )]
     pub store: PathBuf,
     /// Write no plots
     #[arg(long)]

@@ -1,6 +1,5 @@
 //! `ablate show`: all that is known of one run or stage.
 
-use crate::cli::exit::Exit;
 use crate::cli::lookup::{self, LookupError, Target, duration, ignore_closed_pipe};
 use crate::cli::status::TextFormat;
 use crate::report::text::clean;
@@ -11,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// Show a run: labels, stages, results, attempts and configuration
 #[derive(Debug, Clone, Args)]
@@ -19,14 +18,6 @@ pub struct ShowArgs {
     /// Id of a run (`EXPERIMENT/VARIANT/sSEED`), the beginning of one, or of a stage's fingerprint
     #[arg(value_name = "RUN")]
     pub run: String,
-    /// Folder of the store
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "ABLATE_STORE",
-        default_value = "ablate-store"
-    )]
-    pub store: PathBuf,
     /// Form of the answer
     #[arg(long, value_enum, default_value_t = TextFormat::Text)]
     pub format: TextFormat,
@@ -63,19 +54,14 @@ struct ResultLine {
     value: f64,
 }
 
-/// Runs the command.
-pub async fn run(args: &ShowArgs) -> Exit {
-    let result = print(args, &mut std::io::stdout(), &mut std::io::stderr()).await;
-    lookup::exit(result)
-}
-
-/// The answer to `out`, warnings to `err`.
-pub(in crate::cli) async fn print(
+/// Runs the command on the store at `store`: the answer to `out`, warnings to `err`.
+pub async fn run(
     args: &ShowArgs,
+    store: &Path,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<(), LookupError> {
-    let store = lookup::open(&args.store, err).await?;
+    let store = lookup::open(store, err).await?;
     let answer = collect(&store, &args.run).await?;
     ignore_closed_pipe(match args.format {
         TextFormat::Json => serde_json::to_writer_pretty(&mut *out, &answer)

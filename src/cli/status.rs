@@ -1,13 +1,12 @@
 //! `ablate status`: how far the experiments are and what is running.
 
-use crate::cli::exit::Exit;
 use crate::cli::lookup::{self, LookupError, duration, ignore_closed_pipe};
 use crate::rundir::log::unix_time;
 use crate::store::{ExperimentStatus, RunningStage, StoreHolder, StoreLock};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// Show how far the experiments are and which stages are running
 #[derive(Debug, Clone, Args)]
@@ -15,14 +14,6 @@ pub struct StatusArgs {
     /// Name of an experiment; all if none is given
     #[arg(value_name = "EXPERIMENT")]
     pub experiment: Option<String>,
-    /// Folder of the store
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "ABLATE_STORE",
-        default_value = "ablate-store"
-    )]
-    pub store: PathBuf,
     /// Form of the answer
     #[arg(long, value_enum, default_value_t = TextFormat::Text)]
     pub format: TextFormat,
@@ -50,27 +41,23 @@ struct Answer<'a> {
 /// Bytes of write-ahead log from which on a reader must be keeping it from shrinking.
 const LARGE_LOG: u64 = 512 << 20;
 
-/// Runs the command.
-pub async fn run(args: &StatusArgs) -> Exit {
-    let result = print(args, &mut std::io::stdout(), &mut std::io::stderr()).await;
-    lookup::exit(result)
-}
-
-/// The answer to `out`, warnings to `err`.
-pub(in crate::cli) async fn print(
+/// Runs the command on the store at `store`: the answer to `out`, warnings to `err`.
+pub async fn run(
     args: &StatusArgs,
+    store: &Path,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<(), LookupError> {
-    ignore_closed_pipe(answer(args, out, err).await)
+    ignore_closed_pipe(answer(args, store, out, err).await)
 }
 
 async fn answer(
     args: &StatusArgs,
+    dir: &Path,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> Result<(), LookupError> {
-    let store = lookup::open(&args.store, err).await?;
+    let store = lookup::open(dir, err).await?;
     let only = args.experiment.as_deref();
     let experiments = store.status(only).await?;
     if let (Some(name), true) = (only, experiments.is_empty()) {
@@ -79,7 +66,7 @@ async fn answer(
         return Err(lookup::unknown("experiment", name, &names));
     }
     let running = store.running(only).await?;
-    let scheduler = StoreLock::holder(&args.store);
+    let scheduler = StoreLock::holder(dir);
     if store.wal_bytes() > LARGE_LOG {
         let _ = writeln!(
             err,

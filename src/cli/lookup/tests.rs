@@ -24,31 +24,17 @@ enum Command {
     Logs(LogsArgs),
 }
 
-/// The command of a command line on the store at `store`.
-fn parse(store: &Path, words: &[&str]) -> Result<Command, clap::Error> {
-    let store = ["--store", store.to_str().unwrap()];
-    let line = ["ablate"].iter().chain(words).chain(&store);
-    Program::try_parse_from(line).map(|program| program.command)
-}
-
-async fn print(
-    command: &Command,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> Result<(), LookupError> {
-    match command {
-        Command::Query(args) => query::print(args, out, err).await,
-        Command::Status(args) => status::print(args, out, err).await,
-        Command::Show(args) => show::print(args, out, err).await,
-        Command::Logs(args) => logs::print(args, out, err).await,
-    }
-}
-
 /// Runs a command line; stdout, or the error.
 async fn ablate(store: &Path, words: &[&str]) -> Result<String, String> {
-    let command = parse(store, words).map_err(|error| error.to_string())?;
+    let line = std::iter::once(&"ablate").chain(words);
+    let program = Program::try_parse_from(line).map_err(|error| error.to_string())?;
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let result = print(&command, &mut out, &mut err).await;
+    let result = match &program.command {
+        Command::Query(args) => query::run(args, store, &mut out, &mut err).await,
+        Command::Status(args) => status::run(args, store, &mut out, &mut err).await,
+        Command::Show(args) => show::run(args, store, &mut out, &mut err).await,
+        Command::Logs(args) => logs::run(args, store, &mut out, &mut err).await,
+    };
     assert_eq!(String::from_utf8_lossy(&err), "", "{words:?}");
     result.map_err(|error| error.to_string())?;
     Ok(String::from_utf8(out).unwrap())
@@ -190,10 +176,15 @@ async fn a_closed_pipe_is_success() {
         vec!["show", "loss/l0/s0", "--format", "json"],
         vec!["logs", "loss/l0/s0"],
     ] {
-        let command = parse(folder.path(), &words).unwrap();
-        print(&command, &mut Closed, &mut err)
-            .await
-            .unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        let program =
+            Program::try_parse_from(std::iter::once("ablate").chain(words.clone())).unwrap();
+        match &program.command {
+            Command::Query(args) => query::run(args, folder.path(), &mut Closed, &mut err).await,
+            Command::Status(args) => status::run(args, folder.path(), &mut Closed, &mut err).await,
+            Command::Show(args) => show::run(args, folder.path(), &mut Closed, &mut err).await,
+            Command::Logs(args) => logs::run(args, folder.path(), &mut Closed, &mut err).await,
+        }
+        .unwrap_or_else(|error| panic!("{words:?}: {error}"));
     }
 }
 
@@ -321,9 +312,17 @@ async fn logs_are_printed_byte_for_byte() {
         std::fs::create_dir_all(dir.root()).unwrap();
         std::fs::write(dir.attempt_log(1), content).unwrap();
     }
+    let args = |words: &[&str]| {
+        let line = ["ablate", "logs"].iter().chain(words);
+        match Program::try_parse_from(line).unwrap().command {
+            Command::Logs(args) => args,
+            _ => unreachable!("the command is logs"),
+        }
+    };
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let command = parse(folder.path(), &["logs", "loss/l0/s0"]).unwrap();
-    print(&command, &mut out, &mut err).await.unwrap();
+    logs::run(&args(&["loss/l0/s0"]), folder.path(), &mut out, &mut err)
+        .await
+        .unwrap();
     assert_eq!(out, bytes);
     let stage = ablate(
         folder.path(),
@@ -374,8 +373,8 @@ async fn logs_are_printed_byte_for_byte() {
             .unwrap();
     };
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let command = parse(folder.path(), &["logs", "loss/l1/s0", "--follow"]).unwrap();
-    let (result, ()) = tokio::join!(print(&command, &mut out, &mut err), writer);
+    let args = args(&["loss/l1/s0", "--follow"]);
+    let (result, ()) = tokio::join!(logs::run(&args, folder.path(), &mut out, &mut err), writer);
     result.unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), "one\ntwo\n");
 }
