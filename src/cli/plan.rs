@@ -617,7 +617,7 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::DataDescription;
+    use crate::plan::{DataDescription, Request, plan_file};
     use crate::rundir::stage::DataShape;
     use crate::spec::recipe::DataConfig;
 
@@ -645,24 +645,21 @@ axes: {lr: {values: [1e-3, 2e-3], path: optimizer.lr, stages: [finetune]}}
         flops_per_second: 1e10,
     };
 
-    fn planned(folder: &tempfile::TempDir, text: &str) -> (PlanArgs, Plan) {
+    fn planned(text: &str) -> Plan {
+        let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("e.yaml");
         std::fs::write(&file, text).unwrap();
-        let plan = plan_file(&file, &Request::default(), &data).unwrap();
-        let args = PlanArgs {
-            files: vec![file],
-            select: SelectArgs::default(),
-            explain: false,
-            format: PlanFormat::Text,
-        };
-        (args, plan)
+        plan_file(&file, &Request::default(), &data).unwrap()
+    }
+
+    fn render_one(plan: &Plan, known: Known, explain: bool, format: PlanFormat) -> String {
+        render(std::slice::from_ref(plan), &[known], CAPACITY, explain, format)
     }
 
     #[test]
     fn text_says_what_would_run() {
-        let folder = tempfile::tempdir().unwrap();
-        let (args, plan) = planned(&folder, TEXT);
-        let text = run(&args, &data, &|_| Known::default(), CAPACITY).unwrap();
+        let plan = planned(TEXT);
+        let text = render_one(&plan, Known::default(), false, PlanFormat::Text);
         let flops: f64 = plan.stages.iter().map(|stage| stage.cost.flops).sum();
         let bytes: u64 = plan.stages.iter().map(|stage| stage.cost.disk_bytes).sum();
         let cost = format!(
@@ -698,9 +695,7 @@ effect    3 seeds show a difference above 3.51 standard deviations between seeds
 
     #[test]
     fn explanation_names_the_reason_of_every_stage() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut args, plan) = planned(&folder, TEXT);
-        args.explain = true;
+        let plan = planned(TEXT);
         let run0 = &plan.runs[0].stages;
         let known = Known {
             done: [plan.stages[run0[0] as usize].fingerprint.to_string()].into(),
@@ -711,7 +706,7 @@ effect    3 seeds show a difference above 3.51 standard deviations between seeds
             .into(),
             finished: vec![plan.stage_spec(run0[0])],
         };
-        let text = run(&args, &data, &|_| known.clone(), CAPACITY).unwrap();
+        let text = render_one(&plan, known, true, PlanFormat::Text);
         let short =
             |stage: u32| plan.stages[stage as usize].fingerprint.to_string()[..12].to_owned();
         let pretrain = short(run0[0]);
@@ -737,12 +732,9 @@ effect    3 seeds show a difference above 3.51 standard deviations between seeds
 
     #[test]
     fn json_holds_the_same_numbers() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut args, plan) = planned(&folder, TEXT);
-        args.format = PlanFormat::Json;
-        let json: serde_json::Value =
-            serde_json::from_str(&run(&args, &data, &|_| Known::default(), CAPACITY).unwrap())
-                .unwrap();
+        let plan = planned(TEXT);
+        let json = render_one(&plan, Known::default(), false, PlanFormat::Json);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(
             (
                 json["runs"].as_u64(),
@@ -756,26 +748,6 @@ effect    3 seeds show a difference above 3.51 standard deviations between seeds
             Some(plan.stages.iter().map(|stage| stage.cost.flops).sum())
         );
         assert_eq!(json["table"][1]["variant"], "2e-3");
-    }
-
-    #[test]
-    fn problems_of_all_files_are_returned() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut args, _) = planned(&folder, TEXT);
-        let other = folder.path().join("other.yaml");
-        std::fs::write(&other, "recipe: quikc\n").unwrap();
-        args.files = vec![other, PathBuf::from("lsos")];
-        let problems = run(&args, &data, &|_| Known::default(), CAPACITY)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            problems.contains("other.yaml:1:9: unknown recipe `quikc`; did you mean `quick`?"),
-            "{problems}"
-        );
-        assert!(
-            problems.contains("lsos: no such file; built-in experiments: did you mean `loss`?"),
-            "{problems}"
-        );
     }
 
     #[test]

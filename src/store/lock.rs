@@ -1,5 +1,6 @@
 //! The lock of a store: one scheduler at a time.
 
+use crate::rundir::host;
 use crate::rundir::log::unix_time;
 use crate::store::StoreError;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -72,7 +73,7 @@ impl StoreLock {
         }
         let holder = StoreHolder {
             pid: std::process::id(),
-            host: host_name(),
+            host: host::name(),
             since: unix_time(),
         };
         let text = serde_json::to_string(&holder).expect("plain data");
@@ -102,18 +103,6 @@ fn read_holder(file: &mut File) -> Option<StoreHolder> {
     let mut text = String::new();
     file.take(4096).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
-}
-
-/// The name of this host.
-pub(super) fn host_name() -> String {
-    let mut buffer = [0u8; 256];
-    // SAFETY: the buffer is valid for its length, of which the last byte stays 0.
-    let result = unsafe { libc::gethostname(buffer.as_mut_ptr().cast(), buffer.len() - 1) };
-    let length = buffer.iter().position(|&byte| byte == 0).unwrap_or(0);
-    match result {
-        0 if length > 0 => String::from_utf8_lossy(&buffer[..length]).into_owned(),
-        _ => "unknown".to_owned(),
-    }
 }
 
 /// `2026-11-24 14:26:03 UTC`.

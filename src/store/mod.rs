@@ -35,4 +35,4 @@ pub use status::{ExperimentStatus, RunningStage};
 pub use views::{ColumnDoc, ViewDoc, view_docs};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

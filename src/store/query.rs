@@ -3,6 +3,7 @@
 //! Three locks, each enough alone: the file is opened to read, `query_only` is set, and SQLite's
 //! authorizer admits nothing but reading while a statement is compiled.
 
+use crate::spec::problem::nearest;
 use crate::store::StoreError;
 use crate::store::open::{Store, read_options};
 use futures_util::TryStreamExt;
@@ -105,14 +106,14 @@ impl Store {
                 .strip_prefix(kind)
                 .map(|name| name.trim().to_owned())
         };
-        let nearest = if let Some(name) = unknown("no such table:") {
+        let suggestion = if let Some(name) = unknown("no such table:") {
             let names: Vec<String> = sqlx::query_scalar(
                 "SELECT name FROM sqlite_schema WHERE type IN ('view', 'table')",
             )
             .fetch_all(&self.readers)
             .await
             .map_err(self.sql())?;
-            nearest_name(&name, names)
+            nearest(&name, names.iter().map(String::as_str)).map(str::to_owned)
         } else if let Some(name) = unknown("no such column:") {
             let column = name.rsplit('.').next().unwrap_or(&name).to_owned();
             let names: Vec<String> = sqlx::query_scalar(
@@ -123,11 +124,11 @@ impl Store {
             .fetch_all(&self.readers)
             .await
             .map_err(self.sql())?;
-            nearest_name(&column, names)
+            nearest(&column, names.iter().map(String::as_str)).map(str::to_owned)
         } else {
             None
         };
-        if let Some(name) = nearest {
+        if let Some(name) = suggestion {
             message.push_str(&format!("; did you mean `{name}`?"));
         }
         if message.starts_with("no such") {
@@ -310,22 +311,4 @@ unsafe extern "C" fn authorize(
     } else {
         ffi::SQLITE_DENY
     }
-}
-
-/// The name nearest to `name`, if one is near.
-pub(crate) fn nearest_name(name: &str, names: impl IntoIterator<Item = String>) -> Option<String> {
-    let wanted = name.to_lowercase();
-    names
-        .into_iter()
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&wanted, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
-        .filter(|(distance, candidate)| {
-            *distance <= (candidate.chars().count().max(wanted.chars().count()) / 3).max(1)
-        })
-        .min_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(&b.1)))
-        .map(|(_, candidate)| candidate)
 }

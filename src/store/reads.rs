@@ -5,8 +5,8 @@ use crate::store::open::Store;
 use crate::store::rows::{AttemptRow, CurveRow, ExperimentRow, ResultRow, RunRow, Status};
 use indexmap::IndexMap;
 use serde::de::DeserializeOwned;
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Row};
 
 impl Store {
     /// All experiments, by name.
@@ -42,19 +42,104 @@ impl Store {
 
     /// The current runs of `experiment`, or of all, in the order of the plans.
     pub async fn runs(&self, experiment: Option<&str>) -> Result<Vec<RunRow>, StoreError> {
-        let rows = sqlx::query(
+        self.select_runs("?1 IS NULL OR e.name = ?1", experiment)
+            .await
+    }
+
+    /// The current runs whose ids begin with `prefix`.
+    pub async fn runs_beginning(&self, prefix: &str) -> Result<Vec<RunRow>, StoreError> {
+        // No character sorts behind the last one of Unicode.
+        self.select_runs(
+            "r.name >= ?1 AND r.name < ?1 || char(1114111)",
+            Some(prefix),
+        )
+        .await
+    }
+
+    /// The current runs that need a stage.
+    pub async fn runs_of_stage(&self, fingerprint: &str) -> Result<Vec<RunRow>, StoreError> {
+        let filter = "r.id IN (SELECT own.run FROM run_stages own JOIN stages f ON f.id = own.stage
+            WHERE f.fingerprint = ?1)";
+        self.select_runs(filter, Some(fingerprint)).await
+    }
+
+    async fn select_runs(
+        &self,
+        filter: &'static str,
+        value: Option<&str>,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        let sql = format!(
             "SELECT r.name, e.name, r.variant, r.variant_index, r.labels, r.seed, r.status, r.failure,
                  json_group_array(s.fingerprint ORDER BY rs.position), SUM(s.wall_seconds)
-             FROM experiments e CROSS JOIN runs r ON r.experiment = e.id AND r.current = 1
-             CROSS JOIN run_stages rs ON rs.run = r.id CROSS JOIN stages s ON s.id = rs.stage
-             WHERE ?1 IS NULL OR e.name = ?1
-             GROUP BY r.id ORDER BY e.name, r.variant_index, r.id",
+             FROM experiments e JOIN runs r ON r.experiment = e.id AND r.current = 1
+             JOIN run_stages rs ON rs.run = r.id JOIN stages s ON s.id = rs.stage
+             WHERE {filter}
+             GROUP BY r.id ORDER BY e.name, r.variant_index, r.id"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(value)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(self.sql())?;
+        rows.iter().map(|row| self.run_row(row)).collect()
+    }
+
+    /// Ids of all current runs.
+    pub async fn run_ids(&self) -> Result<Vec<String>, StoreError> {
+        sqlx::query_scalar("SELECT name FROM runs WHERE current = 1 ORDER BY name")
+            .fetch_all(&self.readers)
+            .await
+            .map_err(self.sql())
+    }
+
+    /// Fingerprints of stages that begin with `prefix`, those of former plans included.
+    pub async fn stages_beginning(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        sqlx::query_scalar(
+            "SELECT fingerprint FROM stages WHERE fingerprint >= ?1 AND fingerprint < ?1 || 'g' ORDER BY fingerprint",
         )
-        .bind(experiment)
+        .bind(prefix)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(self.sql())
+    }
+
+    /// The last evaluation of a stage as (evaluation set, resolution, metric, value).
+    pub async fn stage_results(
+        &self,
+        fingerprint: &str,
+    ) -> Result<Vec<(String, u32, String, f64)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT n.eval_set, n.resolution, n.metric, v.value, v.nonfinite
+             FROM stages s JOIN results v ON v.stage = s.id JOIN series n ON n.id = v.series
+             WHERE s.fingerprint = ? ORDER BY n.eval_set, n.resolution, n.metric",
+        )
+        .bind(fingerprint)
         .fetch_all(&self.readers)
         .await
         .map_err(self.sql())?;
-        rows.iter().map(|row| self.run_row(row)).collect()
+        Ok(rows
+            .iter()
+            .map(|row| {
+                (
+                    row.get(0),
+                    row.get(1),
+                    row.get(2),
+                    number(row.get(3), row.get(4)),
+                )
+            })
+            .collect())
+    }
+
+    /// The warnings of a stage's attempts, oldest first, as (attempt, text).
+    pub async fn warnings_of(&self, fingerprint: &str) -> Result<Vec<(u32, String)>, StoreError> {
+        sqlx::query_as(
+            "SELECT w.attempt, w.message FROM stages s JOIN warnings w ON w.stage = s.id
+             WHERE s.fingerprint = ? ORDER BY w.attempt, w.seq",
+        )
+        .bind(fingerprint)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(self.sql())
     }
 
     fn run_row(&self, row: &SqliteRow) -> Result<RunRow, StoreError> {

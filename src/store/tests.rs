@@ -11,13 +11,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 mod durability;
+mod figures;
 mod ingest;
 mod opening;
 mod plans;
 mod query;
 
 /// An experiment with two axes and two stages: the first stage is shared by all variants.
-struct Sample {
+pub(crate) struct Sample {
     experiment: ExperimentInfo,
     axes: Vec<AxisInfo>,
     variants: Vec<Variant>,
@@ -26,7 +27,7 @@ struct Sample {
 }
 
 impl Sample {
-    fn new(name: &str, variants: u32, seeds: u64) -> Sample {
+    pub(crate) fn new(name: &str, variants: u32, seeds: u64) -> Sample {
         let mut sample = Sample {
             experiment: ExperimentInfo {
                 name: name.to_owned(),
@@ -104,11 +105,11 @@ impl Sample {
         }
     }
 
-    fn fingerprint(&self, index: u32) -> String {
+    pub(crate) fn fingerprint(&self, index: u32) -> String {
         self.stages[index as usize].fingerprint.to_string()
     }
 
-    async fn save(&self, store: &Store) {
+    pub(crate) async fn save(&self, store: &Store) {
         store
             .save_parts(
                 self.parts(),
@@ -221,7 +222,7 @@ fn recipe() -> Recipe {
     }
 }
 
-fn start() -> AttemptStart {
+pub(crate) fn start() -> AttemptStart {
     AttemptStart {
         device: "cpu".to_owned(),
         host: "bench".to_owned(),
@@ -230,7 +231,7 @@ fn start() -> AttemptStart {
     }
 }
 
-fn end(status: Status) -> AttemptEnd {
+pub(crate) fn end(status: Status) -> AttemptEnd {
     AttemptEnd {
         status,
         failure: (status == Status::Failed).then_some(FailureClass::Diverged),
@@ -325,7 +326,7 @@ fn history(top1: f64) -> Vec<Event> {
 }
 
 /// Runs stage `index` to its end.
-async fn finish(store: &Store, sample: &Sample, index: u32, top1: f64) {
+pub(crate) async fn finish(store: &Store, sample: &Sample, index: u32, top1: f64) {
     let fingerprint = sample.fingerprint(index);
     let attempt = store.begin_attempt(&fingerprint, &start()).await.unwrap();
     store
