@@ -407,7 +407,11 @@ impl Actor<'_> {
         let known = store.stage_states(&[fingerprint.to_owned()]).await?;
         let next = known.get(fingerprint).map_or(0, |state| state.attempts) + 1;
         let start = AttemptStart {
-            device: slot.name.clone(),
+            device: if slot.is_gpu() {
+                slot.name.clone()
+            } else {
+                slot.device.clone()
+            },
             host: device::host_name(),
             pid: None,
             log: self.in_store(&dir.attempt_log(next)),

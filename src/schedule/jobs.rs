@@ -217,4 +217,47 @@ mod tests {
         jobs.apply(&states, false, folder.path());
         assert_eq!(jobs.done(), 3);
     }
+
+    #[test]
+    fn stages_that_plans_share_are_one_job() {
+        use crate::plan::{DataDescription, Request, plan_file};
+        use crate::rundir::stage::DataShape;
+        let resolver = |_: &_| {
+            Ok(DataDescription {
+                hash: "0".repeat(32),
+                shape: DataShape {
+                    classes: 9,
+                    train_images: 100,
+                    val_images: 10,
+                },
+            })
+        };
+        let plan = |name: &str| plan_file(Path::new(name), &Request::default(), &resolver).unwrap();
+        let (fixres, loss) = (plan("fixres"), plan("loss"));
+        let alone = Jobs::of(&[&fixres]);
+        assert_eq!(alone.jobs.len(), fixres.stages.len());
+        for (job, stage) in alone.jobs.iter().zip(&fixres.stages) {
+            assert_eq!(job.fingerprint, stage.fingerprint.to_string());
+            assert_eq!(job.parent, stage.parent.map(|parent| parent as usize));
+            assert!(!job.label.contains("fixres"), "{}", job.label);
+        }
+        assert!(alone.jobs.iter().any(|job| job.parent.is_some()));
+        let twice = Jobs::of(&[&fixres, &loss, &fixres]);
+        let different: std::collections::HashSet<_> = fixres
+            .stages
+            .iter()
+            .chain(&loss.stages)
+            .map(|stage| stage.fingerprint)
+            .collect();
+        assert_eq!(twice.jobs.len(), different.len());
+        assert!(twice.origins.iter().all(|&(plan, _)| plan < 2));
+        assert!(
+            twice.jobs[0].label.starts_with("fixres "),
+            "{}",
+            twice.jobs[0].label
+        );
+        for (job, known) in twice.jobs.iter().zip(&alone.jobs) {
+            assert_eq!(job.parent, known.parent);
+        }
+    }
 }

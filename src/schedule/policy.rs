@@ -120,4 +120,29 @@ mod tests {
         assert_eq!(policy.pause(2), Duration::from_secs(4));
         assert_eq!(policy.pause(u32::MAX), MAX_BACK_OFF);
     }
+
+    /// `docs/failures.md` shows the table as it is.
+    #[test]
+    fn the_documentation_has_the_same_table() {
+        let page = include_str!("../../docs/failures.md");
+        for class in FailureClass::ALL {
+            let policy = policy(class);
+            let pause = match policy.back_off.as_secs() {
+                0 => String::new(),
+                seconds => format!("{seconds} s "),
+            };
+            let again = if policy.transient {
+                "yes"
+            } else {
+                "only with `--retry-failed`"
+            };
+            let row = format!(
+                "| `{}` | {} | {} | {pause}| {again} |",
+                class.name(),
+                class.exit_code(),
+                policy.retries
+            );
+            assert!(page.contains(&row), "docs/failures.md lacks the row\n{row}");
+        }
+    }
 }

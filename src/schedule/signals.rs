@@ -22,9 +22,23 @@ fn listen(kind: SignalKind, inputs: &UnboundedSender<Input>, input: Input) -> st
     let mut signals = signal(kind)?;
     let inputs = inputs.clone();
     tokio::spawn(async move {
-        while signals.recv().await.is_some() && inputs.send(input.clone()).is_ok() {}
+        while signals.recv().await.is_some() {
+            if inputs.send(input.clone()).is_err() {
+                // The execution is over: the signal means again what it means to any program.
+                restore(kind);
+            }
+        }
     });
     Ok(())
+}
+
+/// Gives the signal its default effect back, and sends it to this process.
+fn restore(kind: SignalKind) {
+    // SAFETY: system calls without memory; the default action needs no handler.
+    unsafe {
+        libc::signal(kind.as_raw_value(), libc::SIG_DFL);
+        libc::raise(kind.as_raw_value());
+    }
 }
 
 /// Stands still as Ctrl-Z asks, until somebody sends SIGCONT.
