@@ -1,6 +1,6 @@
 //! The trainer on real pictures: it learns, and a stage's result depends on its configuration only.
 
-use ablate::data::{Dataset, Split};
+use ablate::data::Dataset;
 use ablate::plan::{self, DataDescription, Request};
 use ablate::rundir::event::EventKind;
 use ablate::rundir::layout::RunDir;
@@ -10,6 +10,9 @@ use ablate::spec::experiment::Options;
 use ablate::train::{self, Observer, TrainError};
 use std::cell::Cell;
 use std::path::Path;
+
+#[path = "support/small_data.rs"]
+mod small_data;
 
 /// Collects events; asks for a stop once `stop_after` steps are done (counted by polls).
 #[derive(Default)]
@@ -39,26 +42,7 @@ impl Observer for Watch {
 
 /// An image folder with `per_class` training pictures a class of the embedded data set.
 fn small_data(folder: &Path, per_class: usize) -> Dataset {
-    let embedded = Dataset::embedded();
-    for (split, name) in [(Split::Train, "train"), (Split::Val, "val")] {
-        let mut taken = vec![0; embedded.classes().len()];
-        for index in 0..embedded.len(split) {
-            let label = embedded.label(split, index) as usize;
-            if taken[label] == per_class {
-                continue;
-            }
-            taken[label] += 1;
-            let class = folder.join(name).join(&embedded.classes()[label]);
-            std::fs::create_dir_all(&class).unwrap();
-            let picture = embedded.image(split, index).unwrap();
-            let path = class.join(format!("{index:05}.png"));
-            let pixels = picture.data().to_vec();
-            image::RgbImage::from_raw(picture.width() as u32, picture.height() as u32, pixels)
-                .unwrap()
-                .save(path)
-                .unwrap();
-        }
-    }
+    small_data::write(folder, [per_class; 2], "png");
     Dataset::open_folder("small", folder).unwrap()
 }
 
