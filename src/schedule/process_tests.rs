@@ -3,9 +3,10 @@
 //! Workers and schedulers that must be processes of their own are this very test program, started
 //! again for one of the two ignored tests below ([`fake_worker`], [`fake_scheduler`]).
 
-use super::actor::{self, Execution, Input, Job, JobFiles, ScheduleError, Settings, Summary};
+use super::actor::{self, Execution, Input};
 use super::core::{End, Prior};
 use super::device::Slot;
+use super::execution::{Job, JobFiles, ScheduleError, Settings, Summary};
 use super::executor::local::LocalExecutor;
 use super::jobs::Jobs;
 use super::progress::{Progress, Style};
