@@ -9,7 +9,8 @@ fn git(args: &[&str]) -> Option<String> {
 }
 
 fn main() {
-    let revision = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    let revision =
+        git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=ABLATE_GIT_REVISION={revision}");
     println!("cargo::rerun-if-changed=build.rs");
     // HEAD names the branch, the log of HEAD changes with every commit.

@@ -248,31 +248,15 @@ SELECT
     v.step AS step,
     v.time AS time
 FROM experiments e
-CROSS JOIN runs r ON r.experiment = e.id AND r.current = 1
+JOIN runs r ON r.experiment = e.id AND r.current = 1
 CROSS JOIN run_stages rs ON rs.run = r.id
 CROSS JOIN stages s ON s.id = rs.stage
 CROSS JOIN results v ON v.stage = rs.stage
 CROSS JOIN series n ON n.id = v.series;
 
-CREATE VIEW v_metrics AS
-WITH stage_metrics AS (
-    SELECT stage, step, epoch, NULL AS resolution, 'step/loss' AS metric, loss AS value, time FROM steps
-    UNION ALL
-    SELECT stage, step, epoch, NULL, 'step/lr', lr, time FROM steps
-    UNION ALL
-    SELECT stage, step, epoch, NULL, 'step/grad_norm', grad_norm, time FROM steps
-    UNION ALL
-    SELECT stage, step, epoch, NULL, 'step/images_per_second', images_per_second, time FROM steps
-    UNION ALL
-    SELECT stage, step, epoch, NULL, 'train_loss', train_loss, time FROM epochs
-    UNION ALL
-    SELECT stage, step, epoch, NULL, 'lr', lr, time FROM epochs
-    UNION ALL
-    SELECT stage, step, epoch, NULL, 'seconds', seconds, time FROM epochs
-    UNION ALL
-    SELECT v.stage, v.step, v.epoch, n.resolution, n.eval_set || '/' || n.metric, v.value, v.time
-    FROM evaluations v JOIN series n ON n.id = v.series
-)
+-- The stages of the current runs. The joins of the views are written into each branch of a union, so that
+-- a condition on a run or an experiment reaches the metric tables' keys.
+CREATE VIEW run_stage_names AS
 SELECT
     e.name AS experiment,
     r.name AS run,
@@ -281,18 +265,57 @@ SELECT
     r.seed AS seed,
     rs.name AS stage,
     s.fingerprint AS fingerprint,
-    m.step AS step,
-    m.epoch AS epoch,
-    m.resolution AS resolution,
-    m.metric AS metric,
-    m.value AS value,
-    m.value IS NOT NULL AS finite,
-    m.time AS time
+    rs.stage AS id
 FROM experiments e
-CROSS JOIN runs r ON r.experiment = e.id AND r.current = 1
+JOIN runs r ON r.experiment = e.id AND r.current = 1
 CROSS JOIN run_stages rs ON rs.run = r.id
-CROSS JOIN stages s ON s.id = rs.stage
-CROSS JOIN stage_metrics m ON m.stage = rs.stage;
+CROSS JOIN stages s ON s.id = rs.stage;
+
+CREATE VIEW v_metrics AS
+SELECT
+    o.experiment AS experiment,
+    o.run AS run,
+    o.variant AS variant,
+    o.variant_index AS variant_index,
+    o.seed AS seed,
+    o.stage AS stage,
+    o.fingerprint AS fingerprint,
+    v.step AS step,
+    v.epoch AS epoch,
+    NULL AS resolution,
+    'step/loss' AS metric,
+    v.loss AS value,
+    v.loss IS NOT NULL AS finite,
+    v.time AS time
+FROM run_stage_names o CROSS JOIN steps v ON v.stage = o.id
+UNION ALL
+SELECT o.experiment, o.run, o.variant, o.variant_index, o.seed, o.stage, o.fingerprint,
+    v.step, v.epoch, NULL, 'step/lr', v.lr, v.lr IS NOT NULL, v.time
+FROM run_stage_names o CROSS JOIN steps v ON v.stage = o.id
+UNION ALL
+SELECT o.experiment, o.run, o.variant, o.variant_index, o.seed, o.stage, o.fingerprint,
+    v.step, v.epoch, NULL, 'step/grad_norm', v.grad_norm, v.grad_norm IS NOT NULL, v.time
+FROM run_stage_names o CROSS JOIN steps v ON v.stage = o.id
+UNION ALL
+SELECT o.experiment, o.run, o.variant, o.variant_index, o.seed, o.stage, o.fingerprint,
+    v.step, v.epoch, NULL, 'step/images_per_second', v.images_per_second, v.images_per_second IS NOT NULL, v.time
+FROM run_stage_names o CROSS JOIN steps v ON v.stage = o.id
+UNION ALL
+SELECT o.experiment, o.run, o.variant, o.variant_index, o.seed, o.stage, o.fingerprint,
+    v.step, v.epoch, NULL, 'train_loss', v.train_loss, v.train_loss IS NOT NULL, v.time
+FROM run_stage_names o CROSS JOIN epochs v ON v.stage = o.id
+UNION ALL
+SELECT o.experiment, o.run, o.variant, o.variant_index, o.seed, o.stage, o.fingerprint,
+    v.step, v.epoch, NULL, 'lr', v.lr, v.lr IS NOT NULL, v.time
+FROM run_stage_names o CROSS JOIN epochs v ON v.stage = o.id
+UNION ALL
+SELECT o.experiment, o.run, o.variant, o.variant_index, o.seed, o.stage, o.fingerprint,
+    v.step, v.epoch, NULL, 'seconds', v.seconds, v.seconds IS NOT NULL, v.time
+FROM run_stage_names o CROSS JOIN epochs v ON v.stage = o.id
+UNION ALL
+SELECT o.experiment, o.run, o.variant, o.variant_index, o.seed, o.stage, o.fingerprint,
+    v.step, v.epoch, n.resolution, n.eval_set || '/' || n.metric, v.value, v.value IS NOT NULL, v.time
+FROM run_stage_names o CROSS JOIN evaluations v ON v.stage = o.id CROSS JOIN series n ON n.id = v.series;
 
 CREATE VIEW v_attempts AS
 SELECT

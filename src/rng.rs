@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn keys_separate_streams() {
-        let first = |seed, purpose, epoch, index| KeyedRng::new(seed, purpose, epoch, index).next_u64();
+        let first =
+            |seed, purpose, epoch, index| KeyedRng::new(seed, purpose, epoch, index).next_u64();
         let base = first(0, Purpose::Augment, 0, 0);
         assert_ne!(base, first(1, Purpose::Augment, 0, 0));
         assert_ne!(base, first(0, Purpose::Mix, 0, 0));

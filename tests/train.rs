@@ -32,7 +32,8 @@ impl Observer for Watch {
     fn stop_requested(&self) -> bool {
         self.polls.set(self.polls.get() + 1);
         // The loop asks twice a step.
-        self.stop_after.is_some_and(|steps| self.polls.get() > 2 * steps)
+        self.stop_after
+            .is_some_and(|steps| self.polls.get() > 2 * steps)
     }
 }
 
@@ -65,12 +66,19 @@ fn small_data(folder: &Path, per_class: usize) -> Dataset {
 fn stages(yaml: &str, dataset: &Dataset, folder: &Path) -> Vec<StageSpec> {
     let path = folder.join("experiment.yaml");
     std::fs::write(&path, yaml).unwrap();
-    let description =
-        DataDescription { hash: dataset.hash().unwrap(), shape: dataset.shape() };
-    let request = Request { options: Options::default(), max_cells: None };
+    let description = DataDescription {
+        hash: dataset.hash().unwrap(),
+        shape: dataset.shape(),
+    };
+    let request = Request {
+        options: Options::default(),
+        max_cells: None,
+    };
     let plan = plan::plan_file(&path, &request, &|_| Ok(description.clone()))
         .unwrap_or_else(|problems| panic!("{problems}"));
-    (0..plan.stages.len() as u32).map(|index| plan.stage_spec(index)).collect()
+    (0..plan.stages.len() as u32)
+        .map(|index| plan.stage_spec(index))
+        .collect()
 }
 
 fn launch(data: &Path) -> Launch {
@@ -117,9 +125,13 @@ fn timeless(events: &[EventKind]) -> Vec<String> {
     events
         .iter()
         .filter_map(|event| match event {
-            EventKind::Epoch { epoch, step, train_loss, lr, .. } => {
-                Some(format!("{epoch} {step} {train_loss:?} {lr:?}"))
-            }
+            EventKind::Epoch {
+                epoch,
+                step,
+                train_loss,
+                lr,
+                ..
+            } => Some(format!("{epoch} {step} {train_loss:?} {lr:?}")),
             EventKind::Evaluated { .. } => Some(format!("{event:?}")),
             _ => None,
         })
@@ -137,12 +149,22 @@ fn results_do_not_depend_on_threads_or_interruptions() {
     let predicted = read(reference.path(), "predictions.bin");
 
     for (threads, loader_threads) in [(1, 3), (2, 1)] {
-        let other = Launch { threads, loader_threads, ..launch(data.path()) };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let other = Launch {
+            threads,
+            loader_threads,
+            ..launch(data.path())
+        };
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         let mut watch = Watch::default();
         let folder = pool.install(|| train(&spec, &other, &mut watch));
         let same = read(folder.path(), "checkpoints/final.safetensors") == weights;
-        assert!(same, "weights with {threads} threads and {loader_threads} for the loader");
+        assert!(
+            same,
+            "weights with {threads} threads and {loader_threads} for the loader"
+        );
         assert_eq!(timeless(&watch.events), timeless(&undisturbed.events));
     }
 
@@ -151,18 +173,33 @@ fn results_do_not_depend_on_threads_or_interruptions() {
     let dir = RunDir::new(folder.path());
     let mut events = Vec::new();
     for stop_after in [1, 5, 7, 9] {
-        let mut watch = Watch { stop_after: Some(stop_after), ..Watch::default() };
+        let mut watch = Watch {
+            stop_after: Some(stop_after),
+            ..Watch::default()
+        };
         let stopped = train::run(&spec, &launch(data.path()), &dir, &mut watch);
-        assert!(matches!(stopped, Err(TrainError::Stopped { .. })), "{stopped:?}");
+        assert!(
+            matches!(stopped, Err(TrainError::Stopped { .. })),
+            "{stopped:?}"
+        );
         events.extend(watch.events);
     }
     let mut watch = Watch::default();
     train::run(&spec, &launch(data.path()), &dir, &mut watch).unwrap();
     events.extend(watch.events);
-    assert!(read(folder.path(), "checkpoints/final.safetensors") == weights, "resumed weights");
-    assert!(read(folder.path(), "predictions.bin") == predicted, "resumed predictions");
+    assert!(
+        read(folder.path(), "checkpoints/final.safetensors") == weights,
+        "resumed weights"
+    );
+    assert!(
+        read(folder.path(), "predictions.bin") == predicted,
+        "resumed predictions"
+    );
     assert_eq!(timeless(&events), timeless(&undisturbed.events));
-    let left: Vec<_> = std::fs::read_dir(dir.checkpoints()).unwrap().flatten().collect();
+    let left: Vec<_> = std::fs::read_dir(dir.checkpoints())
+        .unwrap()
+        .flatten()
+        .collect();
     assert_eq!(left.len(), 1, "only the final weights stay");
 }
 
@@ -172,7 +209,10 @@ fn accumulation_gives_the_step_of_the_large_batch() {
     let dataset = small_data(data.path(), 24);
     let yaml = EXPERIMENT.replace("epochs: 3", "epochs: 1");
     let losses = |accumulation: usize| {
-        let yaml = yaml.replace("batch_size: 16", &format!("batch_size: 16, accumulation: {accumulation}"));
+        let yaml = yaml.replace(
+            "batch_size: 16",
+            &format!("batch_size: 16, accumulation: {accumulation}"),
+        );
         let spec = stages(&yaml, &dataset, data.path()).remove(0);
         let mut watch = Watch::default();
         train(&spec, &launch(data.path()), &mut watch);
@@ -210,7 +250,10 @@ stages:
     };
     let mut watch = Watch::default();
     let pretrained = train(by_task(Task::Train, 24), &launch(data.path()), &mut watch);
-    let child = Launch { parent_dir: Some(pretrained.path().to_owned()), ..launch(data.path()) };
+    let child = Launch {
+        parent_dir: Some(pretrained.path().to_owned()),
+        ..launch(data.path())
+    };
 
     let mut watch = Watch::default();
     train(by_task(Task::Train, 48), &child, &mut watch);
@@ -258,7 +301,11 @@ set:
         .events
         .iter()
         .find_map(|event| match event {
-            EventKind::Evaluated { metrics, last: true, .. } => Some(metrics["top1"]),
+            EventKind::Evaluated {
+                metrics,
+                last: true,
+                ..
+            } => Some(metrics["top1"]),
             _ => None,
         })
         .unwrap();
@@ -275,12 +322,24 @@ fn a_changed_data_set_is_refused() {
     let dataset = small_data(data.path(), 10);
     let spec = stages(EXPERIMENT, &dataset, data.path()).remove(0);
     let class = data.path().join("train").join("ice");
-    let picture = std::fs::read_dir(&class).unwrap().flatten().next().unwrap().path();
+    let picture = std::fs::read_dir(&class)
+        .unwrap()
+        .flatten()
+        .next()
+        .unwrap()
+        .path();
     std::fs::remove_file(picture).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let result =
-        train::run(&spec, &launch(data.path()), &RunDir::new(folder.path()), &mut Watch::default());
-    assert!(matches!(result, Err(TrainError::DataChanged { .. })), "{result:?}");
+    let result = train::run(
+        &spec,
+        &launch(data.path()),
+        &RunDir::new(folder.path()),
+        &mut Watch::default(),
+    );
+    assert!(
+        matches!(result, Err(TrainError::DataChanged { .. })),
+        "{result:?}"
+    );
 }
 
 #[test]
@@ -290,7 +349,14 @@ fn a_loss_that_is_not_finite_ends_the_stage() {
     let yaml = format!("{EXPERIMENT}  optimizer.lr: 1e30\n  schedule.warmup_epochs: 0\n");
     let spec = stages(&yaml, &dataset, data.path()).remove(0);
     let folder = tempfile::tempdir().unwrap();
-    let result =
-        train::run(&spec, &launch(data.path()), &RunDir::new(folder.path()), &mut Watch::default());
-    assert!(matches!(result, Err(TrainError::Diverged { .. })), "{result:?}");
+    let result = train::run(
+        &spec,
+        &launch(data.path()),
+        &RunDir::new(folder.path()),
+        &mut Watch::default(),
+    );
+    assert!(
+        matches!(result, Err(TrainError::Diverged { .. })),
+        "{result:?}"
+    );
 }

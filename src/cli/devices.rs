@@ -13,7 +13,11 @@ pub struct DevicesArgs {}
 /// Runs the command.
 pub fn run(_: &DevicesArgs) -> Exit {
     let machine = Machine::discover(cuda_device_count());
-    let request = SlotRequest { device: DeviceChoice::Auto, slots: None, threads_per_slot: None };
+    let request = SlotRequest {
+        device: DeviceChoice::Auto,
+        slots: None,
+        threads_per_slot: None,
+    };
     match device::slots(&machine, &request) {
         Ok(slots) => {
             let mut out = std::io::stdout().lock();
@@ -25,7 +29,11 @@ pub fn run(_: &DevicesArgs) -> Exit {
                     cores => format!(", bound to core {}", cores.join(", ")),
                 };
                 let threads = slot.threads;
-                let _ = writeln!(out, "slot {index}: {}, {threads} thread(s){bound}", slot.name);
+                let _ = writeln!(
+                    out,
+                    "slot {index}: {}, {threads} thread(s){bound}",
+                    slot.name
+                );
             }
             if cfg!(not(feature = "cuda")) {
                 say("this program was built without the feature `cuda`: GPUs are not looked for");

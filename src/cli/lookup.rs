@@ -1,5 +1,6 @@
 //! What the commands that look into the store share: finding what a user names, and printing.
 
+use super::exit::Exit;
 use crate::report::text::clean;
 use crate::spec::problem::nearest;
 use crate::store::rows::RunRow;
@@ -34,6 +35,19 @@ pub enum LookupError {
     },
     #[error("can't write the answer: {0}")]
     Write(#[from] std::io::Error),
+}
+
+impl LookupError {
+    /// The exit code: a question that can't be answered is the user's, the rest the store's.
+    pub fn exit(&self) -> Exit {
+        match self {
+            LookupError::Unknown { .. }
+            | LookupError::Ambiguous { .. }
+            | LookupError::Nothing(_)
+            | LookupError::Store(StoreError::Sql { .. }) => Exit::Usage,
+            _ => Exit::Store,
+        }
+    }
 }
 
 /// A reader that has seen enough (`ablate query … | head`) is no error.

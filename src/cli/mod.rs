@@ -5,25 +5,33 @@
 pub mod completions;
 pub mod devices;
 pub mod exit;
-// pub mod logs;
+pub mod logs;
+pub mod lookup;
 pub mod man;
 pub mod plan;
 pub mod planning;
-// pub mod query;
+pub mod query;
 pub mod report;
 pub mod run;
 pub mod schema;
-// pub mod show;
-// pub mod status;
+pub mod show;
+pub mod status;
 pub mod worker;
 
 use crate::train::device::cuda_device_count;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use exit::Exit;
+use lookup::LookupError;
+use std::io::Write;
+use std::path::PathBuf;
 
 /// Version and git revision.
-pub const VERSION: &str =
-    concat!(env!("CARGO_PKG_VERSION"), " (", env!("ABLATE_GIT_REVISION"), ")");
+pub const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("ABLATE_GIT_REVISION"),
+    ")"
+);
 
 /// Which training choices matter, and by how much: declarative ablations for Vision Transformers
 ///
@@ -41,10 +49,14 @@ enum Command {
     Run(run::RunArgs),
     Plan(plan::PlanArgs),
     Report(report::ReportArgs),
-    // Status(status::StatusArgs),
-    // Show(show::ShowArgs),
-    // Logs(logs::LogsArgs),
-    // Query(query::QueryArgs),
+    /// How far every experiment is
+    Status(InStore<status::StatusArgs>),
+    /// One run: labels, stages, configuration, attempts, results
+    Show(InStore<show::ShowArgs>),
+    /// What a stage printed
+    Logs(InStore<logs::LogsArgs>),
+    /// Ask the store in SQL (it can only be read)
+    Query(InStore<query::QueryArgs>),
     Devices(devices::DevicesArgs),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
@@ -53,16 +65,39 @@ enum Command {
     Worker(worker::WorkerArgs),
 }
 
+/// A command that only reads the store.
+#[derive(Debug, Args)]
+struct InStore<T: Args> {
+    #[command(flatten)]
+    args: T,
+    /// Folder of the store
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "ABLATE_STORE",
+        default_value = "ablate-store"
+    )]
+    store: PathBuf,
+}
+
 /// Runs the command of the command line.
 pub fn run(cli: Cli) -> Exit {
     match cli.command {
         Command::Run(args) => asynchronous(run::run(&args, cuda_device_count)),
         Command::Plan(args) => asynchronous(plan::run(&args)),
         Command::Report(args) => asynchronous(report::run(&args)),
-        // Command::Status(args) => asynchronous(status::run(&args)),
-        // Command::Show(args) => asynchronous(show::run(&args)),
-        // Command::Logs(args) => asynchronous(logs::run(&args)),
-        // Command::Query(args) => asynchronous(query::run(&args)),
+        Command::Status(args) => {
+            look_up(async |out, err| status::run(&args.args, &args.store, out, err).await)
+        }
+        Command::Show(args) => {
+            look_up(async |out, err| show::run(&args.args, &args.store, out, err).await)
+        }
+        Command::Logs(args) => {
+            look_up(async |out, err| logs::run(&args.args, &args.store, out, err).await)
+        }
+        Command::Query(args) => {
+            look_up(async |out, err| query::run(&args.args, &args.store, out, err).await)
+        }
         Command::Devices(args) => devices::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),
@@ -71,9 +106,28 @@ pub fn run(cli: Cli) -> Exit {
     }
 }
 
+/// Runs a command that only reads the store, from it to stdout.
+fn look_up(
+    command: impl AsyncFnOnce(&mut dyn Write, &mut dyn Write) -> Result<(), LookupError>,
+) -> Exit {
+    asynchronous(async {
+        match command(&mut std::io::stdout(), &mut std::io::stderr()).await {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                planning::say(format_args!("error: {error}"));
+                error.exit()
+            }
+        }
+    })
+}
+
 /// Runs a command that talks to the store or to processes.
 fn asynchronous(command: impl Future<Output = Exit>) -> Exit {
-    match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime.block_on(command),
         Err(error) => {
             planning::say(format_args!("error: can't start the runtime: {error}"));

@@ -7,18 +7,17 @@ use crate::plan::model::Plan;
 use crate::rundir::event::FailureClass;
 use crate::rundir::stage::StageSpec;
 use crate::schedule::device::{self, Machine, SlotRequest};
-use crate::spec::problem::Problem;
 use crate::store::rows::Status;
 use crate::store::{Store, StoreError};
 use crate::train::device::cuda_device_count;
 use clap::{Args, ValueEnum};
-use comfy_table::{CellAlignment, Table, presets};
-use serde::Serialize;
-use statrs::distribution::{ContinuousCDF, StudentsT};
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write;
-use std::io::Write as _;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+pub use summary::Summary;
+
+pub mod summary;
+mod units;
 
 /// How the plan is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -34,7 +33,12 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub planning: PlanningArgs,
     /// Folder of the store, for what is done already; it may be missing
-    #[arg(long, value_name = "DIR", env = "ABLATE_STORE", default_value = "ablate-store")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "ABLATE_STORE",
+        default_value = "ablate-store"
+    )]
     pub store: PathBuf,
     /// Say of every stage why it would run
     #[arg(long)]
@@ -87,7 +91,13 @@ pub async fn run(args: &PlanArgs) -> Exit {
         slots,
         flops_per_second: known.flops_per_second.unwrap_or(FLOPS_PER_SECOND),
     };
-    let text = render(&planned.plans, &known.of_experiments, capacity, args.explain, args.format);
+    let text = render(
+        &planned.plans,
+        &known.of_experiments,
+        capacity,
+        args.explain,
+        args.format,
+    );
     // A closed pipe has read what it wanted.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Exit::Done
@@ -105,20 +115,32 @@ struct StoreKnowledge {
 async fn known(dir: &Path, plans: &[Plan]) -> Result<StoreKnowledge, StoreError> {
     if !dir.join("ablate.db").exists() {
         let of_experiments = vec![Known::default(); plans.len()];
-        return Ok(StoreKnowledge { of_experiments, flops_per_second: None });
+        return Ok(StoreKnowledge {
+            of_experiments,
+            flops_per_second: None,
+        });
     }
     let store = Store::open_read_only(dir).await?;
     let done = store.finished().await?;
     let mut of_experiments = Vec::new();
     for plan in plans {
-        let names: Vec<String> =
-            plan.stages.iter().map(|stage| stage.fingerprint.to_string()).collect();
+        let names: Vec<String> = plan
+            .stages
+            .iter()
+            .map(|stage| stage.fingerprint.to_string())
+            .collect();
         let states = store.stage_states(&names).await?;
         let failed = states
             .into_iter()
             .filter(|(_, state)| state.status == Status::Failed)
             .map(|(name, state)| {
-                (name, state.failure.map_or("unknown", FailureClass::name).to_owned())
+                (
+                    name,
+                    state
+                        .failure
+                        .map_or("unknown", FailureClass::name)
+                        .to_owned(),
+                )
             })
             .collect();
         let mut finished = Vec::new();
@@ -128,10 +150,17 @@ async fn known(dir: &Path, plans: &[Plan]) -> Result<StoreKnowledge, StoreError>
                 finished.extend(config.and_then(|json| serde_json::from_str(&json).ok()));
             }
         }
-        of_experiments.push(Known { done: done.clone(), failed, finished });
+        of_experiments.push(Known {
+            done: done.clone(),
+            failed,
+            finished,
+        });
     }
     let flops_per_second = store.throughput().await?;
-    Ok(StoreKnowledge { of_experiments, flops_per_second })
+    Ok(StoreKnowledge {
+        of_experiments,
+        flops_per_second,
+    })
 }
 
 /// What to print of `plans`; `known` has one entry per plan.
@@ -148,7 +177,9 @@ pub fn render(
         .map(|(plan, known)| (plan, Summary::new(plan, known, capacity, explain)));
     match format {
         PlanFormat::Text => {
-            let texts: Vec<String> = summaries.map(|(plan, summary)| summary.text(plan)).collect();
+            let texts: Vec<String> = summaries
+                .map(|(plan, summary)| summary.text(plan))
+                .collect();
             texts.join("\n")
         }
         PlanFormat::Json => {
@@ -162,460 +193,10 @@ pub fn render(
     }
 }
 
-/// A plan in numbers.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Summary {
-    pub experiment: String,
-    pub title: String,
-    pub profile: String,
-    pub file: String,
-    pub variants: usize,
-    pub seeds: usize,
-    pub runs: usize,
-    /// Stages that runs name, before equal ones are merged.
-    pub stages_named: usize,
-    /// Different stages.
-    pub stages: usize,
-    /// Stages that more than one run needs.
-    pub stages_shared: usize,
-    pub stages_done: usize,
-    pub stages_failed: usize,
-    pub stages_to_run: usize,
-    /// Of the stages to run.
-    pub flops: f64,
-    pub disk_bytes: u64,
-    /// Estimated wall time of the stages to run.
-    pub seconds: f64,
-    pub slots: usize,
-    pub smallest_effect: SmallestEffect,
-    pub warnings: Vec<String>,
-    pub table: Vec<VariantLine>,
-    /// Every stage and why it would run; only when asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub explanation: Option<Vec<StageLine>>,
-}
-
-/// What the number of seeds can show.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct SmallestEffect {
-    pub seeds: usize,
-    /// Half-width of the 95 % interval of a difference of two variants, in standard deviations of
-    /// one variant over seeds; `None`: one seed shows nothing.
-    pub standard_deviations: Option<f64>,
-}
-
-/// One variant: a row of the table.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct VariantLine {
-    pub variant: String,
-    /// Of the model in the last stage.
-    pub parameters: u64,
-    /// Optimizer steps of one run, over its stages.
-    pub steps: u64,
-    /// Operations of one run, over its stages.
-    pub flops: f64,
-    /// Stages of all its runs, and how many of them are done.
-    pub stages: usize,
-    pub stages_done: usize,
-}
-
-/// One stage and why it would run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct StageLine {
-    pub fingerprint: String,
-    pub stage: String,
-    pub variant: String,
-    pub seed: u64,
-    /// Runs that need it.
-    pub runs: usize,
-    /// `done`, `new` or `failed before`.
-    pub state: String,
-    /// Failure class, or what differs from the nearest finished stage.
-    pub detail: Option<String>,
-    pub flops: f64,
-}
-
-/// Half-width of the 95 % interval of a difference of two means over the same `seeds`, in standard
-/// deviations of one run: t(0.975, n - 1) * sqrt(2 / n). Variants are compared seed by seed; the square
-/// root of 2 holds where seeds do not correlate between variants, the least favourable usual case.
-pub fn smallest_effect(seeds: usize) -> SmallestEffect {
-    let half_width = |n: f64| {
-        let t = StudentsT::new(0.0, 1.0, n - 1.0).ok()?;
-        Some(t.inverse_cdf(0.975) * (2.0 / n).sqrt())
-    };
-    let standard_deviations = if seeds < 2 {
-        None
-    } else {
-        half_width(seeds as f64)
-    };
-    SmallestEffect {
-        seeds,
-        standard_deviations,
-    }
-}
-
-impl Summary {
-    /// Counts what `plan` needs, given what is known.
-    pub fn new(plan: &Plan, known: &Known, capacity: Capacity, explain: bool) -> Self {
-        let names: Vec<String> = plan
-            .stages
-            .iter()
-            .map(|stage| stage.fingerprint.to_string())
-            .collect();
-        let done: Vec<bool> = names.iter().map(|name| known.done.contains(name)).collect();
-        let mut users = vec![0usize; plan.stages.len()];
-        for &stage in plan.runs.iter().flat_map(|run| &run.stages) {
-            users[stage as usize] += 1;
-        }
-        let to_run = || {
-            plan.stages
-                .iter()
-                .zip(&done)
-                .filter(|(_, done)| !**done)
-                .map(|(stage, _)| stage)
-        };
-        let flops: f64 = to_run().map(|stage| stage.cost.flops).sum();
-        let seeds = plan
-            .runs
-            .iter()
-            .take_while(|run| run.variant == plan.runs[0].variant)
-            .count();
-        let explanation = explain.then(|| {
-            (0..plan.stages.len())
-                .map(|index| stage_line(plan, known, &names[index], index, users[index]))
-                .collect()
-        });
-        Summary {
-            experiment: plan.experiment.name.clone(),
-            title: plan.experiment.title.clone(),
-            profile: plan.experiment.profile.clone(),
-            file: plan.experiment.path.clone(),
-            variants: plan.variants.len(),
-            seeds,
-            runs: plan.runs.len(),
-            stages_named: plan.runs.iter().map(|run| run.stages.len()).sum(),
-            stages: plan.stages.len(),
-            stages_shared: users.iter().filter(|users| **users > 1).count(),
-            stages_done: done.iter().filter(|done| **done).count(),
-            stages_failed: names
-                .iter()
-                .filter(|name| known.failed.contains_key(*name))
-                .count(),
-            stages_to_run: to_run().count(),
-            flops,
-            disk_bytes: to_run().map(|stage| stage.cost.disk_bytes).sum(),
-            seconds: seconds(plan, &done, flops, capacity),
-            slots: capacity.slots,
-            smallest_effect: smallest_effect(seeds),
-            warnings: plan.warnings.iter().map(Problem::to_string).collect(),
-            table: variant_lines(plan, &done),
-            explanation,
-        }
-    }
-
-    /// The plan as text.
-    pub fn text(&self, plan: &Plan) -> String {
-        let mut text = String::new();
-        // Writing to a string can't fail.
-        let _ = self.write(plan, &mut text);
-        text
-    }
-
-    fn write(&self, plan: &Plan, text: &mut String) -> std::fmt::Result {
-        writeln!(
-            text,
-            "{} ({}, profile {}): {}",
-            self.experiment, self.file, self.profile, self.title
-        )?;
-        if !plan.experiment.claim.is_empty() {
-            for line in wrapped(&plan.experiment.claim, 96) {
-                writeln!(text, "  {line}")?;
-            }
-        }
-        writeln!(text)?;
-        let axes: Vec<String> = plan
-            .axes
-            .iter()
-            .map(|axis| format!("{} ({})", axis.name, axis.labels.len()))
-            .collect();
-        let axes = if axes.is_empty() {
-            "none".to_owned()
-        } else {
-            axes.join(" x ")
-        };
-        writeln!(text, "axes      {axes}")?;
-        writeln!(
-            text,
-            "runs      {} = {} x {}",
-            self.runs,
-            many(self.variants, "variant"),
-            many(self.seeds, "seed")
-        )?;
-        let merged = self.stages_named - self.stages;
-        let shared = if merged == 0 {
-            String::new()
-        } else {
-            format!(
-                " ({merged} more are the same as one of these; {} shared)",
-                self.stages_shared
-            )
-        };
-        writeln!(text, "stages    {}{shared}", self.stages)?;
-        let failed = if self.stages_failed > 0 {
-            format!(", {} failed before", self.stages_failed)
-        } else {
-            String::new()
-        };
-        writeln!(
-            text,
-            "          {} done, {} to run{failed}",
-            self.stages_done, self.stages_to_run
-        )?;
-        if self.stages_to_run > 0 {
-            writeln!(
-                text,
-                "cost      {}, about {} on {}, {} on disk",
-                scaled(self.flops, 1000.0, "FLOP"),
-                duration(self.seconds),
-                many(self.slots, "slot"),
-                scaled(self.disk_bytes as f64, 1024.0, "B"),
-            )?;
-        }
-        match self.smallest_effect.standard_deviations {
-            Some(width) => writeln!(
-                text,
-                "effect    {} show a difference above {width:.2} standard deviations between seeds\n          (half-width of its 95 % interval: t(0.975, n - 1) x sqrt(2 / n), n = {})",
-                many(self.seeds, "seed"),
-                self.seeds
-            )?,
-            None => writeln!(text, "effect    none: n = 1, a difference could be chance")?,
-        }
-        for warning in &self.warnings {
-            writeln!(text, "\n{warning}")?;
-        }
-        writeln!(text)?;
-        for line in self.variant_table().to_string().lines() {
-            writeln!(text, "{}", line.trim_end())?;
-        }
-        if self.table.len() > TABLE_ROWS {
-            writeln!(
-                text,
-                "... and {} more variants",
-                self.table.len() - TABLE_ROWS
-            )?;
-        }
-        for (index, line) in self.explanation.iter().flatten().enumerate() {
-            if index == 0 {
-                writeln!(text)?;
-            }
-            let shared = if line.runs > 1 {
-                format!(", for {} runs", line.runs)
-            } else {
-                String::new()
-            };
-            let detail = line
-                .detail
-                .as_ref()
-                .map(|detail| format!(" ({detail})"))
-                .unwrap_or_default();
-            writeln!(
-                text,
-                "{}  {} of {} s{}{shared}: {}{detail}",
-                &line.fingerprint[..12],
-                line.stage,
-                line.variant,
-                line.seed,
-                line.state
-            )?;
-        }
-        Ok(())
-    }
-
-    fn variant_table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING);
-        table.set_header(["variant", "parameters", "steps", "FLOP", "stages", "done"]);
-        for line in self.table.iter().take(TABLE_ROWS) {
-            table.add_row([
-                line.variant.clone(),
-                scaled(line.parameters as f64, 1000.0, "")
-                    .trim_end()
-                    .to_owned(),
-                line.steps.to_string(),
-                scaled(line.flops, 1000.0, "").trim_end().to_owned(),
-                line.stages.to_string(),
-                line.stages_done.to_string(),
-            ]);
-        }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        table
-    }
-}
-
-/// Rows of the table that are shown.
-const TABLE_ROWS: usize = 50;
-
-fn variant_lines(plan: &Plan, done: &[bool]) -> Vec<VariantLine> {
-    let mut lines: Vec<VariantLine> = Vec::with_capacity(plan.variants.len());
-    for runs in plan.runs.chunk_by(|a, b| a.variant == b.variant) {
-        let stages = |run: &crate::plan::model::PlannedRun| run.stages.clone();
-        let first: Vec<_> = runs[0]
-            .stages
-            .iter()
-            .map(|&stage| &plan.stages[stage as usize].cost)
-            .collect();
-        let all: Vec<u32> = runs.iter().flat_map(stages).collect();
-        lines.push(VariantLine {
-            variant: plan.variants[runs[0].variant as usize].name.clone(),
-            parameters: first.last().map_or(0, |cost| cost.parameters),
-            steps: first.iter().map(|cost| cost.steps).sum(),
-            flops: first.iter().map(|cost| cost.flops).sum(),
-            stages: all.len(),
-            stages_done: all.iter().filter(|stage| done[**stage as usize]).count(),
-        });
-    }
-    lines
-}
-
-/// Wall time: all work spread over the slots, but never less than the longest chain of stages.
-fn seconds(plan: &Plan, done: &[bool], flops: f64, capacity: Capacity) -> f64 {
-    let mut chain = vec![0.0f64; plan.stages.len()];
-    // Parents stand before their children.
-    for (index, stage) in plan.stages.iter().enumerate() {
-        let own = if done[index] { 0.0 } else { stage.cost.flops };
-        chain[index] = own + stage.parent.map_or(0.0, |parent| chain[parent as usize]);
-    }
-    let longest = chain.into_iter().fold(0.0, f64::max);
-    let rate = capacity.flops_per_second.max(1.0);
-    (flops / capacity.slots.max(1) as f64).max(longest) / rate
-}
-
-fn stage_line(
-    plan: &Plan,
-    known: &Known,
-    fingerprint: &str,
-    index: usize,
-    runs: usize,
-) -> StageLine {
-    let number = index as u32;
-    let stage = &plan.stages[index];
-    let (state, detail) = if known.done.contains(fingerprint) {
-        ("done", None)
-    } else if let Some(class) = known.failed.get(fingerprint) {
-        ("failed before", Some(class.clone()))
-    } else {
-        ("new", nearest(plan, known, number))
-    };
-    StageLine {
-        fingerprint: fingerprint.to_owned(),
-        stage: plan.experiment.stage_names[stage.name as usize].clone(),
-        variant: plan.first_variant(number).name.clone(),
-        seed: plan.seed(number),
-        runs,
-        state: state.to_owned(),
-        detail,
-        flops: stage.cost.flops,
-    }
-}
-
-/// What differs from the finished stage that is most like this one.
-fn nearest(plan: &Plan, known: &Known, index: u32) -> Option<String> {
-    const SHOWN: usize = 4;
-    let task = plan.task(index);
-    let candidates = known.finished.iter().filter(|spec| spec.task == task);
-    let (differences, spec) = candidates
-        .map(|spec| (plan.differences(index, spec), spec))
-        .min_by_key(|(differences, _)| differences.len())?;
-    let short: String = spec.fingerprint.chars().take(12).collect();
-    let more = differences.len().saturating_sub(SHOWN);
-    let mut list = differences
-        .into_iter()
-        .take(SHOWN)
-        .collect::<Vec<_>>()
-        .join(", ");
-    if more > 0 {
-        let _ = write!(list, " and {more} more");
-    }
-    Some(format!("differs from {short}: {list}"))
-}
-
-/// Lines of at most `width` characters, broken between words.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
-fn many(count: usize, noun: &str) -> String {
-    if count == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{count} {noun}s")
-    }
-}
-
-/// A number with three digits and a prefix: `4.2 TFLOP`, `12.0 MiB`.
-fn scaled(value: f64, base: f64, unit: &str) -> String {
-    const PREFIXES: [&str; 9] = ["", "k", "M", "G", "T", "P", "E", "Z", "Y"];
-    let mut value = value;
-    let mut prefix = 0;
-    while value >= base && prefix + 1 < PREFIXES.len() {
-        value /= base;
-        prefix += 1;
-    }
-    let digits = if prefix == 0 {
-        0
-    } else if value < 10.0 {
-        2
-    } else if value < 100.0 {
-        1
-    } else {
-        0
-    };
-    let binary = if base == 1024.0 && prefix > 0 {
-        "i"
-    } else {
-        ""
-    };
-    let name = if base == 1024.0 && prefix == 1 {
-        "K"
-    } else {
-        PREFIXES[prefix]
-    };
-    format!("{value:.digits$} {name}{binary}{unit}")
-}
-
-/// `40 s`, `12 min`, `3 h 20 min`, `5 d 2 h`, `12 years`.
-fn duration(seconds: f64) -> String {
-    if seconds < 90.0 {
-        return format!("{} s", seconds.ceil());
-    }
-    let minutes = (seconds / 60.0).round();
-    if minutes < 90.0 {
-        return format!("{minutes} min");
-    }
-    if minutes < 48.0 * 60.0 {
-        return format!("{} h {} min", (minutes / 60.0).floor(), minutes % 60.0);
-    }
-    let hours = (seconds / 3600.0).round();
-    if hours < 1000.0 * 24.0 {
-        return format!("{} d {} h", (hours / 24.0).floor(), hours % 24.0);
-    }
-    format!("{:.0} years", hours / (365.25 * 24.0))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::summary::smallest_effect;
+    use super::units::{duration, scaled};
     use super::*;
     use crate::plan::{DataDescription, Request, plan_file};
     use crate::rundir::stage::DataShape;
@@ -653,7 +234,13 @@ axes: {lr: {values: [1e-3, 2e-3], path: optimizer.lr, stages: [finetune]}}
     }
 
     fn render_one(plan: &Plan, known: Known, explain: bool, format: PlanFormat) -> String {
-        render(std::slice::from_ref(plan), &[known], CAPACITY, explain, format)
+        render(
+            std::slice::from_ref(plan),
+            &[known],
+            CAPACITY,
+            explain,
+            format,
+        )
     }
 
     #[test]
@@ -757,24 +344,6 @@ effect    3 seeds show a difference above 3.51 standard deviations between seeds
         assert!((smallest_effect(2).standard_deviations.unwrap() - 12.706).abs() < 1e-3);
         assert!(
             (smallest_effect(5).standard_deviations.unwrap() - 2.776 * 0.4f64.sqrt()).abs() < 1e-3
-        );
-    }
-
-    #[test]
-    fn numbers_for_people() {
-        assert_eq!(scaled(999.0, 1000.0, "FLOP"), "999 FLOP");
-        assert_eq!(scaled(4.2e12, 1000.0, "FLOP"), "4.20 TFLOP");
-        assert_eq!(scaled(1536.0, 1024.0, "B"), "1.50 KiB");
-        assert_eq!(scaled(123_456_789.0, 1000.0, ""), "123 M");
-        assert_eq!(
-            [
-                duration(0.2),
-                duration(300.0),
-                duration(7300.0),
-                duration(3e5),
-                duration(1e9)
-            ],
-            ["1 s", "5 min", "2 h 2 min", "3 d 11 h", "32 years"]
         );
     }
 }

@@ -25,7 +25,12 @@ pub struct ReportArgs {
     #[arg(long, value_enum, default_value_t = Format::Terminal)]
     pub format: Format,
     /// Folder of the store
-    #[arg(long, value_name = "DIR", env = "ABLATE_STORE", default_value = "ablate-store")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "ABLATE_STORE",
+        default_value = "ablate-store"
+    )]
     pub store: PathBuf,
     /// Write no plots
     #[arg(long)]
@@ -197,83 +202,4 @@ fn print(text: &str) -> Result<(), ReportError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rows(names: &[&str]) -> Vec<ExperimentRow> {
-        names
-            .iter()
-            .map(|name| ExperimentRow {
-                name: (*name).to_owned(),
-                title: String::new(),
-                claim: String::new(),
-                profile: "quick".to_owned(),
-                axes: Vec::new(),
-                stage_names: vec!["train".to_owned()],
-                baseline: None,
-                report: crate::plan::model::ReportSpec::default(),
-                updated: 0.0,
-            })
-            .collect()
-    }
-
-    fn chosen(all: &[&str], names: &[&str]) -> Result<Vec<String>, String> {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        choose(rows(all), &names, Path::new("store"))
-            .map(|rows| rows.into_iter().map(|row| row.name).collect())
-            .map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn experiments_are_chosen_by_name_or_file() {
-        let all = ["augmentation", "crop", "loss"];
-        assert_eq!(chosen(&all, &[]).unwrap(), all);
-        assert_eq!(
-            chosen(&all, &["loss", "crop", "loss"]).unwrap(),
-            ["loss", "crop"]
-        );
-        assert_eq!(chosen(&all, &["experiments/crop.yaml"]).unwrap(), ["crop"]);
-    }
-
-    #[test]
-    fn an_unknown_one_names_the_nearest() {
-        let all = ["augmentation", "crop", "loss"];
-        assert_eq!(
-            chosen(&all, &["augmentaton"]).unwrap_err(),
-            "there is no experiment `augmentaton` in the store at store; did you mean `augmentation`?"
-        );
-        assert_eq!(
-            chosen(&all, &["zzz"]).unwrap_err(),
-            "there is no experiment `zzz` in the store at store; it has `augmentation`, `crop`, `loss`"
-        );
-        assert_eq!(
-            chosen(&[], &[]).unwrap_err(),
-            "the store at store has no experiments yet: run one with `ablate run FILE`"
-        );
-    }
-
-    #[test]
-    fn the_command_line_is_sound() {
-        #[derive(clap::Parser)]
-        struct Line {
-            #[command(flatten)]
-            report: ReportArgs,
-        }
-        use clap::{CommandFactory, Parser};
-        Line::command().debug_assert();
-        let line = Line::parse_from([
-            "report",
-            "loss",
-            "--format",
-            "md",
-            "--out",
-            "x",
-            "--no-plots",
-        ]);
-        assert_eq!(line.report.experiments, ["loss"]);
-        assert_eq!(
-            (line.report.format, line.report.no_plots),
-            (Format::Md, true)
-        );
-    }
-}
+mod tests;

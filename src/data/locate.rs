@@ -68,7 +68,8 @@ fn did_you_mean(near: &[String]) -> String {
 ///
 /// # Errors
 /// [`DataError::Unresolved`] if nothing names it, [`DataError::DataFile`] if the user's file cannot
-/// be understood. Whether the folder exists is seen when it is opened.
+/// be understood. Whether the folder exists is seen when it is opened. Folders are absolute paths:
+/// a worker need not run where the user stood.
 pub fn resolve(
     name: &str,
     root: Option<&str>,
@@ -89,20 +90,14 @@ fn resolve_in(
     let set = |variable: &str| environment(variable).filter(|value| !value.is_empty());
     let home = set("HOME").map(PathBuf::from);
     if let Some(root) = root {
-        return Ok(DatasetLocation::Folder(expand_home(
-            Path::new(root),
-            home.as_deref(),
-        )));
+        return Ok(folder(expand_home(Path::new(root), home.as_deref())));
     }
     if let Some((_, path)) = overrides.iter().rev().find(|(known, _)| known == name) {
-        return Ok(DatasetLocation::Folder(expand_home(path, home.as_deref())));
+        return Ok(folder(expand_home(path, home.as_deref())));
     }
     let variable = variable_of(name);
     if let Some(path) = set(&variable) {
-        return Ok(DatasetLocation::Folder(expand_home(
-            Path::new(&path),
-            home.as_deref(),
-        )));
+        return Ok(folder(expand_home(Path::new(&path), home.as_deref())));
     }
     let config = set("XDG_CONFIG_HOME")
         .map(PathBuf::from)
@@ -113,7 +108,7 @@ fn resolve_in(
     if let Some(path) = listed.get(name) {
         let path = expand_home(Path::new(path), home.as_deref());
         let base = file.parent().unwrap_or(Path::new(""));
-        return Ok(DatasetLocation::Folder(base.join(path)));
+        return Ok(folder(base.join(path)));
     }
     if name == embedded::NAME {
         return Ok(DatasetLocation::Embedded);
@@ -130,6 +125,10 @@ fn resolve_in(
         near,
     }
     .into())
+}
+
+fn folder(path: PathBuf) -> DatasetLocation {
+    DatasetLocation::Folder(std::path::absolute(&path).unwrap_or(path))
 }
 
 /// `ABLATE_DATA_` and the name in upper case, with `_` for all that is no letter or digit.
@@ -207,7 +206,7 @@ mod tests {
     }
 
     fn folder(path: &str) -> DatasetLocation {
-        DatasetLocation::Folder(path.into())
+        super::folder(path.into())
     }
 
     #[test]
@@ -235,6 +234,8 @@ mod tests {
             folder("/b")
         );
         assert_eq!(look(name, None, &[], &environment).unwrap(), folder("/env"));
+        let relative = look(name, Some("pictures"), &[], &environment).unwrap();
+        assert!(relative.root().unwrap().is_absolute());
         environment.pop();
         assert_eq!(
             look(name, None, &[], &environment).unwrap(),

@@ -54,17 +54,32 @@ pub fn forward(qkv: &[f32], shape: Shape) -> (Vec<f32>, Vec<f32>) {
             matmul(scores, shape.tokens, false, shape.scale(), q, k.t());
             softmax_rows(scores, shape.tokens);
             let scores = Matrix::new(scores, shape.tokens, shape.tokens);
-            matmul(&mut out[head * shape.head_dim()..], shape.dim, false, 1.0, scores, v);
+            matmul(
+                &mut out[head * shape.head_dim()..],
+                shape.dim,
+                false,
+                1.0,
+                scores,
+                v,
+            );
         }
     };
     let (width_out, width_qkv) = (shape.tokens * shape.dim, 3 * shape.tokens * shape.dim);
     if rayon::current_num_threads() == 1 {
         out.chunks_mut(width_out)
-            .zip(softmax.chunks_mut(shape.scores()).zip(qkv.chunks(width_qkv)))
+            .zip(
+                softmax
+                    .chunks_mut(shape.scores())
+                    .zip(qkv.chunks(width_qkv)),
+            )
             .for_each(sample);
     } else {
         out.par_chunks_mut(width_out)
-            .zip(softmax.par_chunks_mut(shape.scores()).zip(qkv.par_chunks(width_qkv)))
+            .zip(
+                softmax
+                    .par_chunks_mut(shape.scores())
+                    .zip(qkv.par_chunks(width_qkv)),
+            )
             .for_each(sample);
     }
     (out, softmax)
@@ -74,28 +89,36 @@ pub fn forward(qkv: &[f32], shape: Shape) -> (Vec<f32>, Vec<f32>) {
 pub fn backward(g: &[f32], qkv: &[f32], softmax: &[f32], shape: Shape) -> Vec<f32> {
     let mut dqkv = buffer(qkv.len());
     let square = shape.tokens * shape.tokens;
-    let sample = |work: &mut Vec<f32>, dqkv: &mut [f32], g: &[f32], softmax: &[f32], qkv: &[f32]| {
-        work.resize(square, 0.0);
-        for head in 0..shape.heads {
-            let [q, k, v] = shape.parts(qkv, head);
-            let p = &softmax[head * square..(head + 1) * square];
-            let g = Matrix::strided(
-                &g[head * shape.head_dim()..],
-                shape.tokens,
-                shape.head_dim(),
-                shape.dim,
-            );
-            let starts = [0, 1, 2].map(|part| part * shape.dim + head * shape.head_dim());
-            let stride = 3 * shape.dim;
-            let p_matrix = Matrix::new(p, shape.tokens, shape.tokens);
-            matmul(&mut dqkv[starts[2]..], stride, false, 1.0, p_matrix.t(), g);
-            matmul(work, shape.tokens, false, 1.0, g, v.t());
-            softmax_gradient(work, p, shape.tokens);
-            let ds = Matrix::new(work, shape.tokens, shape.tokens);
-            matmul(&mut dqkv[starts[0]..], stride, false, shape.scale(), ds, k);
-            matmul(&mut dqkv[starts[1]..], stride, false, shape.scale(), ds.t(), q);
-        }
-    };
+    let sample =
+        |work: &mut Vec<f32>, dqkv: &mut [f32], g: &[f32], softmax: &[f32], qkv: &[f32]| {
+            work.resize(square, 0.0);
+            for head in 0..shape.heads {
+                let [q, k, v] = shape.parts(qkv, head);
+                let p = &softmax[head * square..(head + 1) * square];
+                let g = Matrix::strided(
+                    &g[head * shape.head_dim()..],
+                    shape.tokens,
+                    shape.head_dim(),
+                    shape.dim,
+                );
+                let starts = [0, 1, 2].map(|part| part * shape.dim + head * shape.head_dim());
+                let stride = 3 * shape.dim;
+                let p_matrix = Matrix::new(p, shape.tokens, shape.tokens);
+                matmul(&mut dqkv[starts[2]..], stride, false, 1.0, p_matrix.t(), g);
+                matmul(work, shape.tokens, false, 1.0, g, v.t());
+                softmax_gradient(work, p, shape.tokens);
+                let ds = Matrix::new(work, shape.tokens, shape.tokens);
+                matmul(&mut dqkv[starts[0]..], stride, false, shape.scale(), ds, k);
+                matmul(
+                    &mut dqkv[starts[1]..],
+                    stride,
+                    false,
+                    shape.scale(),
+                    ds.t(),
+                    q,
+                );
+            }
+        };
     let (width_g, width_qkv) = (shape.tokens * shape.dim, 3 * shape.tokens * shape.dim);
     if rayon::current_num_threads() == 1 {
         let mut work = Vec::new();

@@ -34,7 +34,10 @@ pub fn layer_norm(x: Tensor<3>, weight: Tensor<1>, bias: Tensor<1>, eps: f32) ->
 
 /// [`super::attention`] in its fused form.
 pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
-    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_attention(qkv.into_dispatch(), heads))
+    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_attention(
+        qkv.into_dispatch(),
+        heads,
+    ))
 }
 
 /// [`super::residual`] in its fused form.

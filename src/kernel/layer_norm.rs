@@ -42,14 +42,25 @@ pub fn backward(
     for_blocks(&mut dx, width, per_block, |_, start, dx| {
         let rows = dx.len() / width;
         let range = start * width..(start + rows) * width;
-        input_gradient(dx, &g[range.clone()], &x[range], &moments[start..start + rows], weight);
+        input_gradient(
+            dx,
+            &g[range.clone()],
+            &x[range],
+            &moments[start..start + rows],
+            weight,
+        );
     });
     let parts = map_blocks(rows.div_ceil(per_block), |block| {
         let start = block * per_block;
         let end = rows.min(start + per_block);
         let range = start * width..end * width;
         let mut sums = vec![0.0; 2 * width];
-        parameter_gradients(&mut sums, &g[range.clone()], &x[range], &moments[start..end]);
+        parameter_gradients(
+            &mut sums,
+            &g[range.clone()],
+            &x[range],
+            &moments[start..end],
+        );
         sums
     });
     let mut sums = sum_in_order(parts, 2 * width);
@@ -152,5 +163,8 @@ pub fn sum_of_squares(values: &[f32]) -> f64 {
             dot(values, values)
         }
     }
-    values.chunks(4096).map(|chunk| f64::from(block(chunk))).sum()
+    values
+        .chunks(4096)
+        .map(|chunk| f64::from(block(chunk)))
+        .sum()
 }

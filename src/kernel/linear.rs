@@ -35,7 +35,11 @@ pub fn forward_gelu(x: &[f32], w: &[f32], b: &[f32], inputs: usize) -> (Vec<f32>
         bias_gelu(y, derivative, b);
     };
     if rayon::current_num_threads() == 1 {
-        for (i, (y, d)) in y.chunks_mut(block).zip(derivative.chunks_mut(block)).enumerate() {
+        for (i, (y, d)) in y
+            .chunks_mut(block)
+            .zip(derivative.chunks_mut(block))
+            .enumerate()
+        {
             job(i, y, d);
         }
     } else {
@@ -52,7 +56,14 @@ pub fn forward_gelu(x: &[f32], w: &[f32], b: &[f32], inputs: usize) -> (Vec<f32>
 fn product(y: &mut [f32], start: usize, x: &[f32], w: &[f32], inputs: usize, outputs: usize) {
     let rows = y.len() / outputs;
     let x = &x[start * inputs..(start + rows) * inputs];
-    matmul(y, outputs, false, 1.0, Matrix::new(x, rows, inputs), Matrix::new(w, outputs, inputs).t());
+    matmul(
+        y,
+        outputs,
+        false,
+        1.0,
+        Matrix::new(x, rows, inputs),
+        Matrix::new(w, outputs, inputs).t(),
+    );
 }
 
 /// Gradient with respect to the input: `g w`, g `[rows, out]` -> `[rows, in]`.

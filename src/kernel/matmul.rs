@@ -13,12 +13,24 @@ pub struct Matrix<'a> {
 impl<'a> Matrix<'a> {
     /// A row-major matrix that fills `data`.
     pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
-        Matrix { data, rows, columns, row_stride: columns, column_stride: 1 }
+        Matrix {
+            data,
+            rows,
+            columns,
+            row_stride: columns,
+            column_stride: 1,
+        }
     }
 
     /// A row-major matrix whose rows are `row_stride` apart.
     pub fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        Matrix { data, rows, columns, row_stride, column_stride: 1 }
+        Matrix {
+            data,
+            rows,
+            columns,
+            row_stride,
+            column_stride: 1,
+        }
     }
 
     /// The transpose.
@@ -61,7 +73,10 @@ pub fn matmul(
         row_stride: out_stride,
         column_stride: 1,
     };
-    assert!(target.covers() && out_stride >= b.columns, "output covers its matrix");
+    assert!(
+        target.covers() && out_stride >= b.columns,
+        "output covers its matrix"
+    );
     // SAFETY: the assertions above keep every access inside the three slices; `out` is borrowed
     // mutably, so it overlaps neither operand.
     unsafe {

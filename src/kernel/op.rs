@@ -92,7 +92,12 @@ fn incoming<S, const N: usize>(ops: &Ops<S, N>, grads: &mut Gradients) -> FlexTe
 
 fn attention_shape(qkv: &FlexTensor, heads: usize) -> attention::Shape {
     let shape = shape_of(qkv);
-    attention::Shape { batch: shape[0], tokens: shape[1], dim: shape[2] / 3, heads }
+    attention::Shape {
+        batch: shape[0],
+        tokens: shape[1],
+        dim: shape[2] / 3,
+        heads,
+    }
 }
 
 /// How a residual's branch is scaled.
@@ -118,7 +123,12 @@ impl FusedOps for Flex {
         linear_gelu_forward(&contiguous(&x), &contiguous(&weight), &contiguous(&bias)).0
     }
 
-    fn fused_layer_norm(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, eps: f32) -> FlexTensor {
+    fn fused_layer_norm(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        eps: f32,
+    ) -> FlexTensor {
         let [x, weight, bias] = [x, weight, bias].map(|t| contiguous(&t));
         let (y, _) = layer_norm::forward(values(&x), values(&weight), values(&bias), eps);
         tensor(y, &shape_of(&x))
@@ -134,7 +144,10 @@ impl FusedOps for Flex {
     fn fused_residual(x: FlexTensor, y: FlexTensor, keep: Vec<f32>) -> FlexTensor {
         let [x, y] = [x, y].map(|t| contiguous(&t));
         let shape = shape_of(&x);
-        tensor(residual::forward(values(&x), values(&y), scale(&shape, None, &keep)), &shape)
+        tensor(
+            residual::forward(values(&x), values(&y), scale(&shape, None, &keep)),
+            &shape,
+        )
     }
 
     fn fused_residual_scaled(
@@ -158,9 +171,11 @@ fn linear_gelu_forward(
 ) -> (FlexTensor, Vec<f32>) {
     let shape = shape_of(x);
     let inputs = shape[shape.len() - 1];
-    let (y, derivative) =
-        linear::forward_gelu(values(x), values(weight), values(bias), inputs);
-    (tensor(y, &with_last(&shape, values(bias).len())), derivative)
+    let (y, derivative) = linear::forward_gelu(values(x), values(weight), values(bias), inputs);
+    (
+        tensor(y, &with_last(&shape, values(bias).len())),
+        derivative,
+    )
 }
 
 /// Registers the three gradients of a linear layer.
@@ -317,7 +332,11 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         let [(x, nx), (weight, nw), (bias, nb)] = [x, weight, bias].map(|t| t.into_parts());
         let [x, weight] = [x, weight].map(|t| contiguous(&t));
         let y = Flex::fused_linear(x.clone(), weight.clone(), bias);
-        match LinearBackward.prepare::<C>([nx, nw, nb]).compute_bound().stateful() {
+        match LinearBackward
+            .prepare::<C>([nx, nw, nb])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish((x, weight), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
@@ -331,7 +350,11 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         let [(x, nx), (weight, nw), (bias, nb)] = [x, weight, bias].map(|t| t.into_parts());
         let [x, weight, bias] = [x, weight, bias].map(|t| contiguous(&t));
         let (y, derivative) = linear_gelu_forward(&x, &weight, &bias);
-        match LinearGeluBackward.prepare::<C>([nx, nw, nb]).compute_bound().stateful() {
+        match LinearGeluBackward
+            .prepare::<C>([nx, nw, nb])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish((x, weight, Arc::new(derivative)), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
@@ -347,7 +370,11 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         let [x, weight, bias] = [x, weight, bias].map(|t| contiguous(&t));
         let (y, moments) = layer_norm::forward(values(&x), values(&weight), values(&bias), eps);
         let y = tensor(y, &shape_of(&x));
-        match LayerNormBackward.prepare::<C>([nx, nw, nb]).compute_bound().stateful() {
+        match LayerNormBackward
+            .prepare::<C>([nx, nw, nb])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish((x, weight, Arc::new(moments)), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
@@ -359,7 +386,11 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         let shape = attention_shape(&qkv, heads);
         let (y, softmax) = attention::forward(values(&qkv), shape);
         let y = tensor(y, &[shape.batch, shape.tokens, shape.dim]);
-        match AttentionBackward.prepare::<C>([node]).compute_bound().stateful() {
+        match AttentionBackward
+            .prepare::<C>([node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish((qkv, Arc::new(softmax), heads), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
@@ -372,7 +403,11 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
     ) -> FloatTensor<Self> {
         let [(x, nx), (y, ny)] = [x, y].map(|t| t.into_parts());
         let out = Flex::fused_residual(x, y, keep.clone());
-        match ResidualBackward.prepare::<C>([nx, ny]).compute_bound().stateful() {
+        match ResidualBackward
+            .prepare::<C>([nx, ny])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish(Arc::new(keep), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }
@@ -387,7 +422,11 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
         let [(x, nx), (y, ny), (gamma, ng)] = [x, y, gamma].map(|t| t.into_parts());
         let [y, gamma] = [y, gamma].map(|t| contiguous(&t));
         let out = Flex::fused_residual_scaled(x, y.clone(), gamma.clone(), keep.clone());
-        match ResidualScaledBackward.prepare::<C>([nx, ny, ng]).compute_bound().stateful() {
+        match ResidualScaledBackward
+            .prepare::<C>([nx, ny, ng])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish((y, gamma, Arc::new(keep)), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
         }

@@ -7,7 +7,9 @@ pub fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<3> {
     let [batch, tokens, inputs] = x.dims();
     let [outputs, _] = weight.dims();
     // As one matrix: Burn's batched product would build a weight gradient per sample and sum them.
-    let y = x.reshape([batch * tokens, inputs]).matmul(weight.transpose());
+    let y = x
+        .reshape([batch * tokens, inputs])
+        .matmul(weight.transpose());
     (y + bias.unsqueeze()).reshape([batch, tokens, outputs])
 }
 
@@ -30,11 +32,17 @@ pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let [batch, tokens, width] = qkv.dims();
     let dim = width / 3;
     let head_dim = dim / heads;
-    let qkv = qkv.reshape([batch, tokens, 3, heads, head_dim]).permute([2, 0, 3, 1, 4]);
+    let qkv = qkv
+        .reshape([batch, tokens, 3, heads, head_dim])
+        .permute([2, 0, 3, 1, 4]);
     let [q, k, v] = [0usize, 1, 2].map(|part| {
-        qkv.clone().slice([part..part + 1]).reshape([batch, heads, tokens, head_dim])
+        qkv.clone()
+            .slice([part..part + 1])
+            .reshape([batch, heads, tokens, head_dim])
     });
-    let scores = q.mul_scalar((head_dim as f32).powf(-0.5)).matmul(k.swap_dims(2, 3));
+    let scores = q
+        .mul_scalar((head_dim as f32).powf(-0.5))
+        .matmul(k.swap_dims(2, 3));
     let mixed = activation::softmax(scores, 3).matmul(v);
     mixed.swap_dims(1, 2).reshape([batch, tokens, dim])
 }

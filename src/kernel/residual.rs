@@ -25,17 +25,22 @@ impl Scale<'_> {
 pub fn forward(x: &[f32], y: &[f32], scale: Scale<'_>) -> Vec<f32> {
     let width = scale.dim;
     let mut out = buffer(x.len());
-    for_blocks(&mut out, width, block_rows(x.len() / width), |_, start, out| {
-        for (index, out) in out.chunks_exact_mut(width).enumerate() {
-            let row = start + index;
-            let range = row * width..(row + 1) * width;
-            let (x, y) = (&x[range.clone()], &y[range]);
-            match scale.gamma {
-                Some(gamma) => scaled_add(out, x, y, gamma, scale.keep_of(row)),
-                None => add(out, x, y, scale.keep_of(row)),
+    for_blocks(
+        &mut out,
+        width,
+        block_rows(x.len() / width),
+        |_, start, out| {
+            for (index, out) in out.chunks_exact_mut(width).enumerate() {
+                let row = start + index;
+                let range = row * width..(row + 1) * width;
+                let (x, y) = (&x[range.clone()], &y[range]);
+                match scale.gamma {
+                    Some(gamma) => scaled_add(out, x, y, gamma, scale.keep_of(row)),
+                    None => add(out, x, y, scale.keep_of(row)),
+                }
             }
-        }
-    });
+        },
+    );
     out
 }
 
@@ -43,16 +48,21 @@ pub fn forward(x: &[f32], y: &[f32], scale: Scale<'_>) -> Vec<f32> {
 pub fn backward_branch(g: &[f32], scale: Scale<'_>) -> Vec<f32> {
     let width = scale.dim;
     let mut dy = buffer(g.len());
-    for_blocks(&mut dy, width, block_rows(g.len() / width), |_, start, dy| {
-        for (index, dy) in dy.chunks_exact_mut(width).enumerate() {
-            let row = start + index;
-            let g = &g[row * width..(row + 1) * width];
-            match scale.gamma {
-                Some(gamma) => scaled(dy, g, gamma, scale.keep_of(row)),
-                None => times(dy, g, scale.keep_of(row)),
+    for_blocks(
+        &mut dy,
+        width,
+        block_rows(g.len() / width),
+        |_, start, dy| {
+            for (index, dy) in dy.chunks_exact_mut(width).enumerate() {
+                let row = start + index;
+                let g = &g[row * width..(row + 1) * width];
+                match scale.gamma {
+                    Some(gamma) => scaled(dy, g, gamma, scale.keep_of(row)),
+                    None => times(dy, g, scale.keep_of(row)),
+                }
             }
-        }
-    });
+        },
+    );
     dy
 }
 

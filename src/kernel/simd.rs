@@ -118,13 +118,23 @@ pub fn max(values: &[f32]) -> f32 {
     let rest = chunks.remainder();
     for chunk in chunks {
         for lane in 0..LANES {
-            lanes[lane] = if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] };
+            lanes[lane] = if chunk[lane] > lanes[lane] {
+                chunk[lane]
+            } else {
+                lanes[lane]
+            };
         }
     }
     for (lane, value) in rest.iter().enumerate() {
-        lanes[lane] = if *value > lanes[lane] { *value } else { lanes[lane] };
+        lanes[lane] = if *value > lanes[lane] {
+            *value
+        } else {
+            lanes[lane]
+        };
     }
-    lanes.into_iter().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
+    lanes
+        .into_iter()
+        .fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
 }
 
 simd! {
@@ -241,7 +251,10 @@ mod tests {
         for len in 0..70usize {
             let values: Vec<f32> = (0..len).map(|i| (i * 7 % 11) as f32 - 5.0).collect();
             assert_eq!(sum(&values), values.iter().sum::<f32>());
-            assert_eq!(dot(&values, &values), values.iter().map(|v| v * v).sum::<f32>());
+            assert_eq!(
+                dot(&values, &values),
+                values.iter().map(|v| v * v).sum::<f32>()
+            );
             let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             assert_eq!(max(&values), largest);
         }

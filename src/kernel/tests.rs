@@ -6,14 +6,19 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 fn random<const D: usize>(key: u64, shape: [usize; D], scale: f64) -> Tensor<D> {
     let mut rng = KeyedRng::new(key, Purpose::Test, 0, 0);
-    let values: Vec<f32> =
-        (0..shape.iter().product()).map(|_| (scale * rng.normal()) as f32).collect();
+    let values: Vec<f32> = (0..shape.iter().product())
+        .map(|_| (scale * rng.normal()) as f32)
+        .collect();
     let device = Device::flex().autodiff();
     Tensor::from_data(TensorData::new(values, shape), &device).require_grad()
 }
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.inner().into_data().try_into_vec().expect("f32 values")
+    tensor
+        .inner()
+        .into_data()
+        .try_into_vec()
+        .expect("f32 values")
 }
 
 /// Relative to the largest value.
@@ -21,7 +26,10 @@ fn assert_close(what: &str, ours: &[f32], reference: &[f32]) {
     assert_eq!(ours.len(), reference.len(), "{what}");
     let largest = reference.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
     for (i, (a, b)) in ours.iter().zip(reference).enumerate() {
-        assert!((a - b).abs() <= 3e-5 * largest, "{what}[{i}]: {a} against {b}");
+        assert!(
+            (a - b).abs() <= 3e-5 * largest,
+            "{what}[{i}]: {a} against {b}"
+        );
     }
 }
 
@@ -71,8 +79,14 @@ fn compare(what: &str, inputs: &Inputs, ours: Op<'_>, reference: Op<'_>) {
 }
 
 /// Batch, tokens, width, outputs.
-const SHAPES: [[usize; 4]; 6] =
-    [[1, 1, 1, 1], [2, 1, 6, 3], [3, 5, 7, 11], [2, 37, 48, 144], [1, 65, 33, 17], [5, 260, 24, 8]];
+const SHAPES: [[usize; 4]; 6] = [
+    [1, 1, 1, 1],
+    [2, 1, 6, 3],
+    [3, 5, 7, 11],
+    [2, 37, 48, 144],
+    [1, 65, 33, 17],
+    [5, 260, 24, 8],
+];
 
 fn inputs([batch, tokens, width, outputs]: [usize; 4], scale: f64) -> Inputs {
     Inputs {
@@ -164,25 +178,44 @@ fn strided_inputs() {
     let b = random(3, [5], 1.0);
     let view = |x: Tensor<3>| x.swap_dims(0, 1).slice([1..5, 0..4, 0..10]);
     let ours = fused::linear(view(x.clone()), w.clone(), b.clone());
-    assert_close("strided", &values(ours), &values(plain::linear(view(x), w, b)));
+    assert_close(
+        "strided",
+        &values(ours),
+        &values(plain::linear(view(x), w, b)),
+    );
 }
 
 #[test]
 fn bits_do_not_depend_on_threads() {
     let shape = [16, 50, 64, 192];
     let run = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         pool.install(|| {
             let all = inputs(shape, 1.0);
             let mut wide = inputs(shape, 1.0);
             wide.a = random(4, [shape[3]], 1.0);
             let packed = inputs([shape[0], shape[1], shape[3], 1], 1.0);
             [
-                results(&|[x, _], w, [a, _]| fused::linear_gelu(x, w, a), &wide, true),
+                results(
+                    &|[x, _], w, [a, _]| fused::linear_gelu(x, w, a),
+                    &wide,
+                    true,
+                ),
                 results(&|[x, _], w, [a, _]| fused::linear(x, w, a), &wide, true),
-                results(&|[x, _], _, [a, b]| fused::layer_norm(x, a, b, 1e-6), &all, true),
+                results(
+                    &|[x, _], _, [a, b]| fused::layer_norm(x, a, b, 1e-6),
+                    &all,
+                    true,
+                ),
                 results(&|[x, _], _, _| fused::attention(x, 4), &packed, true),
-                results(&|[x, y], _, [a, _]| fused::residual(x, y, Some(a), None), &all, true),
+                results(
+                    &|[x, y], _, [a, _]| fused::residual(x, y, Some(a), None),
+                    &all,
+                    true,
+                ),
             ]
             .concat()
         })

@@ -25,7 +25,8 @@ impl Attention {
 
     /// x `[batch, tokens, d]` -> `[batch, tokens, d]`.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.proj.forward(kernel::attention(self.qkv.forward(x), self.heads))
+        self.proj
+            .forward(kernel::attention(self.qkv.forward(x), self.heads))
     }
 }
 

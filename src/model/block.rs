@@ -36,7 +36,10 @@ impl Block {
         let dim = arch.embed_dim;
         let gamma =
             |init: &mut init::Source| arch.layer_scale.map(|v| init.constant([dim], v, device));
-        let mut block = Block { attention: Vec::new(), mlp: Vec::new() };
+        let mut block = Block {
+            attention: Vec::new(),
+            mlp: Vec::new(),
+        };
         for _ in 0..arch.parallel_branches {
             block.attention.push(Branch {
                 norm: LayerNorm::new(dim, init, device),
@@ -66,7 +69,12 @@ impl Block {
         let input = x.clone();
         for (number, branch) in self.mlp.iter().enumerate() {
             let y = branch.inner.forward(branch.norm.forward(input.clone()));
-            x = kernel::residual(x, y, branch.gamma.clone(), keep(self.attention.len() + number));
+            x = kernel::residual(
+                x,
+                y,
+                branch.gamma.clone(),
+                keep(self.attention.len() + number),
+            );
         }
         x
     }
@@ -82,10 +90,15 @@ impl<T: Parameters> Branch<T> {
         number: usize,
         visitor: &mut impl Visitor,
     ) {
-        let (suffix, gamma_suffix) =
-            if number == 0 { (String::new(), String::new()) } else { (number.to_string(), format!("_{number}")) };
-        self.norm.visit(&format!("{prefix}norm{place}{suffix}."), visitor);
-        self.inner.visit(&format!("{prefix}{inner}{suffix}."), visitor);
+        let (suffix, gamma_suffix) = if number == 0 {
+            (String::new(), String::new())
+        } else {
+            (number.to_string(), format!("_{number}"))
+        };
+        self.norm
+            .visit(&format!("{prefix}norm{place}{suffix}."), visitor);
+        self.inner
+            .visit(&format!("{prefix}{inner}{suffix}."), visitor);
         if let Some(gamma) = &mut self.gamma {
             visitor.visit(&format!("{prefix}gamma_{place}{gamma_suffix}"), gamma);
         }

@@ -35,13 +35,23 @@ impl DropPathMasks {
         let mut rng = KeyedRng::new(seed, Purpose::DropPath, epoch, step);
         let mask = |rate: f64, rng: &mut KeyedRng| {
             let keep = 1.0 - rate;
-            (0..batch).map(|_| if rng.chance(keep) { (1.0 / keep) as f32 } else { 0.0 }).collect()
+            (0..batch)
+                .map(|_| {
+                    if rng.chance(keep) {
+                        (1.0 / keep) as f32
+                    } else {
+                        0.0
+                    }
+                })
+                .collect()
         };
         DropPathMasks(
             rates
                 .iter()
                 .map(|&rate| {
-                    (0..branches).map(|_| (rate > 0.0).then(|| mask(rate, &mut rng))).collect()
+                    (0..branches)
+                        .map(|_| (rate > 0.0).then(|| mask(rate, &mut rng)))
+                        .collect()
                 })
                 .collect(),
         )
@@ -54,8 +64,14 @@ impl DropPathMasks {
 
     /// The part for samples `range` of the batch (a micro-batch).
     pub fn narrow(&self, range: std::ops::Range<usize>) -> Self {
-        let branch = |mask: &Option<Vec<f32>>| mask.as_ref().map(|mask| mask[range.clone()].to_vec());
-        DropPathMasks(self.0.iter().map(|block| block.iter().map(branch).collect()).collect())
+        let branch =
+            |mask: &Option<Vec<f32>>| mask.as_ref().map(|mask| mask[range.clone()].to_vec());
+        DropPathMasks(
+            self.0
+                .iter()
+                .map(|block| block.iter().map(branch).collect())
+                .collect(),
+        )
     }
 }
 
@@ -80,6 +96,9 @@ mod tests {
         let mean = mask.iter().sum::<f32>() / mask.len() as f32;
         assert!((mean - 1.0).abs() < 0.06, "{mean}");
         assert_ne!(masks.get(1, 0), masks.get(1, 1));
-        assert_eq!(masks.narrow(10..20).get(1, 1).unwrap(), &masks.get(1, 1).unwrap()[10..20]);
+        assert_eq!(
+            masks.narrow(10..20).get(1, 1).unwrap(),
+            &masks.get(1, 1).unwrap()[10..20]
+        );
     }
 }

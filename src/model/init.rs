@@ -31,10 +31,15 @@ impl Source {
     ) -> Tensor<D> {
         let mut rng = KeyedRng::new(self.seed, Purpose::Init, 0, self.next);
         self.next += 1;
-        let values: Vec<f32> =
-            (0..shape.iter().product()).map(|_| value(&mut rng) as f32).collect();
+        let values: Vec<f32> = (0..shape.iter().product())
+            .map(|_| value(&mut rng) as f32)
+            .collect();
         let tensor = Tensor::from_data(TensorData::new(values, shape), device);
-        if device.is_autodiff() { tensor.require_grad() } else { tensor }
+        if device.is_autodiff() {
+            tensor.require_grad()
+        } else {
+            tensor
+        }
     }
 
     /// Normal with mean 0 and standard deviation `std`.

@@ -28,8 +28,15 @@ impl HostParameter {
     /// From tensor data of any float type.
     pub fn new(name: &str, data: TensorData) -> Self {
         let shape = data.shape().to_vec();
-        let values = data.convert::<f32>().try_into_vec::<f32>().expect("converted to f32");
-        HostParameter { name: name.to_owned(), shape, values }
+        let values = data
+            .convert::<f32>()
+            .try_into_vec::<f32>()
+            .expect("converted to f32");
+        HostParameter {
+            name: name.to_owned(),
+            shape,
+            values,
+        }
     }
 }
 
@@ -38,7 +45,8 @@ pub fn export(part: &mut impl Parameters) -> Vec<HostParameter> {
     struct Export(Vec<HostParameter>);
     impl Visitor for Export {
         fn visit<const D: usize>(&mut self, name: &str, value: &mut Tensor<D>) {
-            self.0.push(HostParameter::new(name, value.clone().inner().into_data()));
+            self.0
+                .push(HostParameter::new(name, value.clone().inner().into_data()));
         }
     }
     let mut export = Export(Vec::new());
@@ -71,12 +79,25 @@ pub fn replace(part: &mut impl Parameters, values: Vec<Tensor<1>>, train: bool) 
     }
     impl Visitor for Replace {
         fn visit<const D: usize>(&mut self, name: &str, value: &mut Tensor<D>) {
-            let new = self.values.next().unwrap_or_else(|| panic!("no value for {name}"));
+            let new = self
+                .values
+                .next()
+                .unwrap_or_else(|| panic!("no value for {name}"));
             let new = new.reshape(value.dims());
-            *value = if self.train { Tensor::from_inner(new).require_grad() } else { new };
+            *value = if self.train {
+                Tensor::from_inner(new).require_grad()
+            } else {
+                new
+            };
         }
     }
-    part.visit("", &mut Replace { values: values.into_iter(), train });
+    part.visit(
+        "",
+        &mut Replace {
+            values: values.into_iter(),
+            train,
+        },
+    );
 }
 
 /// All parameters as vectors outside autodiff.
@@ -112,7 +133,10 @@ pub fn gradients(
             });
         }
     }
-    let mut take = Take { gradients, taken: Vec::new() };
+    let mut take = Take {
+        gradients,
+        taken: Vec::new(),
+    };
     part.visit("", &mut take);
     take.taken
 }

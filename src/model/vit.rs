@@ -95,7 +95,9 @@ impl VisionTransformer {
             cls_token: init.normal([1, 1, dim], 0.02, device),
             pos_embed: init.normal([1, arch.positions(), dim], 0.02, device),
             patch_embed: PatchEmbed::new(arch.channels, arch.patch_size, dim, init, device),
-            blocks: (0..arch.depth).map(|_| Block::new(&arch, init, device)).collect(),
+            blocks: (0..arch.depth)
+                .map(|_| Block::new(&arch, init, device))
+                .collect(),
             norm: LayerNorm::new(dim, init, device),
             head: Linear::new(dim, arch.classes, init, device),
             arch,
@@ -115,7 +117,10 @@ impl VisionTransformer {
     /// Tokens before the first block, `[batch, 1 + patches, d]`.
     pub fn tokens(&self, images: Tensor<4>) -> Tensor<3> {
         let [batch, ..] = images.dims();
-        let cls = self.cls_token.clone().expand([batch, 1, self.arch.embed_dim]);
+        let cls = self
+            .cls_token
+            .clone()
+            .expand([batch, 1, self.arch.embed_dim]);
         let patches = self.patch_embed.forward(images);
         if self.arch.pos_embed_class {
             Tensor::cat(vec![cls, patches], 1) + self.pos_embed.clone()
@@ -145,7 +150,8 @@ impl Parameters for VisionTransformer {
     fn visit(&mut self, prefix: &str, visitor: &mut impl Visitor) {
         visitor.visit(&format!("{prefix}cls_token"), &mut self.cls_token);
         visitor.visit(&format!("{prefix}pos_embed"), &mut self.pos_embed);
-        self.patch_embed.visit(&format!("{prefix}patch_embed."), visitor);
+        self.patch_embed
+            .visit(&format!("{prefix}patch_embed."), visitor);
         for (index, block) in self.blocks.iter_mut().enumerate() {
             block.visit(&format!("{prefix}blocks.{index}."), visitor);
         }

@@ -15,7 +15,11 @@ pub enum WeightsError {
     #[error("the weights have {names}, which the model lacks")]
     Extra { names: String },
     #[error("{name} has shape {found:?} in the weights, {expected:?} in the model")]
-    Shape { name: String, found: Vec<usize>, expected: Vec<usize> },
+    Shape {
+        name: String,
+        found: Vec<usize>,
+        expected: Vec<usize>,
+    },
 }
 
 /// What was changed to make weights fit.
@@ -35,8 +39,10 @@ pub fn load(
     train: bool,
 ) -> Result<Adapted, WeightsError> {
     let mut adapted = Adapted::default();
-    let mut by_name: HashMap<String, HostParameter> =
-        weights.into_iter().map(|parameter| (parameter.name.clone(), parameter)).collect();
+    let mut by_name: HashMap<String, HostParameter> = weights
+        .into_iter()
+        .map(|parameter| (parameter.name.clone(), parameter))
+        .collect();
     let mut values = Vec::new();
     let mut missing = Vec::new();
     let device = model.cls_token.device().inner();
@@ -70,13 +76,20 @@ pub fn load(
             });
         }
         let size = new.values.len();
-        values.push(Tensor::from_data(TensorData::new(new.values, [size]), &device));
+        values.push(Tensor::from_data(
+            TensorData::new(new.values, [size]),
+            &device,
+        ));
     }
     if !missing.is_empty() {
-        return Err(WeightsError::Missing { names: list(missing) });
+        return Err(WeightsError::Missing {
+            names: list(missing),
+        });
     }
     if !by_name.is_empty() {
-        return Err(WeightsError::Extra { names: list(by_name.into_keys().collect()) });
+        return Err(WeightsError::Extra {
+            names: list(by_name.into_keys().collect()),
+        });
     }
     parameter::replace(model, values, train);
     Ok(adapted)
@@ -87,7 +100,9 @@ fn resize(
     found: &HostParameter,
     model: &VisionTransformer,
 ) -> Option<(HostParameter, usize, usize)> {
-    let [1, positions, dim] = found.shape[..] else { return None };
+    let [1, positions, dim] = found.shape[..] else {
+        return None;
+    };
     let extra = usize::from(model.arch.pos_embed_class);
     let patches = positions.checked_sub(extra)?;
     let old = patches.isqrt();
@@ -96,9 +111,22 @@ fn resize(
     }
     let new = model.arch.grid();
     let mut values = found.values[..extra * dim].to_vec();
-    values.extend(pos_embed::interpolate(&found.values[extra * dim..], old, new, dim));
+    values.extend(pos_embed::interpolate(
+        &found.values[extra * dim..],
+        old,
+        new,
+        dim,
+    ));
     let shape = vec![1, extra + new * new, dim];
-    Some((HostParameter { name: found.name.clone(), shape, values }, old, new))
+    Some((
+        HostParameter {
+            name: found.name.clone(),
+            shape,
+            values,
+        },
+        old,
+        new,
+    ))
 }
 
 fn list(mut names: Vec<String>) -> String {
@@ -106,5 +134,9 @@ fn list(mut names: Vec<String>) -> String {
     let more = names.len().saturating_sub(5);
     names.truncate(5);
     let names = names.join(", ");
-    if more > 0 { format!("{names} and {more} more") } else { names }
+    if more > 0 {
+        format!("{names} and {more} more")
+    } else {
+        names
+    }
 }

@@ -1,7 +1,7 @@
 //! AdamW (Loshchilov and Hutter 2019), PyTorch's form: `p *= 1 - lr * weight_decay`, then Adam's step.
 
-use super::group::Group;
 use super::Moments;
+use super::group::Group;
 use crate::spec::recipe::OptimizerConfig;
 use burn::tensor::Tensor;
 

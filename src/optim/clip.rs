@@ -4,7 +4,10 @@ use burn::tensor::Tensor;
 
 /// Global L2 norm over all gradients, on the host.
 pub fn global_norm(grads: &[Tensor<1>]) -> f64 {
-    let squares: Vec<Tensor<1>> = grads.iter().map(|g| (g.clone() * g.clone()).sum()).collect();
+    let squares: Vec<Tensor<1>> = grads
+        .iter()
+        .map(|g| (g.clone() * g.clone()).sum())
+        .collect();
     if squares.is_empty() {
         return 0.0;
     }

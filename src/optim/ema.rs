@@ -13,7 +13,10 @@ pub struct Ema {
 impl Ema {
     /// Starts at the parameters' present values.
     pub fn new(decay: f64, params: Vec<Tensor<1>>) -> Self {
-        Ema { decay, average: params }
+        Ema {
+            decay,
+            average: params,
+        }
     }
 
     /// Takes in the parameters after a step.

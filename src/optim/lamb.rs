@@ -10,8 +10,8 @@
 //! Trap: 1-D tensors, position embedding and class token have no decay, hence no trust ratio: they
 //! take plain Adam steps at LAMB's large learning rate.
 
-use super::group::Group;
 use super::Moments;
+use super::group::Group;
 use crate::spec::recipe::OptimizerConfig;
 use burn::tensor::Tensor;
 
@@ -56,7 +56,11 @@ impl Lamb {
                 }
                 if decay != 0.0 || self.always_adapt {
                     let ratio = trust_ratio(&p, &update);
-                    let ratio = if self.trust_clip { ratio.clamp_max(1.0) } else { ratio };
+                    let ratio = if self.trust_clip {
+                        ratio.clamp_max(1.0)
+                    } else {
+                        ratio
+                    };
                     update = update * ratio;
                 }
                 p - update.mul_scalar(lr)
@@ -69,6 +73,9 @@ impl Lamb {
 fn trust_ratio(p: &Tensor<1>, update: &Tensor<1>) -> Tensor<1> {
     let norm = |t: &Tensor<1>| (t.clone() * t.clone()).sum().sqrt();
     let (p_norm, update_norm) = (norm(p), norm(update));
-    let none = p_norm.clone().equal_elem(0.0).bool_or(update_norm.clone().equal_elem(0.0));
+    let none = p_norm
+        .clone()
+        .equal_elem(0.0)
+        .bool_or(update_norm.clone().equal_elem(0.0));
     (p_norm / update_norm).mask_fill(none, 1.0)
 }

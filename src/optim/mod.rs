@@ -43,12 +43,21 @@ impl Optimizer {
             OptimizerName::AdamW => Rule::AdamW(adamw::AdamW::new(config, groups)),
             OptimizerName::Sgd => Rule::Sgd(sgd::Sgd::new(config, groups)),
         };
-        Optimizer { rule, max_grad_norm: config.max_grad_norm, grad_norm: 0.0 }
+        Optimizer {
+            rule,
+            max_grad_norm: config.max_grad_norm,
+            grad_norm: 0.0,
+        }
     }
 
     /// One update at learning rate `lr`: new parameters from parameters and gradients, all vectors
     /// outside autodiff and in the order of the groups.
-    pub fn step(&mut self, lr: f64, params: Vec<Tensor<1>>, grads: Vec<Tensor<1>>) -> Vec<Tensor<1>> {
+    pub fn step(
+        &mut self,
+        lr: f64,
+        params: Vec<Tensor<1>>,
+        grads: Vec<Tensor<1>>,
+    ) -> Vec<Tensor<1>> {
         self.grad_norm = clip::global_norm(&grads);
         let grads = match self.max_grad_norm {
             Some(max_norm) => clip::clip(grads, self.grad_norm, max_norm),
@@ -108,7 +117,14 @@ pub struct Moments {
 impl Moments {
     fn new(config: &OptimizerConfig) -> Self {
         let [beta1, beta2] = config.betas;
-        Moments { beta1, beta2, eps: config.eps, steps: 0, exp_avg: Vec::new(), exp_avg_sq: Vec::new() }
+        Moments {
+            beta1,
+            beta2,
+            eps: config.eps,
+            steps: 0,
+            exp_avg: Vec::new(),
+            exp_avg_sq: Vec::new(),
+        }
     }
 
     /// Counts a step; must come before the updates of that step.
@@ -122,7 +138,8 @@ impl Moments {
 
     /// Adam's direction for parameter `index`: `m_hat / (sqrt(v_hat) + eps)`.
     fn direction(&mut self, index: usize, grad: Tensor<1>) -> Tensor<1> {
-        let take = |slot: &mut Tensor<1>| std::mem::replace(slot, Tensor::empty([0], &grad.device()));
+        let take =
+            |slot: &mut Tensor<1>| std::mem::replace(slot, Tensor::empty([0], &grad.device()));
         let m = take(&mut self.exp_avg[index]);
         let v = take(&mut self.exp_avg_sq[index]);
         let square = grad.clone() * grad.clone();
@@ -131,7 +148,11 @@ impl Moments {
         let t = self.steps.min(i32::MAX as u64) as i32;
         let correction1 = 1.0 - self.beta1.powi(t);
         let correction2 = 1.0 - self.beta2.powi(t);
-        let denominator = v.clone().sqrt().div_scalar(correction2.sqrt()).add_scalar(self.eps);
+        let denominator = v
+            .clone()
+            .sqrt()
+            .div_scalar(correction2.sqrt())
+            .add_scalar(self.eps);
         let direction = m.clone().div_scalar(correction1) / denominator;
         self.exp_avg[index] = m;
         self.exp_avg_sq[index] = v;
@@ -142,7 +163,10 @@ impl Moments {
         if self.exp_avg.is_empty() {
             return Vec::new();
         }
-        vec![("exp_avg", self.exp_avg.clone()), ("exp_avg_sq", self.exp_avg_sq.clone())]
+        vec![
+            ("exp_avg", self.exp_avg.clone()),
+            ("exp_avg_sq", self.exp_avg_sq.clone()),
+        ]
     }
 
     fn restore(&mut self, steps: u64, parts: Vec<Vec<Tensor<1>>>) {

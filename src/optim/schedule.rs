@@ -37,7 +37,11 @@ impl Schedule {
     /// The curve at time `t` in epochs.
     pub fn at(&self, t: f64) -> f64 {
         if self.name == ScheduleName::Constant {
-            return if t < self.warmup_epochs { self.warmup(t) } else { self.lr };
+            return if t < self.warmup_epochs {
+                self.warmup(t)
+            } else {
+                self.lr
+            };
         }
         if t < self.warmup_epochs {
             self.warmup(t)

@@ -41,7 +41,11 @@ impl Sgd {
             .enumerate()
             .map(|(index, (p, g))| {
                 let decay = self.groups[index].weight_decay(self.weight_decay);
-                let g = if decay == 0.0 { g } else { g + p.clone().mul_scalar(decay) };
+                let g = if decay == 0.0 {
+                    g
+                } else {
+                    g + p.clone().mul_scalar(decay)
+                };
                 if self.momentum == 0.0 {
                     return p - g.mul_scalar(lr);
                 }
@@ -50,7 +54,11 @@ impl Sgd {
                     _ => g.clone(),
                 };
                 buffers.push(buffer.clone());
-                let update = if self.nesterov { g + buffer.mul_scalar(self.momentum) } else { buffer };
+                let update = if self.nesterov {
+                    g + buffer.mul_scalar(self.momentum)
+                } else {
+                    buffer
+                };
                 p - update.mul_scalar(lr)
             })
             .collect();

@@ -6,6 +6,8 @@
 //! | [`build`] | from an experiment to its plan |
 //! | [`design`] | from axes to variants |
 //! | [`layers`] | which value of a field wins |
+//! | `identify` | checks, costs and fingerprints of all stages |
+//! | `share` | equal stages become one |
 //! | [`fingerprint`] | identity of stages |
 //! | [`cost`] | parameters, operations, steps and bytes |
 
@@ -13,8 +15,10 @@ pub mod build;
 pub mod cost;
 pub mod design;
 pub mod fingerprint;
+mod identify;
 pub mod layers;
 pub mod model;
+mod share;
 
 pub use build::{DEFAULT_MAX_CELLS, DataDescription, Request, Resolver, plan, plan_file};
 

@@ -147,7 +147,7 @@ impl Plan {
     }
 
     fn description(&self, flat: &Flat) -> Option<&DataDescription> {
-        let key = super::build::data_key(flat);
+        let key = super::identify::data_key(flat);
         let found = self
             .configurations
             .data

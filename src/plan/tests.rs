@@ -978,4 +978,54 @@ proptest! {
         let set = |plan: &Plan| plan.stages.iter().map(|stage| stage.fingerprint).collect::<HashSet<_>>();
         prop_assert_eq!(set(&a), set(&b));
     }
+
+    /// Whatever layers set a field, the last of them wins, in each stage.
+    #[test]
+    fn the_last_layer_wins(layers in prop::collection::vec(any::<bool>(), 7)) {
+        let value = |layer: usize| 20 + layer;
+        let part = |layer: usize, text: &dyn Fn(usize) -> String| if layers[layer] { text(value(layer)) } else { String::new() };
+        let epochs = |value: usize| format!("train.epochs: {value}");
+        let first = part(1, &epochs);
+        let own = part(4, &|value| format!("stages: {{b: {{train.epochs: {value}}}}}"));
+        let comma = if first.is_empty() || own.is_empty() { "" } else { ", " };
+        // The axis also sets something else, so that it has an effect in any case.
+        let text = format!(
+            "recipe: quick\nset: {{{}}}\naxes:\n  x: {{p: {{{first}{comma}{own}}}, q: {{mix.prob: 0}}}}\n  y: {{r: {{{}}}, s: {{augment.hflip: 0}}}}\nstages: {{a: {{}}, b: {{from: a, set: {{{}}}}}}}\n",
+            part(0, &epochs), part(2, &epochs), part(3, &epochs),
+        );
+        let mut options = Options { only: vec!["x=p".into(), "y=r".into()], ..Options::default() };
+        if layers[5] {
+            options.set.push(format!("train.epochs={}", value(5)));
+        }
+        if layers[6] {
+            options.set.push(format!("stages.b.train.epochs={}", value(6)));
+        }
+        let plan = plan_text(&text, &options).unwrap_or_else(|problems| panic!("{text}\n{problems}"));
+        let epochs = |stage: usize| plan.stage_spec(plan.runs[0].stages[stage]).recipe.train.epochs;
+        let last = |order: &[usize]| order.iter().rev().find(|layer| layers[**layer]).map_or(10, |layer| value(*layer));
+        prop_assert_eq!(epochs(0), last(&[0, 1, 2, 5]));
+        prop_assert_eq!(epochs(1), last(&[0, 1, 2, 3, 4, 5, 6]));
+    }
+
+    /// Stages: parents stand before children, fingerprints differ, every run has one stage a name.
+    #[test]
+    fn shared_stages_form_a_forest(pretrain in 1usize..4, finetune in 1usize..4, seeds in 1u64..4) {
+        let list = |count: usize, first: usize| (first..first + count).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+        let plan = planned(&format!(
+            "recipe: quick\nseeds: {seeds}\nstages: {{a: {{}}, b: {{from: a}}}}\naxes:\n  p: {{values: [{}], path: train.epochs, stages: [a]}}\n  q: {{values: [{}], path: eval.every, stages: [b]}}\n",
+            list(pretrain, 11), list(finetune, 2),
+        ));
+        let seeds = seeds as usize;
+        prop_assert_eq!(plan.stages.len(), seeds * (pretrain + pretrain * finetune));
+        let mut known = HashSet::new();
+        for (index, stage) in plan.stages.iter().enumerate() {
+            prop_assert!(stage.parent.is_none_or(|parent| (parent as usize) < index));
+            prop_assert!(known.insert(stage.fingerprint));
+        }
+        for run in &plan.runs {
+            let names: Vec<u32> = run.stages.iter().map(|&stage| plan.stages[stage as usize].name).collect();
+            prop_assert_eq!(&names, &[0, 1]);
+            prop_assert_eq!(plan.stages[run.stages[1] as usize].parent, Some(run.stages[0]));
+        }
+    }
 }

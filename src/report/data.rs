@@ -2,7 +2,7 @@
 
 use crate::rundir::predictions::Prediction;
 use crate::store::rows::{CurveRow, ExperimentRow, ResultRow, RunRow, Status};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Everything stored of one experiment.
 #[derive(Debug, Clone)]
@@ -91,22 +91,35 @@ impl ExperimentData {
         variants
     }
 
-    /// The variant that `variant`'s delta is taken against: the one that has the baseline's labels
-    /// where the baseline gives them and `variant`'s elsewhere. `None` without a baseline, or where
-    /// the grid has no such variant. A baseline variant's baseline is itself.
-    pub fn baseline_of(&self, variant: &Variant<'_>, all: &[Variant<'_>]) -> Option<u32> {
-        let baseline = self.experiment.baseline.as_ref()?;
-        all.iter()
-            .find(|other| {
-                other.labels.len() == variant.labels.len()
-                    && other.labels.iter().enumerate().all(|(axis, label)| {
-                        match baseline.get(axis).and_then(Option::as_ref) {
-                            Some(wanted) => label == wanted,
-                            None => *label == variant.labels[axis],
-                        }
-                    })
-            })
-            .map(|other| other.index)
+    /// For each of `variants` the index of the one that its delta is taken against: it has the
+    /// baseline's labels where the baseline gives them and the variant's own elsewhere. `None`
+    /// without a baseline, or where the grid has no such variant. A baseline variant's baseline is
+    /// itself.
+    pub fn baselines(&self, variants: &[Variant<'_>]) -> Vec<Option<u32>> {
+        let Some(baseline) = &self.experiment.baseline else {
+            return vec![None; variants.len()];
+        };
+        let mut first: HashMap<Vec<&str>, u32> = HashMap::with_capacity(variants.len());
+        for variant in variants {
+            let labels = variant.labels.iter().map(String::as_str).collect();
+            first.entry(labels).or_insert(variant.index);
+        }
+        let wanted = |variant: &Variant<'_>| -> Option<u32> {
+            let labels: Vec<&str> = variant
+                .labels
+                .iter()
+                .enumerate()
+                .map(|(axis, own)| {
+                    baseline
+                        .get(axis)
+                        .and_then(Option::as_ref)
+                        .unwrap_or(own)
+                        .as_str()
+                })
+                .collect();
+            first.get(&labels).copied()
+        };
+        variants.iter().map(wanted).collect()
     }
 
     /// The baseline in words: its given labels (`ce`), or the name of the variant where all are
@@ -124,7 +137,7 @@ impl ExperimentData {
                     .eq(given.iter().copied())
             });
             if let Some(variant) = named {
-                return Some(self.display_name(variant, &variants));
+                return Some(self.display_name(variant, self.named_by_labels(&variants)));
             }
         }
         (!given.is_empty()).then(|| given.join(", "))
@@ -142,8 +155,9 @@ impl ExperimentData {
 
     /// A variant's name for a legend or a label: its labels, numbers with their axis in front
     /// (`resolution 48`); or its own name where the design gives it one.
-    pub fn display_name(&self, variant: &Variant<'_>, all: &[Variant<'_>]) -> String {
-        if !self.named_by_labels(all) {
+    /// `by_labels`: what [`named_by_labels`](Self::named_by_labels) says of all variants.
+    pub fn display_name(&self, variant: &Variant<'_>, by_labels: bool) -> String {
+        if !by_labels {
             return variant.name.to_owned();
         }
         let parts: Vec<String> = self

@@ -109,13 +109,10 @@ pub fn results(data: &ExperimentData) -> Result<DataFrame, FrameError> {
     ]);
     DataFrame::new_infer_height(columns)
         .and_then(|frame| {
-            frame
-                .lazy()
-                .sort(
-                    ["variant_index", "seed", "stage", "set", "metric"],
-                    in_order(),
-                )
-                .collect()
+            collect(frame.lazy().sort(
+                ["variant_index", "seed", "stage", "set", "metric"],
+                in_order(),
+            ))
         })
         .map_err(failed("results"))
 }
@@ -142,13 +139,19 @@ pub fn arms(results: &DataFrame) -> Result<Vec<Arm>, FrameError> {
         .clone()
         .lazy()
         .sort(
-            ["variant_index", "stage", "set", "metric", "seed"],
+            [
+                "variant_index",
+                "stage",
+                "set",
+                "metric",
+                "seed",
+                "resolution",
+            ],
             in_order(),
         )
         .group_by_stable(keys.map(col))
-        .agg([col("seed"), col("value")])
-        .collect()
-        .map_err(failed("arms"))?;
+        .agg([col("seed"), col("value")]);
+    let grouped = collect(grouped).map_err(failed("arms"))?;
     read_arms(&grouped).map_err(failed("arms"))
 }
 
@@ -194,9 +197,8 @@ pub fn curve_points(
         )
         .sort(["variant_index", "epoch", "seed"], in_order())
         .group_by_stable([col("variant_index"), col("epoch")])
-        .agg([col("value")])
-        .collect()
-        .map_err(failed("curve points"))?;
+        .agg([col("value")]);
+    let grouped = collect(grouped).map_err(failed("curve points"))?;
     let read = || -> PolarsResult<Vec<CurvePoint>> {
         let variants = grouped.column("variant_index")?.u32()?;
         let epochs = grouped.column("epoch")?.u32()?;
@@ -220,10 +222,22 @@ pub fn curve_points(
 /// reads back as itself.
 pub fn to_csv(mut frame: DataFrame) -> Result<String, FrameError> {
     let mut bytes = Vec::new();
-    CsvWriter::new(&mut bytes)
-        .finish(&mut frame)
+    outside_runtimes(|| CsvWriter::new(&mut bytes).finish(&mut frame))
         .map_err(failed("a CSV file"))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn collect(frame: LazyFrame) -> PolarsResult<DataFrame> {
+    outside_runtimes(|| frame.collect())
+}
+
+/// Runs `work` on a thread of its own: polars blocks inside, which panics on a thread of a
+/// single-threaded tokio runtime.
+fn outside_runtimes<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| match scope.spawn(work).join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
 }
 
 fn in_order() -> SortMultipleOptions {

@@ -14,7 +14,10 @@ pub fn name() -> String {
     let mut buffer = [0u8; 256];
     // SAFETY: the buffer is writable and its length is passed on.
     let result = unsafe { libc::gethostname(buffer.as_mut_ptr().cast(), buffer.len()) };
-    let length = buffer.iter().position(|&byte| byte == 0).unwrap_or(buffer.len());
+    let length = buffer
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(buffer.len());
     match (result, std::str::from_utf8(&buffer[..length])) {
         (0, Ok(name)) if !name.is_empty() => name.to_owned(),
         _ => "unknown".to_owned(),

@@ -1,57 +1,17 @@
 //! Experiment files: sections, profiles and the command line's changes, read into one description.
 
+pub use super::arguments::Options;
+use super::arguments::{read_only, read_overrides};
 use super::axes::{self, Axis, Cell, Design};
-use super::document::{self, Content, Entry, Node, ScalarKind};
+use super::document::{self, Content, Entry, Node};
 use super::library::{self, Library};
 use super::patch::{self, Patch};
 use super::problem::{Position, Problems, Report, Severity, Sources, is_invisible, suggestion};
+pub use super::seeds::Seeds;
+use super::seeds::{read_seeds, read_seeds_argument};
 use super::stages::{self, Stage, StageParts};
 use indexmap::IndexMap;
 use std::path::Path;
-
-/// What the command line changes.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Options {
-    /// Name of a profile; `None`: `quick` where there is one.
-    pub profile: Option<String>,
-    /// `path=value`, in order.
-    pub set: Vec<String>,
-    /// A count (`5`) or a list (`0,1,2`).
-    pub seeds: Option<String>,
-    /// `axis=label`; labels of one axis are alternatives.
-    pub only: Vec<String>,
-}
-
-/// Seeds of the replicates.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seeds {
-    /// 0, 1, ..., n - 1.
-    Count(u64),
-    List(Vec<u64>),
-}
-
-impl Seeds {
-    /// How many.
-    pub fn len(&self) -> u64 {
-        match self {
-            Seeds::Count(count) => *count,
-            Seeds::List(list) => list.len() as u64,
-        }
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The seeds themselves.
-    pub fn to_vec(&self) -> Vec<u64> {
-        match self {
-            Seeds::Count(count) => (0..*count).collect(),
-            Seeds::List(list) => list.clone(),
-        }
-    }
-}
 
 /// The `report` section.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -88,12 +48,6 @@ pub struct Experiment {
     /// `--set`, the last layer.
     pub overrides: Patch,
     pub warnings: Vec<Report>,
-}
-
-impl std::fmt::Debug for Library {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Library")
-    }
 }
 
 const KEYS: &[&str] = &[
@@ -272,6 +226,7 @@ fn interpret(
         ));
         return None;
     }
+    let mut unknown = false;
     let chosen = match &options.profile {
         None => profiles.get_key_value("quick").map(|(name, _)| *name),
         Some(name) => match profiles.get_key_value(name.as_str()) {
@@ -289,6 +244,7 @@ fn interpret(
                     Some(hint) => report.hint(hint),
                     None => report.hint("it has no profiles"),
                 });
+                unknown = true;
                 None
             }
         },
@@ -300,7 +256,7 @@ fn interpret(
         .keys()
         .copied()
         .map(Some)
-        .chain((chosen.is_none()).then_some(None));
+        .chain((chosen.is_none() && !unknown).then_some(None));
     for profile in names {
         let mut sections = Sections {
             single: IndexMap::new(),
@@ -602,193 +558,4 @@ fn read_report(node: &Node, axes: &[Axis], reports: &mut Vec<Report>) -> ReportS
         }
     }
     section
-}
-
-fn read_seeds(node: &Node, reports: &mut Vec<Report>) -> Seeds {
-    let seed = |node: &Node| match &node.content {
-        Content::Scalar(scalar) => match scalar.kind {
-            ScalarKind::Integer(value) => u64::try_from(value).ok(),
-            ScalarKind::Number(value) if value.fract() == 0.0 && (0.0..9e15).contains(&value) => {
-                Some(value as u64)
-            }
-            _ => None,
-        },
-        _ => None,
-    };
-    const HINT: &str = "write a count (`3`) or a list (`[0, 1, 2]`)";
-    if let Content::List(items) = &node.content {
-        let mut list = Vec::with_capacity(items.len());
-        let mut seen = std::collections::HashSet::new();
-        for item in items {
-            match seed(item) {
-                Some(value) if !seen.insert(value) => {
-                    reports.push(Report::error(
-                        item.position,
-                        format!("seed {value} stands twice"),
-                    ));
-                }
-                Some(value) => list.push(value),
-                None => {
-                    let message =
-                        format!("a seed is a whole number from 0, not `{}`", item.brief());
-                    reports.push(Report::error(item.position, message));
-                }
-            }
-        }
-        if items.is_empty() {
-            reports.push(Report::error(node.position, "`seeds` is empty").hint(HINT));
-        }
-        return Seeds::List(list);
-    }
-    match seed(node) {
-        Some(0) => reports.push(Report::error(node.position, "`seeds` must be at least 1")),
-        Some(count) => return Seeds::Count(count),
-        None => {
-            let message = format!("`seeds` expects a count or a list, not `{}`", node.brief());
-            reports.push(Report::error(node.position, message).hint(HINT));
-        }
-    }
-    Seeds::Count(1)
-}
-
-fn read_seeds_argument(text: &str, sources: &mut Sources, reports: &mut Vec<Report>) -> Seeds {
-    let source = sources.add(format!("--seeds {text}"), "");
-    let position = Position {
-        source,
-        line: 0,
-        column: 0,
-    };
-    let wrong = |reports: &mut Vec<Report>| {
-        let message = format!("`{text}` is neither a count nor a list of seeds");
-        reports.push(Report::error(position, message).hint("write `--seeds 5` or `--seeds 0,1,2`"));
-        Seeds::Count(1)
-    };
-    if !text.contains(',') {
-        return match text.trim().parse() {
-            Ok(count) if count > 0 => Seeds::Count(count),
-            _ => wrong(reports),
-        };
-    }
-    let list: Result<Vec<u64>, _> = text
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .map(str::parse)
-        .collect();
-    match list {
-        Ok(list) if !list.is_empty() => {
-            let mut unique = list.clone();
-            unique.sort_unstable();
-            unique.dedup();
-            if unique.len() == list.len() {
-                Seeds::List(list)
-            } else {
-                wrong(reports)
-            }
-        }
-        _ => wrong(reports),
-    }
-}
-
-/// `--set path=value`: the value is YAML.
-fn read_overrides(arguments: &[String], sources: &mut Sources, reports: &mut Vec<Report>) -> Patch {
-    let mut overrides = Patch::default();
-    for argument in arguments {
-        let source = sources.add("--set", argument.as_str());
-        let at = |column: usize| Position {
-            source,
-            line: 1,
-            column: column as u32 + 1,
-        };
-        let Some((path, value)) = argument.split_once('=') else {
-            let message = format!("`{argument}` is no `path=value`");
-            reports.push(Report::error(at(0), message).hint("write `--set optimizer.lr=1e-3`"));
-            continue;
-        };
-        let path = path.trim();
-        let before = reports.len();
-        let mut alone = Sources::default();
-        let number = alone.add("", value);
-        let node = document::parse(&alone, number, reports);
-        let offset = argument.chars().count() - value.chars().count();
-        for report in &mut reports[before..] {
-            report.position = at(offset + (report.position.column as usize).saturating_sub(1));
-        }
-        let Some(mut node) = node else { continue };
-        relocate(&mut node, source, offset as u32);
-        let stage = path
-            .strip_prefix("stages.")
-            .and_then(|rest| rest.split_once('.'));
-        match stage {
-            Some((stage, path)) => overrides.stages.push(patch::StagePatch {
-                stage: stage.to_owned(),
-                position: at(0),
-                settings: patch::setting(path, at(0), &node, reports),
-            }),
-            None => overrides
-                .settings
-                .extend(patch::setting(path, at(0), &node, reports)),
-        }
-    }
-    overrides
-}
-
-/// Moves a node that was read from the end of an argument to its place in the argument.
-fn relocate(node: &mut Node, source: u32, offset: u32) {
-    let moved = |position: &mut Position| {
-        *position = Position {
-            source,
-            line: position.line.max(1),
-            column: position.column.max(1) + offset,
-        };
-    };
-    moved(&mut node.position);
-    match &mut node.content {
-        Content::List(items) => items
-            .iter_mut()
-            .for_each(|item| relocate(item, source, offset)),
-        Content::Map(entries) => {
-            for entry in entries {
-                moved(&mut entry.position);
-                relocate(&mut entry.value, source, offset);
-            }
-        }
-        Content::Null | Content::Scalar(_) => {}
-    }
-}
-
-/// `--only axis=label`: one cell, with the union of the labels of each axis.
-fn read_only(
-    arguments: &[String],
-    axes: &[Axis],
-    sources: &mut Sources,
-    reports: &mut Vec<Report>,
-) -> Vec<Cell> {
-    let mut labels: Vec<Option<Vec<u32>>> = vec![None; axes.len()];
-    for argument in arguments {
-        let source = sources.add(format!("--only {argument}"), "");
-        let position = Position {
-            source,
-            line: 0,
-            column: 0,
-        };
-        let Some((name, label)) = argument.split_once('=') else {
-            let message = format!("`{argument}` is no `axis=label`");
-            reports.push(Report::error(position, message).hint("write `--only loss=bce`"));
-            continue;
-        };
-        let Some(axis) = axes::find_axis(name.trim(), position, axes, reports) else {
-            continue;
-        };
-        if let Some(label) = axes::find_label(&axes[axis], label.trim(), position, reports) {
-            labels[axis].get_or_insert_default().push(label);
-        }
-    }
-    if labels.iter().all(Option::is_none) {
-        return Vec::new();
-    }
-    vec![Cell {
-        position: Position::default(),
-        labels,
-    }]
 }

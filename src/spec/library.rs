@@ -41,50 +41,59 @@ pub fn experiments() -> impl Iterator<Item = (&'static str, &'static str)> + Clo
     EXPERIMENTS.iter().copied()
 }
 
-/// The experiment file at `path`, or the built-in one of that name (`loss`,
-/// `experiments/loss.yaml`) where there is no such file. Returns the name to show, the text and the
-/// folder that recipes are looked for in.
+/// The experiment file at `path`. A name stands for a file, too: `loss` is `loss.yaml` or
+/// `experiments/loss.yaml` where there is one, else the built-in experiment. Returns the name to
+/// show, the text and the folder that recipes are looked for in.
 pub fn open_experiment(path: &Path) -> Result<(String, String, Option<PathBuf>), String> {
+    let mut candidates = vec![path.to_path_buf()];
+    if path.extension().is_none() {
+        let file = path.with_extension("yaml");
+        candidates.push(file.clone());
+        if file.is_relative() {
+            candidates.push(Path::new("experiments").join(file));
+        }
+    }
+    if let Some(file) = candidates.iter().find(|candidate| candidate.is_file()) {
+        let text = read_text(file)?;
+        let folder = file.parent().map(Path::to_path_buf).unwrap_or_default();
+        return Ok((file.display().to_string(), text, Some(folder)));
+    }
     let shown = path.display().to_string();
-    match std::fs::metadata(path) {
-        Ok(entry) if entry.len() > document::MAX_BYTES as u64 => {
-            return Err(format!(
-                "the file has {} bytes; at most {} are read",
-                entry.len(),
-                document::MAX_BYTES
-            ));
-        }
-        Ok(entry) if !entry.is_file() => return Err("not a file".to_owned()),
-        Ok(_) => {
-            let bytes = std::fs::read(path).map_err(|error| format!("can't read it: {error}"))?;
-            let text = String::from_utf8(bytes).map_err(|error| {
-                format!("not UTF-8 text (byte {})", error.utf8_error().valid_up_to())
-            })?;
-            let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-            return Ok((shown, text, Some(folder)));
-        }
-        Err(_) => {}
+    let name = shown.strip_suffix(".yaml").unwrap_or(&shown);
+    let name = name.strip_prefix("./").unwrap_or(name);
+    let name = name.strip_prefix("experiments/").unwrap_or(name);
+    if let Some((name, text)) = experiments().find(|(known, _)| *known == name) {
+        return Ok((format!("experiments/{name}.yaml"), text.to_owned(), None));
     }
-    let name = shown
-        .trim_end_matches(".yaml")
-        .trim_start_matches("./")
-        .trim_start_matches("experiments/");
-    match experiments().find(|(known, _)| *known == name) {
-        Some((name, text)) => Ok((format!("experiments/{name}.yaml"), text.to_owned(), None)),
-        None => {
-            let hint = suggestion(
-                name,
-                experiments().map(|(name, _)| name).collect::<Vec<_>>(),
-            );
-            Err(match hint {
-                Some(hint) => format!("no such file; built-in experiments: {hint}"),
-                None => "no such file".to_owned(),
-            })
-        }
+    let names: Vec<&str> = experiments().map(|(name, _)| name).collect();
+    let what = if path.exists() {
+        "not a file"
+    } else {
+        "no such file"
+    };
+    Err(match suggestion(name, names) {
+        Some(hint) => format!("{what}; built-in experiments: {hint}"),
+        None => what.to_owned(),
+    })
+}
+
+fn read_text(file: &Path) -> Result<String, String> {
+    let length = std::fs::metadata(file)
+        .map_err(|error| format!("can't read it: {error}"))?
+        .len();
+    if length > document::MAX_BYTES as u64 {
+        return Err(format!(
+            "the file has {length} bytes; at most {} are read",
+            document::MAX_BYTES
+        ));
     }
+    let bytes = std::fs::read(file).map_err(|error| format!("can't read it: {error}"))?;
+    String::from_utf8(bytes)
+        .map_err(|error| format!("not UTF-8 text (byte {})", error.utf8_error().valid_up_to()))
 }
 
 /// Recipes that were looked up so far.
+#[derive(Debug)]
 pub struct Library {
     /// Folder of the experiment file; recipes are looked for in its `recipes/`.
     folder: Option<PathBuf>,
@@ -210,11 +219,11 @@ impl Library {
         }
         if let Some(folder) = &self.folder {
             let path = folder.join("recipes").join(format!("{name}.yaml"));
-            match std::fs::read_to_string(&path) {
-                Ok(text) => return Ok((path.display().to_string(), text)),
-                Err(failure) if failure.kind() == std::io::ErrorKind::NotFound => {}
-                Err(failure) => {
-                    return Err(error(format!("can't read {}: {failure}", path.display())));
+            match path.is_file().then(|| read_text(&path)) {
+                None => {}
+                Some(Ok(text)) => return Ok((path.display().to_string(), text)),
+                Some(Err(failure)) => {
+                    return Err(error(format!("{}: {failure}", path.display())));
                 }
             }
         }

@@ -10,7 +10,9 @@
 //! | [`patch`] | maps from configuration paths to values |
 //! | [`axes`] | axes, designs and cells |
 //! | [`stages`] | stages of a run |
-//! | [`experiment`] | experiment files, profiles, the command line's changes |
+//! | [`seeds`] | seeds of the replicates |
+//! | [`arguments`] | the command line's changes |
+//! | [`experiment`] | experiment files and profiles |
 //! | [`library`] | recipes and experiments, built in or beside the file |
 //! | [`resolved`] | complete recipes as values of the table |
 //! | [`check`] | what holds between fields |
@@ -18,6 +20,7 @@
 //! | [`recipe`] | the recipe as a structure |
 
 pub mod arch;
+pub mod arguments;
 pub mod axes;
 pub mod check;
 pub mod document;
@@ -29,6 +32,7 @@ pub mod problem;
 pub mod recipe;
 pub mod resolved;
 pub mod schema;
+pub mod seeds;
 pub mod stages;
 pub mod value;
 

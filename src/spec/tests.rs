@@ -649,6 +649,45 @@ fn defaults_fit_their_fields() {
 }
 
 #[test]
+fn files_and_names_of_experiments() {
+    let open = |path: &str| library::open_experiment(std::path::Path::new(path));
+    let (name, text, _) = open(concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/loss")).unwrap();
+    assert!(name.ends_with("experiments/loss.yaml") && text.contains("name: loss"));
+    let folder = tempfile::tempdir().unwrap();
+    let inside = |name: &str| folder.path().join(name).display().to_string();
+    assert_eq!(
+        open(&inside("")).unwrap_err(),
+        "not a file; built-in experiments: known: loss, augmentation, crop, epochs, fixres"
+    );
+    std::fs::write(inside("binary.yaml"), [0x61, 0xff]).unwrap();
+    assert_eq!(
+        open(&inside("binary.yaml")).unwrap_err(),
+        "not UTF-8 text (byte 1)"
+    );
+    assert!(
+        open("experiments/losss.yaml")
+            .unwrap_err()
+            .starts_with("no such file; built-in experiments: did you mean `loss`?")
+    );
+}
+
+#[test]
+fn an_unknown_profile_is_the_only_problem() {
+    let options = Options {
+        profile: Some("papre".into()),
+        ..Options::default()
+    };
+    let text = "profiles: {quick: {recipe: quick}, paper: {recipe: deit3_800}}\n";
+    let problems = read("f.yaml", text, None, &options)
+        .map(|_| ())
+        .unwrap_err();
+    assert_eq!(
+        problems.to_string(),
+        "--profile papre: f.yaml has no profile `papre`; did you mean `paper`?"
+    );
+}
+
+#[test]
 fn nearest_names() {
     assert_eq!(nearest("optimzer", fields::sections()), Some("optimizer"));
     assert_eq!(

@@ -363,7 +363,7 @@ fn newest_migration() -> i64 {
 }
 
 /// Copies the database before a migration, beside it.
-async fn back_up(
+pub(super) async fn back_up(
     connection: &mut SqliteConnection,
     path: &Path,
     version: i64,

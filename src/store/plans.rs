@@ -320,7 +320,7 @@ impl Store {
             .iter()
             .enumerate()
             .map(|(index, run)| {
-                let ids = run.stages.iter().map(|&stage| stages[stage as usize]);
+                let mut ids = run.stages.iter().map(|&stage| stages[stage as usize]);
                 links.extend(
                     ids.clone()
                         .enumerate()
@@ -331,7 +331,7 @@ impl Store {
                     name: format!("{}/{variant}/s{}", plan.experiment.name, run.seed),
                     variant: run.variant,
                     seed: run.seed as i64,
-                    result: ids.last().unwrap_or(0),
+                    result: ids.next_back().unwrap_or(0),
                 }
             })
             .collect();

@@ -3,10 +3,12 @@
 use crate::store::StoreError;
 use crate::store::open::Store;
 use crate::store::rows::{AttemptRow, CurveRow, ExperimentRow, ResultRow, RunRow, Status};
+use futures_util::TryStreamExt;
 use indexmap::IndexMap;
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row};
+use std::collections::{BTreeMap, HashMap};
 
 impl Store {
     /// All experiments, by name.
@@ -194,40 +196,73 @@ impl Store {
     /// The training curves of the current runs of `experiment`, one point per epoch and metric:
     /// `train_loss`, `lr`, and evaluations as `<set>/<metric>`.
     pub async fn curves(&self, experiment: &str) -> Result<Vec<CurveRow>, StoreError> {
-        let rows = sqlx::query(
-            "WITH stage_runs AS (
-                 SELECT r.id AS id, r.name AS run, r.variant_index AS variant_index, r.seed AS seed,
-                     rs.position AS position, rs.name AS name, rs.stage AS stage
-                 FROM experiments e CROSS JOIN runs r ON r.experiment = e.id AND r.current = 1
-                 CROSS JOIN run_stages rs ON rs.run = r.id
-                 WHERE e.name = ?)
-             SELECT o.run, o.variant_index, o.seed, o.name, v.epoch, 'train_loss', v.train_loss, NULL, o.id, o.position
-             FROM stage_runs o CROSS JOIN epochs v ON v.stage = o.stage
-             UNION ALL
-             SELECT o.run, o.variant_index, o.seed, o.name, v.epoch, 'lr', v.lr, NULL, o.id, o.position
-             FROM stage_runs o CROSS JOIN epochs v ON v.stage = o.stage
-             UNION ALL
-             SELECT o.run, o.variant_index, o.seed, o.name, v.epoch, n.eval_set || '/' || n.metric, v.value,
-                 v.nonfinite, o.id, o.position
-             FROM stage_runs o CROSS JOIN evaluations v ON v.stage = o.stage CROSS JOIN series n ON n.id = v.series
-             ORDER BY 2, 9, 10, 6, 5",
+        let sql = self.sql();
+        let series: HashMap<i64, String> =
+            sqlx::query_as("SELECT id, eval_set || '/' || metric FROM series")
+                .fetch_all(&self.readers)
+                .await
+                .map_err(&sql)?
+                .into_iter()
+                .collect();
+        // Every stage once, in the order of the tables' keys; runs that share it are joined here. One row
+        // of SQLite per point and run would cost several times as much.
+        let mut curves: HashMap<i64, Curves<'_>> = HashMap::new();
+        let stages = "SELECT rs.stage FROM experiments e JOIN runs r ON r.experiment = e.id AND r.current = 1
+            JOIN run_stages rs ON rs.run = r.id WHERE e.name = ?";
+        let epochs =
+            format!("SELECT stage, epoch, train_loss, lr FROM epochs WHERE stage IN ({stages})");
+        let mut rows = sqlx::query(AssertSqlSafe(epochs))
+            .bind(experiment)
+            .fetch(&self.readers);
+        while let Some(row) = rows.try_next().await.map_err(&sql)? {
+            let curve = curves.entry(row.get(0)).or_default();
+            let epoch = row.get(1);
+            for (name, column) in [("train_loss", 2), ("lr", 3)] {
+                let value = number(row.get(column), None);
+                curve.entry(name).or_default().push((epoch, value));
+            }
+        }
+        let evaluations = format!(
+            "SELECT stage, series, epoch, value, nonfinite FROM evaluations WHERE stage IN ({stages})"
+        );
+        let mut rows = sqlx::query(AssertSqlSafe(evaluations))
+            .bind(experiment)
+            .fetch(&self.readers);
+        while let Some(row) = rows.try_next().await.map_err(&sql)? {
+            let Some(name) = series.get(&row.get(1)) else {
+                continue;
+            };
+            let point = (row.get(2), number(row.get(3), row.get(4)));
+            let curve = curves.entry(row.get(0)).or_default();
+            curve.entry(name).or_default().push(point);
+        }
+        drop(rows);
+        let owners = sqlx::query(
+            "SELECT r.name, r.variant_index, r.seed, rs.name, rs.stage
+             FROM experiments e JOIN runs r ON r.experiment = e.id AND r.current = 1
+             JOIN run_stages rs ON rs.run = r.id
+             WHERE e.name = ? ORDER BY r.variant_index, r.id, rs.position",
         )
         .bind(experiment)
         .fetch_all(&self.readers)
         .await
-        .map_err(self.sql())?;
-        Ok(rows
-            .iter()
-            .map(|row| CurveRow {
-                run: row.get(0),
-                variant_index: row.get(1),
-                seed: row.get::<i64, _>(2) as u64,
-                stage: row.get(3),
-                epoch: row.get(4),
-                metric: row.get(5),
-                value: number(row.get(6), row.get(7)),
-            })
-            .collect())
+        .map_err(&sql)?;
+        let mut points = Vec::new();
+        for owner in &owners {
+            let (run, stage): (String, String) = (owner.get(0), owner.get(3));
+            for (metric, curve) in curves.get(&owner.get(4)).into_iter().flatten() {
+                points.extend(curve.iter().map(|&(epoch, value)| CurveRow {
+                    run: run.clone(),
+                    variant_index: owner.get(1),
+                    seed: owner.get::<i64, _>(2) as u64,
+                    stage: stage.clone(),
+                    epoch,
+                    metric: (*metric).to_owned(),
+                    value,
+                }));
+            }
+        }
+        Ok(points)
     }
 
     /// The attempts at a stage, oldest first. [`AttemptRow::stage`] is the fingerprint.
@@ -310,6 +345,9 @@ impl Store {
         })
     }
 }
+
+/// The curves of one stage by metric: (epoch, value).
+type Curves<'n> = BTreeMap<&'n str, Vec<(u32, f64)>>;
 
 /// A number as it was before it was stored.
 fn number(value: Option<f64>, nonfinite: Option<&str>) -> f64 {

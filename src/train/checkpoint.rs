@@ -51,21 +51,40 @@ impl Checkpoint {
         let taken: Vec<HostParameter> = taken;
         taken
             .into_iter()
-            .map(|tensor| HostParameter { name: tensor.name[prefix.len()..].to_owned(), ..tensor })
+            .map(|tensor| HostParameter {
+                name: tensor.name[prefix.len()..].to_owned(),
+                ..tensor
+            })
             .collect()
     }
 }
 
 /// Writes a checkpoint of the stage `fingerprint` and removes all but the last few; returns its name.
-pub fn write(folder: &Path, fingerprint: &str, checkpoint: &Checkpoint) -> Result<String, TrainError> {
+pub fn write(
+    folder: &Path,
+    fingerprint: &str,
+    checkpoint: &Checkpoint,
+) -> Result<String, TrainError> {
     let name = format!("step-{:010}.safetensors", checkpoint.position.step);
-    let Position { step, loss_sum, epoch_steps } = checkpoint.position;
+    let Position {
+        step,
+        loss_sum,
+        epoch_steps,
+    } = checkpoint.position;
     let metadata = HashMap::from([
         ("step".to_owned(), step.to_string()),
-        ("loss_sum_bits".to_owned(), format!("{:016x}", loss_sum.to_bits())),
+        (
+            "loss_sum_bits".to_owned(),
+            format!("{:016x}", loss_sum.to_bits()),
+        ),
         ("epoch_steps".to_owned(), epoch_steps.to_string()),
     ]);
-    write_file(&folder.join(&name), fingerprint, metadata, &checkpoint.tensors)?;
+    write_file(
+        &folder.join(&name),
+        fingerprint,
+        metadata,
+        &checkpoint.tensors,
+    )?;
     for old in list(folder).into_iter().skip(KEEP) {
         // An old checkpoint that stays costs space only.
         let _ = std::fs::remove_file(old);
@@ -114,7 +133,11 @@ fn read(path: &Path, fingerprint: &str) -> Result<Checkpoint, TrainError> {
     if metadata.get("fingerprint").map(String::as_str) != Some(fingerprint) {
         return Err(damaged("it belongs to another stage"));
     }
-    let field = |name: &str| metadata.get(name).ok_or_else(|| damaged(&format!("it lacks `{name}`")));
+    let field = |name: &str| {
+        metadata
+            .get(name)
+            .ok_or_else(|| damaged(&format!("it lacks `{name}`")))
+    };
     let number = |name: &str| field(name)?.parse::<u64>().map_err(|_| damaged(name));
     let bits = u64::from_str_radix(field("loss_sum_bits")?, 16).map_err(|_| damaged("loss_sum"))?;
     let position = Position {
@@ -127,12 +150,17 @@ fn read(path: &Path, fingerprint: &str) -> Result<Checkpoint, TrainError> {
 
 /// Checkpoints in `folder`, newest first.
 fn list(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
     let mut paths: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
             name.starts_with("step-") && name.ends_with(".safetensors")
         })
         .collect();
@@ -153,7 +181,10 @@ fn digest(tensors: &[HostParameter]) -> String {
 }
 
 fn bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
 }
 
 fn write_file(
@@ -166,14 +197,20 @@ fn write_file(
     metadata.insert("version".to_owned(), VERSION.to_owned());
     metadata.insert("fingerprint".to_owned(), fingerprint.to_owned());
     metadata.insert("blake3".to_owned(), digest(tensors));
-    let damaged = |what: String| TrainError::Damaged { path: path.display().to_string(), what };
+    let damaged = |what: String| TrainError::Damaged {
+        path: path.display().to_string(),
+        what,
+    };
     let data: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(&tensor.values)).collect();
     let views = tensors
         .iter()
         .zip(&data)
         .map(|(tensor, data)| {
             let view = TensorView::new(Dtype::F32, tensor.shape.clone(), data);
-            Ok((tensor.name.as_str(), view.map_err(|error| damaged(error.to_string()))?))
+            Ok((
+                tensor.name.as_str(),
+                view.map_err(|error| damaged(error.to_string()))?,
+            ))
         })
         .collect::<Result<Vec<_>, TrainError>>()?;
     let bytes = safetensors::serialize(views, Some(metadata))
@@ -211,7 +248,11 @@ fn read_file(path: &Path) -> Result<(HashMap<String, String>, Vec<HostParameter>
             .chunks_exact(4)
             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
             .collect();
-        tensors.push(HostParameter { name: name.to_owned(), shape: view.shape().to_vec(), values });
+        tensors.push(HostParameter {
+            name: name.to_owned(),
+            shape: view.shape().to_vec(),
+            values,
+        });
     }
     if metadata.get("version").map(String::as_str) != Some(VERSION) {
         return Err(damaged("its version is unknown"));
@@ -233,7 +274,11 @@ mod tests {
             values,
         };
         Checkpoint {
-            position: Position { step, loss_sum: 0.1 + 0.2, epoch_steps: 3 },
+            position: Position {
+                step,
+                loss_sum: 0.1 + 0.2,
+                epoch_steps: 3,
+            },
             tensors: vec![
                 tensor("model.a", vec![1.0, -0.0, f32::MIN_POSITIVE]),
                 tensor("exp_avg.a", vec![step as f32; 3]),

@@ -8,15 +8,23 @@ pub fn open(name: &str) -> Result<Device, TrainError> {
     if name == "cpu" {
         return Ok(Device::flex());
     }
-    let index = name.strip_prefix("cuda:").and_then(|index| index.parse::<usize>().ok());
+    let index = name
+        .strip_prefix("cuda:")
+        .and_then(|index| index.parse::<usize>().ok());
     match index {
         Some(index) if index < cuda_device_count() => Ok(cuda(index)),
         Some(_) => Err(TrainError::Config(format!(
             "device `{name}` is not there: {} CUDA devices were found{}",
             cuda_device_count(),
-            if cfg!(feature = "cuda") { "" } else { " (this program was built without `cuda`)" },
+            if cfg!(feature = "cuda") {
+                ""
+            } else {
+                " (this program was built without `cuda`)"
+            },
         ))),
-        None => Err(TrainError::Config(format!("unknown device `{name}`; valid: cpu, cuda:N"))),
+        None => Err(TrainError::Config(format!(
+            "unknown device `{name}`; valid: cpu, cuda:N"
+        ))),
     }
 }
 
@@ -24,7 +32,9 @@ pub fn open(name: &str) -> Result<Device, TrainError> {
 pub fn cuda_device_count() -> usize {
     #[cfg(feature = "cuda")]
     {
-        Device::enumerate(burn::tensor::DeviceType::Cuda).into_vec().len()
+        Device::enumerate(burn::tensor::DeviceType::Cuda)
+            .into_vec()
+            .len()
     }
     #[cfg(not(feature = "cuda"))]
     {

@@ -10,16 +10,26 @@ pub enum TrainError {
     Config(String),
     #[error(transparent)]
     Data(#[from] DataError),
-    #[error("the data set has changed since the stage was planned: its hash was {planned}, is {found}")]
+    #[error(
+        "the data set has changed since the stage was planned: its hash was {planned}, is {found}"
+    )]
     DataChanged { planned: String, found: String },
     #[error("the parent's weights don't fit: {0}")]
     Weights(#[from] WeightsError),
     #[error("the loss is {loss} at step {step} (epoch {epoch}, learning rate {lr:e})")]
-    Diverged { loss: f64, step: u64, epoch: usize, lr: f64 },
+    Diverged {
+        loss: f64,
+        step: u64,
+        epoch: usize,
+        lr: f64,
+    },
     #[error("stopped on request after step {step}; a checkpoint is written")]
     Stopped { step: u64 },
     #[error("{path}: {source}")]
-    Io { path: String, source: std::io::Error },
+    Io {
+        path: String,
+        source: std::io::Error,
+    },
     #[error("{path} is damaged: {what}")]
     Damaged { path: String, what: String },
 }

@@ -26,7 +26,12 @@ impl Evaluation {
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let n = self.predictions.len().max(1) as f64;
         let within = |k| self.predictions.iter().filter(|p| p.rank < k).count() as f64 * 100.0 / n;
-        let loss = self.predictions.iter().map(|p| f64::from(p.loss)).sum::<f64>() / n;
+        let loss = self
+            .predictions
+            .iter()
+            .map(|p| f64::from(p.loss))
+            .sum::<f64>()
+            / n;
         BTreeMap::from([
             ("top1".to_owned(), within(1)),
             ("top5".to_owned(), within(5)),
@@ -50,14 +55,19 @@ pub fn evaluate(
         stop()?;
         let batch = batch?;
         let count = batch.labels.len();
-        let images: Tensor<4> =
-            Tensor::from_data(TensorData::new(batch.images, [count, 3, side, side]), device);
+        let images: Tensor<4> = Tensor::from_data(
+            TensorData::new(batch.images, [count, 3, side, side]),
+            device,
+        );
         let logits = model.forward(images, None).into_data().convert::<f32>();
         let logits = logits
             .as_slice::<f32>()
             .map_err(|error| TrainError::Config(format!("logits can't be read: {error:?}")))?;
         let rows = logits.chunks_exact(model.arch.classes);
-        predictions.extend(rows.zip(&batch.labels).map(|(row, &label)| predict(row, label)));
+        predictions.extend(
+            rows.zip(&batch.labels)
+                .map(|(row, &label)| predict(row, label)),
+        );
     }
     Ok(Evaluation { predictions })
 }
@@ -77,9 +87,17 @@ pub fn predict(logits: &[f32], label: u32) -> Prediction {
         }
     }
     let largest = f64::from(logits[class]);
-    let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
+    let sum: f64 = logits
+        .iter()
+        .map(|&logit| (f64::from(logit) - largest).exp())
+        .sum();
     let loss = (sum.ln() + largest - f64::from(own)) as f32;
-    Prediction { label, class: class as u32, rank, loss }
+    Prediction {
+        label,
+        class: class as u32,
+        rank,
+        loss,
+    }
 }
 
 #[cfg(test)]

@@ -33,10 +33,20 @@ pub fn run(
     let dataset = Dataset::open(&spec.recipe.data.name, launch.data_root.as_deref())?;
     let found = dataset.hash()?;
     if found != spec.data_hash {
-        return Err(TrainError::DataChanged { planned: spec.data_hash.clone(), found });
+        return Err(TrainError::DataChanged {
+            planned: spec.data_hash.clone(),
+            found,
+        });
     }
     let started = Instant::now();
-    let mut stage = Stage { spec, launch, dir, dataset, device, images: 0 };
+    let mut stage = Stage {
+        spec,
+        launch,
+        dir,
+        dataset,
+        device,
+        images: 0,
+    };
     let steps = match spec.task {
         Task::Train => stage.train(observer)?,
         Task::Evaluate => stage.evaluate_parent(observer)?,
@@ -70,22 +80,24 @@ impl Stage<'_> {
             recipe.mix.groups,
             self.spec.seed,
         )?;
-        let schedule =
-            Schedule::new(&recipe.schedule, recipe.optimizer.lr, recipe.train.epochs);
+        let schedule = Schedule::new(&recipe.schedule, recipe.optimizer.lr, recipe.train.epochs);
         let per_epoch = sampler.steps_per_epoch() as u64;
         let total_steps = per_epoch * recipe.train.epochs as u64;
 
         let (mut learner, mut position) = self.learner(&autodiff, observer)?;
         observer.event(started(self.launch, position.step, total_steps))?;
-        let context =
-            StepContext { recipe, seed: self.spec.seed, mixer: &mixer, device: &autodiff };
+        let context = StepContext {
+            recipe,
+            seed: self.spec.seed,
+            mixer: &mixer,
+            device: &autodiff,
+        };
 
         let mut last_log = Instant::now();
         let mut images_since_log = 0u64;
         let mut last_checkpoint = Instant::now();
         // A checkpoint after an epoch's last step still counts that epoch's steps.
-        let first_epoch =
-            ((position.step - position.epoch_steps) / per_epoch.max(1)) as usize;
+        let first_epoch = ((position.step - position.epoch_steps) / per_epoch.max(1)) as usize;
         for epoch in first_epoch..recipe.train.epochs {
             let epoch_start = Instant::now();
             let start = position.epoch_steps as usize;
@@ -103,7 +115,12 @@ impl Stage<'_> {
                 let lr = schedule.lr(epoch, batch.step as f64 / per_epoch as f64);
                 let loss = learner.step(&context, batch, epoch as u32, lr)?;
                 if !loss.is_finite() {
-                    return Err(TrainError::Diverged { loss, step: position.step, epoch, lr });
+                    return Err(TrainError::Diverged {
+                        loss,
+                        step: position.step,
+                        epoch,
+                        lr,
+                    });
                 }
                 position.step += 1;
                 position.epoch_steps += 1;
@@ -123,14 +140,15 @@ impl Stage<'_> {
                     last_log = Instant::now();
                     images_since_log = 0;
                 }
-                let due =
-                    last_checkpoint.elapsed().as_secs_f64() >= self.launch.checkpoint_seconds;
+                let due = last_checkpoint.elapsed().as_secs_f64() >= self.launch.checkpoint_seconds;
                 if (due || observer.stop_requested()) && position.step < total_steps {
                     self.checkpoint(&mut learner, position, observer)?;
                     last_checkpoint = Instant::now();
                 }
                 if observer.stop_requested() && position.step < total_steps {
-                    return Err(TrainError::Stopped { step: position.step });
+                    return Err(TrainError::Stopped {
+                        step: position.step,
+                    });
                 }
             }
             observer.event(EventKind::Epoch {
@@ -168,7 +186,9 @@ impl Stage<'_> {
         let (resumed, refused) =
             checkpoint::latest(&self.dir.checkpoints(), &self.spec.fingerprint);
         for error in refused {
-            observer.event(EventKind::Warning { message: format!("checkpoint refused: {error}") })?;
+            observer.event(EventKind::Warning {
+                message: format!("checkpoint refused: {error}"),
+            })?;
         }
         if resumed.is_none() && self.spec.parent.is_some() {
             let adapted = weights::load(&mut model, self.parent_weights()?, true)?;
@@ -183,7 +203,10 @@ impl Stage<'_> {
             }
         }
         let shapes = parameter::shapes(&mut model);
-        let groups = shapes.iter().map(|(name, shape)| Group::of(name, shape)).collect();
+        let groups = shapes
+            .iter()
+            .map(|(name, shape)| Group::of(name, shape))
+            .collect();
         let mut optimizer = Optimizer::new(&recipe.optimizer, groups);
         let mut position = Position::default();
         let mut average = None;
@@ -201,9 +224,19 @@ impl Stage<'_> {
             average = Some(in_order("ema.")).filter(|average| average.len() == shapes.len());
         }
         let ema = recipe.ema.decay.map(|decay| {
-            Ema::new(decay, average.unwrap_or_else(|| parameter::values(&mut model)))
+            Ema::new(
+                decay,
+                average.unwrap_or_else(|| parameter::values(&mut model)),
+            )
         });
-        Ok((Learner { model, optimizer, ema }, position))
+        Ok((
+            Learner {
+                model,
+                optimizer,
+                ema,
+            },
+            position,
+        ))
     }
 
     fn checkpoint(
@@ -236,9 +269,11 @@ impl Stage<'_> {
             tensors.extend(named("ema", &ema.average));
         }
         let checkpoint = Checkpoint { position, tensors };
-        let file =
-            checkpoint::write(&self.dir.checkpoints(), &self.spec.fingerprint, &checkpoint)?;
-        observer.event(EventKind::Checkpointed { step: position.step, file })?;
+        let file = checkpoint::write(&self.dir.checkpoints(), &self.spec.fingerprint, &checkpoint)?;
+        observer.event(EventKind::Checkpointed {
+            step: position.step,
+            file,
+        })?;
         observer.sync()
     }
 
@@ -317,7 +352,9 @@ impl Stage<'_> {
 
     fn parent_weights(&self) -> Result<Vec<HostParameter>, TrainError> {
         let Some(parent) = &self.launch.parent_dir else {
-            return Err(TrainError::Config("the stage has a parent, but no run directory of it".into()));
+            return Err(TrainError::Config(
+                "the stage has a parent, but no run directory of it".into(),
+            ));
         };
         checkpoint::read_weights(&RunDir::new(parent).weights())
     }
@@ -345,8 +382,10 @@ fn vectors(
     shapes: &[(String, Vec<usize>)],
     device: &Device,
 ) -> Vec<Tensor<1>> {
-    let mut by_name: std::collections::HashMap<String, Vec<f32>> =
-        tensors.into_iter().map(|tensor| (tensor.name, tensor.values)).collect();
+    let mut by_name: std::collections::HashMap<String, Vec<f32>> = tensors
+        .into_iter()
+        .map(|tensor| (tensor.name, tensor.values))
+        .collect();
     shapes
         .iter()
         .map(|(name, _)| {

@@ -68,7 +68,10 @@ impl Learner {
             let range = part * micro..(part + 1) * micro;
             let image = 3 * side * side;
             let (images, target) = if parts == 1 {
-                (std::mem::take(&mut batch.images), std::mem::take(&mut targets))
+                (
+                    std::mem::take(&mut batch.images),
+                    std::mem::take(&mut targets),
+                )
             } else {
                 (
                     batch.images[range.start * image..range.end * image].to_vec(),
@@ -79,7 +82,11 @@ impl Learner {
             let images = Tensor::from_data(images, context.device);
             let target = TensorData::new(target, [micro, classes]);
             let target = Tensor::from_data(target, context.device);
-            let masks = if parts == 1 { masks.clone() } else { masks.narrow(range) };
+            let masks = if parts == 1 {
+                masks.clone()
+            } else {
+                masks.narrow(range)
+            };
             let logits = self.model.forward(images, Some(&masks));
             let value = loss::loss(recipe.loss.name, logits, target);
             let loss = f64::from(value.clone().into_scalar::<f32>());
@@ -97,7 +104,10 @@ impl Learner {
         let mut grads = total.unwrap_or_default();
         if parts > 1 {
             let scale = 1.0 / parts as f64;
-            grads = grads.into_iter().map(|grad| grad.mul_scalar(scale)).collect();
+            grads = grads
+                .into_iter()
+                .map(|grad| grad.mul_scalar(scale))
+                .collect();
         }
         let params = parameter::values(&mut self.model);
         let params = self.optimizer.step(lr, params, grads);

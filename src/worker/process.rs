@@ -34,7 +34,10 @@ pub fn run(path: &Path) -> i32 {
         }
     };
     // Outside a pool of its own rayon would start one thread per core.
-    if let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(launch.threads).build_global() {
+    if let Err(error) = rayon::ThreadPoolBuilder::new()
+        .num_threads(launch.threads)
+        .build_global()
+    {
         eprintln!("warning: {error}");
     }
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -53,7 +56,9 @@ pub fn run(path: &Path) -> i32 {
         }
     };
     eprintln!("error: {message}");
-    let told = log.event(EventKind::Failed { class, message }).and_then(|()| log.sync());
+    let told = log
+        .event(EventKind::Failed { class, message })
+        .and_then(|()| log.sync());
     if let Err(error) = told {
         eprintln!("error: {error}");
     }
@@ -94,5 +99,8 @@ impl Observer for Log {
 }
 
 fn log_error(error: LogError) -> TrainError {
-    TrainError::Damaged { path: "events.jsonl".to_owned(), what: error.to_string() }
+    TrainError::Damaged {
+        path: "events.jsonl".to_owned(),
+        what: error.to_string(),
+    }
 }

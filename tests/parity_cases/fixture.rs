@@ -24,7 +24,9 @@ pub fn json(name: &str, file: &str) -> Value {
 
 /// Number at `key`.
 pub fn number(value: &Value, key: &str) -> f64 {
-    value[key].as_f64().unwrap_or_else(|| panic!("no number at {key} in {value}"))
+    value[key]
+        .as_f64()
+        .unwrap_or_else(|| panic!("no number at {key} in {value}"))
 }
 
 /// Size at `key`.
@@ -43,9 +45,10 @@ impl Tensors {
         let read = |name: String, view: safetensors::tensor::TensorView<'_>| {
             let data = view.data();
             let values = match view.dtype() {
-                safetensors::Dtype::F32 => {
-                    data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
-                }
+                safetensors::Dtype::F32 => data
+                    .chunks_exact(4)
+                    .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+                    .collect(),
                 safetensors::Dtype::I64 => data
                     .chunks_exact(8)
                     .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f32)
@@ -53,9 +56,22 @@ impl Tensors {
                 other => panic!("{name} has type {other:?}"),
             };
             let shape = view.shape().to_vec();
-            (name.clone(), HostParameter { name, shape, values })
+            (
+                name.clone(),
+                HostParameter {
+                    name,
+                    shape,
+                    values,
+                },
+            )
         };
-        Tensors(tensors.tensors().into_iter().map(|(name, view)| read(name, view)).collect())
+        Tensors(
+            tensors
+                .tensors()
+                .into_iter()
+                .map(|(name, view)| read(name, view))
+                .collect(),
+        )
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -63,13 +79,18 @@ impl Tensors {
     }
 
     pub fn get(&self, name: &str) -> &HostParameter {
-        self.0.get(name).unwrap_or_else(|| panic!("no tensor {name}"))
+        self.0
+            .get(name)
+            .unwrap_or_else(|| panic!("no tensor {name}"))
     }
 
     /// On `device`.
     pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
         let host = self.get(name);
-        Tensor::from_data(TensorData::new(host.values.clone(), host.shape.clone()), device)
+        Tensor::from_data(
+            TensorData::new(host.values.clone(), host.shape.clone()),
+            device,
+        )
     }
 
     /// All tensors whose name starts with `prefix`, without it.
@@ -78,7 +99,10 @@ impl Tensors {
             .iter()
             .filter_map(|(name, host)| {
                 let name = name.strip_prefix(prefix)?;
-                Some(HostParameter { name: name.to_owned(), ..host.clone() })
+                Some(HostParameter {
+                    name: name.to_owned(),
+                    ..host.clone()
+                })
             })
             .collect()
     }
@@ -86,7 +110,11 @@ impl Tensors {
 
 /// Values of a tensor on the host.
 pub fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.inner().into_data().try_into_vec::<f32>().expect("f32 values")
+    tensor
+        .inner()
+        .into_data()
+        .try_into_vec::<f32>()
+        .expect("f32 values")
 }
 
 /// Largest absolute difference; infinite if lengths differ or a value is not finite.
@@ -96,7 +124,13 @@ pub fn max_abs(ours: &[f32], reference: &[f32]) -> f64 {
     }
     ours.iter()
         .zip(reference)
-        .map(|(a, b)| if a.is_finite() { f64::from((a - b).abs()) } else { f64::INFINITY })
+        .map(|(a, b)| {
+            if a.is_finite() {
+                f64::from((a - b).abs())
+            } else {
+                f64::INFINITY
+            }
+        })
         .fold(0.0, f64::max)
 }
 
@@ -106,10 +140,17 @@ pub fn rel_l2(ours: &[f32], reference: &[f32]) -> f64 {
         return f64::INFINITY;
     }
     let square = |x: f64| x * x;
-    let difference: f64 =
-        ours.iter().zip(reference).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
+    let difference: f64 = ours
+        .iter()
+        .zip(reference)
+        .map(|(a, b)| square(f64::from(*a) - f64::from(*b)))
+        .sum();
     let norm: f64 = reference.iter().map(|b| square(f64::from(*b))).sum();
-    if difference == 0.0 { 0.0 } else { (difference / norm).sqrt() }
+    if difference == 0.0 {
+        0.0
+    } else {
+        (difference / norm).sqrt()
+    }
 }
 
 /// Collects what was measured and fails at the end with everything that was too far off.
@@ -121,21 +162,34 @@ pub struct Report {
 
 impl Report {
     pub fn new(folder: &'static str) -> Self {
-        Report { folder, failures: Vec::new(), checks: 0 }
+        Report {
+            folder,
+            failures: Vec::new(),
+            checks: 0,
+        }
     }
 
     /// One line a case: `measured` must be at most `tolerance`.
     pub fn check(&mut self, case: &str, what: &str, measured: f64, tolerance: f64) {
         self.checks += 1;
-        println!("{}/{case} {what}: {measured:.2e} (tolerance {tolerance:.0e})", self.folder);
+        println!(
+            "{}/{case} {what}: {measured:.2e} (tolerance {tolerance:.0e})",
+            self.folder
+        );
         if measured.is_nan() || measured > tolerance {
-            self.failures.push(format!("{case} {what}: {measured:.3e} > {tolerance:.0e}"));
+            self.failures
+                .push(format!("{case} {what}: {measured:.3e} > {tolerance:.0e}"));
         }
     }
 
     /// Fails if a check did, or if there was none.
     pub fn finish(self) {
         assert!(self.checks > 0, "{}: no case was checked", self.folder);
-        assert!(self.failures.is_empty(), "{}:\n{}", self.folder, self.failures.join("\n"));
+        assert!(
+            self.failures.is_empty(),
+            "{}:\n{}",
+            self.folder,
+            self.failures.join("\n")
+        );
     }
 }

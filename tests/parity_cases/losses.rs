@@ -10,7 +10,12 @@ fn losses() {
     let tensors = Tensors::read("losses", "losses.safetensors");
     let device = Device::flex().autodiff();
     let mut report = Report::new("losses");
-    for (index, case) in manifest["cases"].as_array().expect("cases").iter().enumerate() {
+    for (index, case) in manifest["cases"]
+        .as_array()
+        .expect("cases")
+        .iter()
+        .enumerate()
+    {
         let [batch, classes] = ["batch", "classes"].map(|key| number(case, key) as usize);
         let labels = &tensors.get(&format!("{index}.labels")).values;
         let one_hot = |smoothing: f64| {
@@ -22,8 +27,9 @@ fn losses() {
             Tensor::<2>::from_data(TensorData::new(target, [batch, classes]), &device)
         };
         for (name, reference) in case["loss"].as_object().expect("losses of the case") {
-            let logits: Tensor<2> =
-                tensors.tensor::<2>(&format!("{index}.logits"), &device).require_grad();
+            let logits: Tensor<2> = tensors
+                .tensor::<2>(&format!("{index}.logits"), &device)
+                .require_grad();
             let target = |name: &str| tensors.tensor(&format!("{index}.{name}"), &device);
             let value = match name.as_str() {
                 "ce" => loss::soft_target_cross_entropy(logits.clone(), one_hot(0.0)),
@@ -40,7 +46,12 @@ fn losses() {
             let case_name = format!("{index}.{name}");
             let reference = reference.as_f64().expect("a loss");
             let deviation = (f64::from(host(value.clone())[0]) - reference).abs() / reference.abs();
-            report.check(&case_name, "loss", deviation, number(&manifest["tolerance"]["loss"], "rel"));
+            report.check(
+                &case_name,
+                "loss",
+                deviation,
+                number(&manifest["tolerance"]["loss"], "rel"),
+            );
             let grads = value.backward();
             let grad = logits.grad(&grads).expect("gradient of the logits");
             let reference = &tensors.get(&format!("{index}.grad.{name}")).values;

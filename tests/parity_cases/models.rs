@@ -18,8 +18,15 @@ pub fn architecture(case: &Value, params: &[HostParameter]) -> Architecture {
         depth: size(case, "depth"),
         num_heads: size(case, "heads"),
         mlp_ratio: 4.0,
-        parallel_branches: if case["parallel"].as_bool() == Some(true) { 2 } else { 1 },
-        layer_scale: params.iter().any(|p| p.name.contains("gamma")).then_some(1e-4),
+        parallel_branches: if case["parallel"].as_bool() == Some(true) {
+            2
+        } else {
+            1
+        },
+        layer_scale: params
+            .iter()
+            .any(|p| p.name.contains("gamma"))
+            .then_some(1e-4),
         drop_path: 0.0,
         drop_path_rule: DropPathRule::Constant,
         pos_embed_class: false,
@@ -39,12 +46,23 @@ fn masks(io: &Tensors, drop_path: f64) -> Option<DropPathMasks> {
         return None;
     }
     let mask = io.get("drop_path_mask");
-    let [_, branches, batch] = mask.shape[..] else { panic!("mask of three dimensions") };
-    let scaled: Vec<f32> = mask.values.iter().map(|m| (f64::from(*m) / (1.0 - drop_path)) as f32).collect();
+    let [_, branches, batch] = mask.shape[..] else {
+        panic!("mask of three dimensions")
+    };
+    let scaled: Vec<f32> = mask
+        .values
+        .iter()
+        .map(|m| (f64::from(*m) / (1.0 - drop_path)) as f32)
+        .collect();
     Some(DropPathMasks(
         scaled
             .chunks(branches * batch)
-            .map(|block| block.chunks(batch).map(|branch| Some(branch.to_vec())).collect())
+            .map(|block| {
+                block
+                    .chunks(batch)
+                    .map(|branch| Some(branch.to_vec()))
+                    .collect()
+            })
             .collect(),
     ))
 }
@@ -69,7 +87,12 @@ fn check_case(report: &mut Report, name: &str, case: &Value, tolerance: &Value, 
     report.check(name, &label("activations"), worst, tolerance_act);
     let logits = model.forward(input.clone(), masks.as_ref());
     let deviation = max_abs(&host(logits), &io.get("logits").values);
-    report.check(name, &label("logits"), deviation, number(&tolerance["logits"], "max_abs"));
+    report.check(
+        name,
+        &label("logits"),
+        deviation,
+        number(&tolerance["logits"], "max_abs"),
+    );
 
     let one_hot = {
         let labels = io.get("labels");
@@ -98,14 +121,23 @@ fn check_case(report: &mut Report, name: &str, case: &Value, tolerance: &Value, 
         };
         let reference = number(&case["losses"], loss_name);
         let deviation = (f64::from(host(value.clone())[0]) - reference).abs();
-        report.check(name, &label(loss_name), deviation, number(&tolerance["loss"], "abs").abs());
+        report.check(
+            name,
+            &label(loss_name),
+            deviation,
+            number(&tolerance["loss"], "abs").abs(),
+        );
         if loss_name != "ce" && loss_name != "bce" {
             continue;
         }
         let reference = Tensors::read("models", &format!("{name}.grads_{loss_name}.safetensors"));
         let mut grads = value.backward();
         let names = parameter::shapes(&mut model);
-        assert_eq!(names.len(), reference.0.len(), "{name}: parameters with gradients");
+        assert_eq!(
+            names.len(),
+            reference.0.len(),
+            "{name}: parameters with gradients"
+        );
         let grads = parameter::gradients(&mut model, &mut grads);
         let worst = names
             .iter()
@@ -113,7 +145,12 @@ fn check_case(report: &mut Report, name: &str, case: &Value, tolerance: &Value, 
             .map(|((name, _), grad)| rel_l2(&host(grad), &reference.get(name).values))
             .fold(0.0, f64::max);
         let bound = number(&tolerance["grads"], "rel_l2_per_tensor");
-        report.check(name, &label(&format!("gradients of {loss_name}")), worst, bound);
+        report.check(
+            name,
+            &label(&format!("gradients of {loss_name}")),
+            worst,
+            bound,
+        );
     }
 }
 

@@ -44,7 +44,13 @@ fn trajectories() {
         let grouped = case["groups"].as_bool().expect("groups");
         let groups = init
             .iter()
-            .map(|p| if grouped { Group::of(&p.name, &p.shape) } else { Group::Decay })
+            .map(|p| {
+                if grouped {
+                    Group::of(&p.name, &p.shape)
+                } else {
+                    Group::Decay
+                }
+            })
             .collect();
         let mut optimizer = Optimizer::new(&config(case), groups);
         if let Rule::Lamb(lamb) = &mut optimizer.rule {
@@ -53,8 +59,10 @@ fn trajectories() {
         }
         let mut params: Vec<_> = init.iter().map(flat).collect();
         // The parameters' bound is either of two: report the worse tensor by its better measure.
-        let (absolute, relative) =
-            (number(&tolerance["param"], "max_abs"), number(&tolerance["param"], "or_rel_l2"));
+        let (absolute, relative) = (
+            number(&tolerance["param"], "max_abs"),
+            number(&tolerance["param"], "or_rel_l2"),
+        );
         let mut worst: f64 = 0.0;
         let rates = case["lr_per_step"].as_array().expect("rates");
         for (step, lr) in rates.iter().enumerate() {

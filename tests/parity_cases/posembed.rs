@@ -17,7 +17,12 @@ fn interpolation() {
         let ours =
             pos_embed::interpolate(&tensors.get(&format!("in.{name}")).values, old, new, dim);
         let deviation = max_abs(&ours, &tensors.get(&format!("out.{name}")).values);
-        report.check(name, "out", deviation, number(&manifest["tolerance"]["out"], "max_abs"));
+        report.check(
+            name,
+            "out",
+            deviation,
+            number(&manifest["tolerance"]["out"], "max_abs"),
+        );
     }
     report.finish();
 }
@@ -40,9 +45,19 @@ fn weights_at_another_resolution() {
     assert_eq!(adapted.pos_embed, Some((4, 6)));
     let tolerance = &manifest["tolerance"];
     let deviation = max_abs(&host(model.pos_embed.clone()), &io.get("pos_embed").values);
-    report.check("model", "pos_embed", deviation, number(&tolerance["out"], "max_abs"));
+    report.check(
+        "model",
+        "pos_embed",
+        deviation,
+        number(&tolerance["out"], "max_abs"),
+    );
     let input: Tensor<4> = io.tensor("input", &device);
     let deviation = max_abs(&host(model.forward(input, None)), &io.get("logits").values);
-    report.check("model", "logits", deviation, number(&tolerance["logits"], "max_abs"));
+    report.check(
+        "model",
+        "logits",
+        deviation,
+        number(&tolerance["logits"], "max_abs"),
+    );
     report.finish();
 }

@@ -8,7 +8,12 @@ use ablate::spec::recipe::{ScheduleConfig, ScheduleName};
 fn cosine() {
     let tolerance = number(&json("schedule", "manifest.json")["tolerance"]["lr"], "rel");
     let mut report = Report::new("schedule");
-    for (index, case) in json("schedule", "cosine.json").as_array().expect("cases").iter().enumerate() {
+    for (index, case) in json("schedule", "cosine.json")
+        .as_array()
+        .expect("cases")
+        .iter()
+        .enumerate()
+    {
         let config = ScheduleConfig {
             name: ScheduleName::Cosine,
             warmup_epochs: size(case, "warmup_epochs"),
@@ -28,8 +33,15 @@ fn cosine() {
                 .fold(0.0, f64::max)
         };
         let name = index.to_string();
-        report.check(&name, "curve", worst("lr_of_t", &|t| schedule.at(t as f64)), tolerance);
-        let used = worst("lr_used_in_epoch_official", &|epoch| schedule.lr(epoch, 0.5));
+        report.check(
+            &name,
+            "curve",
+            worst("lr_of_t", &|t| schedule.at(t as f64)),
+            tolerance,
+        );
+        let used = worst("lr_used_in_epoch_official", &|epoch| {
+            schedule.lr(epoch, 0.5)
+        });
         report.check(&name, "rate of each epoch", used, tolerance);
     }
     report.finish();

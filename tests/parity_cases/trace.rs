@@ -14,7 +14,10 @@ use serde_json::Value;
 fn images(values: &[f32], side: usize, device: &Device) -> Tensor<4> {
     let pixels = side * side;
     let batch = values.len() / pixels;
-    let rgb = values.chunks(pixels).flat_map(|image| image.repeat(3)).collect::<Vec<_>>();
+    let rgb = values
+        .chunks(pixels)
+        .flat_map(|image| image.repeat(3))
+        .collect::<Vec<_>>();
     Tensor::from_data(TensorData::new(rgb, [batch, 3, side, side]), device)
 }
 
@@ -46,7 +49,11 @@ fn run(report: &mut Report, name: &str, case: &Value, tolerance: &Value) {
         .map(|(name, shape)| Group::of(name, shape))
         .collect();
     let config = OptimizerConfig {
-        name: if case["optimizer"] == "lamb" { OptimizerName::Lamb } else { OptimizerName::AdamW },
+        name: if case["optimizer"] == "lamb" {
+            OptimizerName::Lamb
+        } else {
+            OptimizerName::AdamW
+        },
         lr: number(case, "lr"),
         weight_decay: number(case, "weight_decay"),
         betas: [0, 1].map(|i| case["betas"][i].as_f64().expect("betas")),
@@ -56,7 +63,11 @@ fn run(report: &mut Report, name: &str, case: &Value, tolerance: &Value) {
         max_grad_norm: case["max_grad_norm"].as_f64(),
     };
     let mut optimizer = Optimizer::new(&config, groups);
-    let loss_name = if case["loss"] == "bce" { LossName::Bce } else { LossName::Ce };
+    let loss_name = if case["loss"] == "bce" {
+        LossName::Bce
+    } else {
+        LossName::Ce
+    };
     let [side, batch, classes, steps] =
         ["img_size", "batch", "num_classes", "steps"].map(|key| size(case, key));
     let (x, y) = (&data.get("x").values, &data.get("y").values);
@@ -92,17 +103,35 @@ fn run(report: &mut Report, name: &str, case: &Value, tolerance: &Value) {
                     &tolerance[format!("after_step_{checked}").as_str()],
                     "rel_l2_of_all_parameters_without_key_biases",
                 );
-                report.check(name, &format!("parameters after step {checked}"), deviation, bound);
+                report.check(
+                    name,
+                    &format!("parameters after step {checked}"),
+                    deviation,
+                    bound,
+                );
             }
         }
     }
     let bounds = &tolerance["loss_per_step"];
-    report.check(name, "loss, first 10 steps", worst_first, number(bounds, "first_10_steps"));
+    report.check(
+        name,
+        "loss, first 10 steps",
+        worst_first,
+        number(bounds, "first_10_steps"),
+    );
     report.check(name, "loss", worst, number(bounds, "abs"));
     let eval = model.without_autodiff();
     let images = images(&data.get("eval_x").values, side, &device.inner());
-    let deviation = max_abs(&host(eval.forward(images, None)), &data.get("eval_logits").values);
-    report.check(name, "eval logits", deviation, number(&tolerance["eval_logits"], "max_abs"));
+    let deviation = max_abs(
+        &host(eval.forward(images, None)),
+        &data.get("eval_logits").values,
+    );
+    report.check(
+        name,
+        "eval logits",
+        deviation,
+        number(&tolerance["eval_logits"], "max_abs"),
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 use super::geometry::{rotate_half, rotate_quarter};
 use crate::data::Rgb8;
+use crate::kernel::simd::simd;
 
 /// Rotates counter-clockwise about the centre, keeping the size.
 pub fn rotate(image: &Rgb8, degrees: f64, fill: [u8; 3]) -> Rgb8 {
@@ -59,48 +60,70 @@ fn round15(x: f64) -> f64 {
     (x * 1e15).round_ties_even() / 1e15
 }
 
-fn transform(image: &Rgb8, m: [f64; 6], fill: [u8; 3]) -> Rgb8 {
-    let (width, height) = (image.width(), image.height());
-    let mut out = Rgb8::filled(width, height, fill);
-    for y in 0..height {
-        let row = out.row_mut(y);
-        let yc = y as f64 + 0.5;
-        for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
-            let xc = x as f64 + 0.5;
-            let source_x = m[0] * xc + m[1] * yc + m[2];
-            let source_y = m[3] * xc + m[4] * yc + m[5];
-            let inside =
-                (0.0..width as f64).contains(&source_x) && (0.0..height as f64).contains(&source_y);
-            if inside {
-                pixel.copy_from_slice(&bicubic(image, source_x - 0.5, source_y - 0.5));
-            }
-        }
-    }
+fn transform(image: &Rgb8, matrix: [f64; 6], fill: [u8; 3]) -> Rgb8 {
+    let mut out = Rgb8::filled(image.width(), image.height(), fill);
+    let wide = |[r, g, b]: &[u8; 3]| [f64::from(*r), f64::from(*g), f64::from(*b), 0.0];
+    let pixels: Vec<[f64; 4]> = image.pixels().map(wide).collect();
+    sample(&pixels, matrix, &mut out);
     out
 }
 
-fn bicubic(image: &Rgb8, x: f64, y: f64) -> [u8; 3] {
-    let (left, top) = (x.floor(), y.floor());
-    let (dx, dy) = (x - left, y - top);
-    let clip = |i: f64, n: usize| (i.max(0.0) as usize).min(n - 1);
-    let columns: [usize; 4] =
-        std::array::from_fn(|k| 3 * clip(left + k as f64 - 1.0, image.width()));
-    let rows: [&[u8]; 4] =
-        std::array::from_fn(|k| image.row(clip(top + k as f64 - 1.0, image.height())));
-    std::array::from_fn(|channel| {
-        let across =
-            rows.map(|row| cubic(columns.map(|column| f64::from(row[column + channel])), dx));
-        // The conversion truncates and saturates.
-        cubic(across, dy) as u8
-    })
+simd! {
+    /// Replaces the pixels of `out` whose source lies inside the image of `pixels`, which is of the
+    /// same size. Pixels are four numbers, so that all channels are one vector operation.
+    fn sample(pixels: &[[f64; 4]], m: [f64; 6], out: &mut Rgb8) {
+        let (width, height) = (out.width(), out.height());
+        for y in 0..height {
+            let yc = y as f64 + 0.5;
+            for (x, pixel) in out.row_mut(y).chunks_exact_mut(3).enumerate() {
+                let xc = x as f64 + 0.5;
+                let source_x = m[0] * xc + m[1] * yc + m[2];
+                let source_y = m[3] * xc + m[4] * yc + m[5];
+                if !(source_x >= 0.0
+                    && source_x < width as f64
+                    && source_y >= 0.0
+                    && source_y < height as f64)
+                {
+                    continue;
+                }
+                let (source_x, source_y) = (source_x - 0.5, source_y - 0.5);
+                let (left, top) = (source_x.floor(), source_y.floor());
+                let (dx, dy) = (source_x - left, source_y - top);
+                let clip = |i: isize, n: usize| i.clamp(0, n as isize - 1) as usize;
+                let (left, top) = (left as isize - 1, top as isize - 1);
+                let columns: [usize; 4] = [
+                    clip(left, width),
+                    clip(left + 1, width),
+                    clip(left + 2, width),
+                    clip(left + 3, width),
+                ];
+                let across = |k: isize| {
+                    let row = &pixels[clip(top + k, height) * width..][..width];
+                    cubic(&row[columns[0]], &row[columns[1]], &row[columns[2]], &row[columns[3]], dx)
+                };
+                let value = cubic(&across(0), &across(1), &across(2), &across(3), dy);
+                // The conversion truncates and saturates.
+                pixel[0] = value[0] as u8;
+                pixel[1] = value[1] as u8;
+                pixel[2] = value[2] as u8;
+            }
+        }
+    }
 }
 
-/// Cubic convolution with a = -1 through four equidistant values, at `d` after the second.
-#[inline]
-fn cubic([v1, v2, v3, v4]: [f64; 4], d: f64) -> f64 {
-    let p1 = v2;
-    let p2 = -v1 + v3;
-    let p3 = 2.0 * (v1 - v2) + v3 - v4;
-    let p4 = -v1 + v2 - v3 + v4;
-    p1 + d * (p2 + d * (p3 + d * p4))
+type Lanes = [f64; 4];
+
+/// Cubic convolution with a = -1 through four equidistant values, at `d` after the second; lane by
+/// lane.
+#[inline(always)]
+fn cubic(v1: &Lanes, v2: &Lanes, v3: &Lanes, v4: &Lanes, d: f64) -> Lanes {
+    let mut out = [0.0; 4];
+    for lane in 0..4 {
+        let (v1, v2, v3, v4) = (v1[lane], v2[lane], v3[lane], v4[lane]);
+        let p2 = -v1 + v3;
+        let p3 = 2.0 * (v1 - v2) + v3 - v4;
+        let p4 = -v1 + v2 - v3 + v4;
+        out[lane] = v2 + d * (p2 + d * (p3 + d * p4));
+    }
+    out
 }

@@ -5,6 +5,7 @@
 //! 2011). Each pass rounds to 8 bits; edges are replicated.
 
 use crate::data::Rgb8;
+use crate::kernel::simd::simd;
 
 const PASSES: usize = 3;
 
@@ -22,13 +23,13 @@ pub fn gaussian_blur(image: &mut Rgb8, sigma: f32) {
         for _ in 0..PASSES {
             let row = image.row_mut(y);
             extend_row(row, kernel.reach(), &mut line);
-            kernel.blur_line(&line, row);
+            blur_line(&kernel, &line, row);
         }
     }
 
     let mut blurred = vec![0u8; image.data().len()];
     for _ in 0..PASSES {
-        kernel.blur_columns(image.data(), row_bytes, &mut blurred);
+        blur_columns(&kernel, image.data(), row_bytes, &mut blurred);
         image.data_mut().copy_from_slice(&blurred);
     }
 }
@@ -56,24 +57,27 @@ impl BoxKernel {
     }
 
     /// Pixels that the box reaches to either side.
+    #[inline(always)]
     fn reach(&self) -> usize {
         self.radius + 1
     }
 
-    #[inline]
+    #[inline(always)]
     fn weigh(&self, inner: u32, outer: u32) -> u8 {
         ((inner * self.full + outer * self.edge + (1 << 23)) >> 24) as u8
     }
+}
 
+simd! {
     /// `line` is the row with `reach()` extra pixels on each side.
-    fn blur_line(&self, line: &[u8], out: &mut [u8]) {
-        let span = 6 * self.reach();
+    fn blur_line(kernel: &BoxKernel, line: &[u8], out: &mut [u8]) {
+        let span = 6 * kernel.reach();
         let tap = |i: usize, pixel: usize| u32::from(line[i + 3 * pixel]);
-        match self.radius {
+        match kernel.radius {
             0 => {
                 let (left, middle, right) = (line, &line[3..], &line[6..]);
                 for (((out, &l), &m), &r) in out.iter_mut().zip(left).zip(middle).zip(right) {
-                    *out = self.weigh(u32::from(m), u32::from(l) + u32::from(r));
+                    *out = kernel.weigh(u32::from(m), u32::from(l) + u32::from(r));
                 }
             }
             1 => {
@@ -81,7 +85,7 @@ impl BoxKernel {
                 let taps: [&[u8]; 5] = std::array::from_fn(|tap| &line[tap * 3..tap * 3 + n]);
                 for (i, out) in out.iter_mut().enumerate() {
                     let tap = |t: usize| u32::from(taps[t][i]);
-                    *out = self.weigh(tap(1) + tap(2) + tap(3), tap(0) + tap(4));
+                    *out = kernel.weigh(tap(1) + tap(2) + tap(3), tap(0) + tap(4));
                 }
             }
             radius => {
@@ -92,19 +96,22 @@ impl BoxKernel {
                 for (i, out) in out.iter_mut().enumerate() {
                     let sum = &mut sums[i % 3];
                     *sum = *sum + tap(i, 2 * radius + 1) - tap(i, 0);
-                    *out = self.weigh(*sum, tap(i, 0) + u32::from(line[i + span]));
+                    *out = kernel.weigh(*sum, tap(i, 0) + u32::from(line[i + span]));
                 }
             }
         }
     }
+}
 
-    fn blur_columns(&self, source: &[u8], row_bytes: usize, out: &mut [u8]) {
+simd! {
+    /// Combines rows of `row_bytes` bytes above and below each row of `source`.
+    fn blur_columns(kernel: &BoxKernel, source: &[u8], row_bytes: usize, out: &mut [u8]) {
         let last = source.len() / row_bytes - 1;
         let row = |y: isize| {
             let y = y.clamp(0, last as isize) as usize;
             &source[y * row_bytes..(y + 1) * row_bytes]
         };
-        let radius = self.radius as isize;
+        let radius = kernel.radius as isize;
         let mut sums: Vec<u32> = Vec::new();
         for (y, out) in out.chunks_exact_mut(row_bytes).enumerate() {
             let y = y as isize;
@@ -112,7 +119,7 @@ impl BoxKernel {
             match radius {
                 0 => {
                     for (((out, &m), &a), &b) in out.iter_mut().zip(row(y)).zip(above).zip(below) {
-                        *out = self.weigh(u32::from(m), u32::from(a) + u32::from(b));
+                        *out = kernel.weigh(u32::from(m), u32::from(a) + u32::from(b));
                     }
                 }
                 1 => {
@@ -120,7 +127,7 @@ impl BoxKernel {
                     for ((out, ((&p, &q), &r)), (&a, &b)) in
                         out.iter_mut().zip(inner).zip(above.iter().zip(below))
                     {
-                        *out = self.weigh(
+                        *out = kernel.weigh(
                             u32::from(p) + u32::from(q) + u32::from(r),
                             u32::from(a) + u32::from(b),
                         );
@@ -135,7 +142,7 @@ impl BoxKernel {
                     }
                     for (i, out) in out.iter_mut().enumerate() {
                         sums[i] = sums[i] + u32::from(row(y + radius)[i]) - u32::from(above[i]);
-                        *out = self.weigh(sums[i], u32::from(above[i]) + u32::from(below[i]));
+                        *out = kernel.weigh(sums[i], u32::from(above[i]) + u32::from(below[i]));
                     }
                 }
             }

@@ -7,6 +7,7 @@
 
 use crate::data::Rgb8;
 use crate::data::rgb8::Rect;
+use crate::kernel::simd::simd;
 use std::ops::Range;
 
 /// Bits after the point of a coefficient.
@@ -48,35 +49,43 @@ pub fn resize_window(image: &Rgb8, rect: Rect, width: usize, height: usize, wind
     let horizontal = axis(rect.width, width, window.left, window.width);
     let vertical = axis(rect.height, height, window.top, window.height);
 
-    let source_row = |y: usize| &image.row(rect.top + y)[rect.left * 3..][..rect.width * 3];
-    let unscaled_row = |y: usize| &source_row(y)[window.left * 3..][..window.width * 3];
+    let source = Rows {
+        data: image.data(),
+        start: (rect.top * image.width() + rect.left) * 3,
+        stride: image.width() * 3,
+        length: rect.width * 3,
+    };
+    let row_bytes = window.width * 3;
     match (&horizontal, &vertical) {
         (None, None) => {
             for y in 0..window.height {
-                out.row_mut(y).copy_from_slice(unscaled_row(window.top + y));
+                let row = &source.get(window.top + y)[window.left * 3..][..row_bytes];
+                out.row_mut(y).copy_from_slice(row);
             }
         }
         (Some(horizontal), None) => {
-            for y in 0..window.height {
-                horizontal.combine_columns(source_row(window.top + y), out.row_mut(y));
-            }
+            combine_columns(horizontal, &source, window.top, row_bytes, out.data_mut());
         }
         (None, Some(vertical)) => {
-            for y in 0..window.height {
-                vertical.combine_rows(y, unscaled_row, out.row_mut(y));
-            }
+            let start = source.start + window.left * 3;
+            let columns = Rows {
+                start,
+                length: row_bytes,
+                ..source
+            };
+            combine_rows(vertical, &columns, 0, out.data_mut());
         }
         (Some(horizontal), Some(vertical)) => {
-            let row_bytes = window.width * 3;
-            let rows = vertical.inputs();
-            let mut between = vec![0u8; row_bytes * rows.len()];
-            for (row, y) in between.chunks_exact_mut(row_bytes).zip(rows.clone()) {
-                horizontal.combine_columns(source_row(y), row);
-            }
-            let row = |y: usize| &between[(y - rows.start) * row_bytes..][..row_bytes];
-            for y in 0..window.height {
-                vertical.combine_rows(y, row, out.row_mut(y));
-            }
+            let needed = vertical.inputs();
+            let mut between = vec![0u8; row_bytes * needed.len()];
+            combine_columns(horizontal, &source, needed.start, row_bytes, &mut between);
+            let between = Rows {
+                data: &between,
+                start: 0,
+                stride: row_bytes,
+                length: row_bytes,
+            };
+            combine_rows(vertical, &between, needed.start, out.data_mut());
         }
     }
     out
@@ -155,49 +164,107 @@ impl Coefficients {
     }
 
     /// First input, and weights, of output `i`.
-    #[inline]
+    #[inline(always)]
     fn of(&self, i: usize) -> (usize, &[i32]) {
         (
             self.first[i],
             &self.weights[i * self.stride..][..self.taps[i]],
         )
     }
+}
 
-    fn combine_columns(&self, row: &[u8], out: &mut [u8]) {
-        let (row, _) = row.as_chunks::<3>();
-        let (out, _) = out.as_chunks_mut::<3>();
-        for (x, pixel) in out.iter_mut().enumerate() {
-            let (first, weights) = self.of(x);
-            let mut sums = [1i32 << (PRECISION - 1); 3];
-            for (source, &weight) in row[first..first + weights.len()].iter().zip(weights) {
-                for (sum, &value) in sums.iter_mut().zip(source) {
-                    *sum += i32::from(value) * weight;
-                }
+/// Rows of bytes inside a larger image.
+struct Rows<'a> {
+    data: &'a [u8],
+    /// First byte of row 0.
+    start: usize,
+    /// Bytes from one row to the next.
+    stride: usize,
+    /// Bytes of a row.
+    length: usize,
+}
+
+impl Rows<'_> {
+    #[inline(always)]
+    fn get(&self, y: usize) -> &[u8] {
+        &self.data[self.start + y * self.stride..][..self.length]
+    }
+}
+
+simd! {
+    /// The horizontal pass: rows of `source` from `first_row` on become the rows of `out`, of
+    /// `row_bytes` bytes each.
+    fn combine_columns(
+        coefficients: &Coefficients,
+        source: &Rows<'_>,
+        first_row: usize,
+        row_bytes: usize,
+        out: &mut [u8],
+    ) {
+        // Pixels as four 32-bit numbers, so that a tap is one vector operation.
+        let mut wide = vec![[0i32; 4]; source.length / 3];
+        for (y, out) in out.chunks_exact_mut(row_bytes).enumerate() {
+            for (wide, pixel) in wide.iter_mut().zip(source.get(first_row + y).chunks_exact(3)) {
+                *wide = [i32::from(pixel[0]), i32::from(pixel[1]), i32::from(pixel[2]), 0];
             }
-            *pixel = sums.map(to_byte);
+            for (x, pixel) in out.chunks_exact_mut(3).enumerate() {
+                let (first, weights) = coefficients.of(x);
+                let mut sums = [1i32 << (PRECISION - 1); 4];
+                for (source, &weight) in wide[first..first + weights.len()].iter().zip(weights) {
+                    for lane in 0..4 {
+                        sums[lane] += source[lane] * weight;
+                    }
+                }
+                pixel[0] = to_byte(sums[0]);
+                pixel[1] = to_byte(sums[1]);
+                pixel[2] = to_byte(sums[2]);
+            }
         }
     }
+}
 
-    fn combine_rows<'a>(&self, y: usize, row: impl Fn(usize) -> &'a [u8], out: &mut [u8]) {
-        /// Bytes combined at a time: the sums stay in registers or the first cache.
-        const BLOCK: usize = 96;
-        let (first, weights) = self.of(y);
-        for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+/// Bytes that the vertical pass combines at a time: their sums stay in registers.
+const BLOCK: usize = 64;
+
+simd! {
+    /// The vertical pass: `source` holds the rows from `first_row` on of what `coefficients` index.
+    fn combine_rows(
+        coefficients: &Coefficients,
+        source: &Rows<'_>,
+        first_row: usize,
+        out: &mut [u8],
+    ) {
+        for (y, out) in out.chunks_exact_mut(source.length).enumerate() {
+            let (first, weights) = coefficients.of(y);
+            let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
+            for (block, out) in blocks.iter_mut().enumerate() {
+                let mut sums = [1i32 << (PRECISION - 1); BLOCK];
+                for (k, &weight) in weights.iter().enumerate() {
+                    let row = &source.get(first + k - first_row)[block * BLOCK..][..BLOCK];
+                    for lane in 0..BLOCK {
+                        sums[lane] += i32::from(row[lane]) * weight;
+                    }
+                }
+                for lane in 0..BLOCK {
+                    out[lane] = to_byte(sums[lane]);
+                }
+            }
+            let start = source.length - rest.len();
             let mut sums = [1i32 << (PRECISION - 1); BLOCK];
             for (k, &weight) in weights.iter().enumerate() {
-                let source = &row(first + k)[block * BLOCK..][..out.len()];
-                for (sum, &value) in sums.iter_mut().zip(source) {
+                let row = &source.get(first + k - first_row)[start..];
+                for (sum, &value) in sums.iter_mut().zip(row) {
                     *sum += i32::from(value) * weight;
                 }
             }
-            for (value, &sum) in out.iter_mut().zip(&sums) {
+            for (value, &sum) in rest.iter_mut().zip(&sums) {
                 *value = to_byte(sum);
             }
         }
     }
 }
 
-#[inline]
+#[inline(always)]
 fn to_byte(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }

@@ -257,3 +257,24 @@ fn the_hash_is_remembered_and_never_trusted_blindly() {
     assert_ne!(renamed, first);
     assert!(folder_hash(root, paths.clone(), Some(cache.path())).is_err());
 }
+
+#[test]
+fn unusual_pixel_formats() {
+    use image::{ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
+    let encode = |image: image::DynamicImage| {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+        crate::data::decode::decode(&bytes.into_inner(), "x").unwrap()
+    };
+    // Alpha is dropped, 16 bits keep their high byte.
+    let image = encode(ImageBuffer::from_pixel(2, 1, LumaA([7u8, 0])).into());
+    assert_eq!(image.data(), [7; 6]);
+    let image = encode(ImageBuffer::from_pixel(1, 1, Rgba([1u8, 2, 3, 0])).into());
+    assert_eq!(image.data(), [1, 2, 3]);
+    let image = encode(ImageBuffer::from_pixel(1, 1, Luma([0x12ffu16])).into());
+    assert_eq!(image.data(), [0x12; 3]);
+    let image = encode(ImageBuffer::from_pixel(1, 1, Rgb([0x01ffu16, 0x02ff, 0x0300])).into());
+    assert_eq!(image.data(), [1, 2, 3]);
+    let image = encode(ImageBuffer::from_pixel(1, 1, Rgba([0x01ffu16, 0x02ff, 0x0300, 9])).into());
+    assert_eq!(image.data(), [1, 2, 3]);
+}

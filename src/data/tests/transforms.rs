@@ -228,6 +228,16 @@ proptest! {
         }
     }
 
+    /// No text makes the parser of policies panic, and what it accepts it can draw.
+    #[test]
+    fn any_policy(text in prop_oneof!["rand(-(m|mstd|n|inc|mmax|w|x)?[0-9.e+]{0,4}){0,5}", ".{0,12}"]) {
+        if let Ok(policy) = crate::data::rand_augment::RandAugment::parse(&text) {
+            for op in policy.draw(&mut key(1)) {
+                op.apply(&mut noise(9, 5, 1));
+            }
+        }
+    }
+
     /// The blur's special cases for narrow boxes agree with the definition.
     #[test]
     fn blur_is_the_box_definition(

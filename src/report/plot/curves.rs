@@ -4,17 +4,20 @@
 use super::canvas::draw;
 use super::chart::{Axis, Chart};
 use super::scale::{Scale, extent};
-use super::series::{file_part, n_words, sentence};
+use super::series::{file_part, n_words};
 use super::style::{self, Look};
 use super::{Plot, PlotError};
 use crate::report::frame::{self, CurvePoint};
 use crate::report::metric::Metric;
 use crate::report::statistics::Sample;
 use crate::report::table::cells::Cells;
+use crate::report::text::sentence;
 use polars::prelude::*;
 
 /// Bands of more lines than this only hide each other.
 const MOST_BANDS: usize = 6;
+/// More lines than this can't be told apart.
+const MOST_LINES: usize = 24;
 /// Marks on a line.
 const MARKS: usize = 5;
 
@@ -27,6 +30,9 @@ struct Line {
 
 /// For each stage the training loss and the headline metric on the evaluation set, where recorded.
 pub fn plots(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
+    if cells.variants.len() > MOST_LINES {
+        return Ok(Vec::new());
+    }
     let curves = frame::curves(cells.data)?;
     let headline = cells.data.metrics().first().cloned().unwrap_or_default();
     let mut plots = Vec::new();
@@ -220,7 +226,7 @@ fn lines(cells: &Cells<'_>, stage: usize, points: &[CurvePoint]) -> Vec<Line> {
             .filter_map(|run| run.stages.get(stage))
             .map(String::as_str)
             .collect();
-        let is_baseline = cells.data.baseline_of(variant, &cells.variants) == Some(variant.index);
+        let is_baseline = cells.is_baseline(variant);
         if let Some((_, line, more)) = lines
             .iter_mut()
             .find(|(known, _, _)| *known == fingerprints)
@@ -229,7 +235,7 @@ fn lines(cells: &Cells<'_>, stage: usize, points: &[CurvePoint]) -> Vec<Line> {
             line.is_baseline |= is_baseline;
             continue;
         }
-        let label = cells.data.display_name(variant, &cells.variants);
+        let label = cells.display_name(variant);
         let line = Line {
             label,
             is_baseline,

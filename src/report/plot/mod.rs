@@ -1,6 +1,6 @@
 //! Plots: plotters draws SVG, and the PNG is made from that same SVG, so the two can't differ.
 //!
-//! One file per kind of plot; what they share lies in [`style`] (the house style), [`canvas`] (pen
+//! One file per kind of plot; what they share lies in [`style`] (the house style), `canvas` (pen
 //! and paper), `chart` (axes) and `legend`.
 
 mod canvas;

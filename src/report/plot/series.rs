@@ -39,15 +39,6 @@ pub fn scale_for(
     Some(Scale::linear(from, to).padded(0.05))
 }
 
-/// First letter in upper case.
-pub fn sentence(text: &str) -> String {
-    let mut characters = text.chars();
-    match characters.next() {
-        Some(first) => first.to_uppercase().chain(characters).collect(),
-        None => String::new(),
-    }
-}
-
 /// `n = 3`, or `n = 2 to 3`.
 pub fn n_words(counts: impl IntoIterator<Item = usize>) -> String {
     let (least, most) = counts

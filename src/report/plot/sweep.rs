@@ -4,7 +4,7 @@
 use super::canvas::draw;
 use super::chart::{Axis, Chart};
 use super::scale::{Scale, Tick};
-use super::series::{file_part, n_words, scale_for, sentence};
+use super::series::{file_part, n_words, scale_for};
 use super::style::{self, Look};
 use super::{Plot, PlotError};
 use crate::report::data::{axis_words, numeric_labels};
@@ -13,10 +13,13 @@ use crate::report::metric::Metric;
 use crate::report::statistics::{Interval, Sample};
 use crate::report::table::build::headline;
 use crate::report::table::cells::{Cells, Source};
+use crate::report::text::sentence;
 use polars::prelude::*;
 
 /// From this ratio of largest to smallest value on, the axis is logarithmic.
 const LOG_RATIO: f64 = 30.0;
+/// More lines than this can't be told apart.
+const MOST_SERIES: usize = 16;
 /// Distance in pixels between the marks of neighbouring series at the same value.
 const DODGE: f64 = 3.0;
 /// Distance in pixels of the single runs from their mean, so that neither hides the other.
@@ -60,7 +63,7 @@ fn plot(
         .iter()
         .flat_map(|series| series.points.iter().map(|point| point.x.to_bits()))
         .collect();
-    if shown.len() < 2 {
+    if shown.len() < 2 || series.len() > MOST_SERIES {
         return Ok(None);
     }
     let points = || series.iter().flat_map(|series| &series.points);

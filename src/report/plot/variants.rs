@@ -2,7 +2,7 @@
 
 use super::canvas::{Anchor, Canvas, Rect, Text, draw};
 use super::scale::{Scale, Tick};
-use super::series::{n_words, scale_for, sentence};
+use super::series::{n_words, scale_for};
 use super::style::{self, Look, Mark};
 use super::{Plot, PlotError, font};
 use crate::report::frame;
@@ -11,10 +11,13 @@ use crate::report::statistics::{Interval, Sample};
 use crate::report::table::Cell;
 use crate::report::table::build::headline;
 use crate::report::table::cells::Cells;
+use crate::report::text::sentence;
 use polars::prelude::*;
 
 const ROW: f64 = 18.0;
 const EXTRA_LINE: f64 = 10.5;
+/// Above this a plot is no longer read; the table and `results.csv` are.
+const MOST_ROWS: usize = 80;
 /// Space between groups of variants that have a baseline of their own.
 const GROUP_GAP: f64 = 7.0;
 /// Largest share of the width that labels may take.
@@ -37,6 +40,9 @@ struct Item {
 
 /// The plot; `None` where no variant has a result.
 pub fn plot(cells: &Cells<'_>) -> Result<Option<Plot>, PlotError> {
+    if cells.variants.len() > MOST_ROWS {
+        return Ok(None);
+    }
     let source = headline(cells);
     let metric = Metric::named(&source.metric);
     let room = style::WIDTH * LABELS;
@@ -48,9 +54,9 @@ pub fn plot(cells: &Cells<'_>) -> Result<Option<Plot>, PlotError> {
             let sample = cells.sample(variant.index, &source);
             let over_seeds = sample.and_then(|sample| sample.t_interval());
             let over_images = cells.image_interval(variant, &source);
-            let baseline = cells.data.baseline_of(variant, &cells.variants);
+            let baseline = cells.baseline(variant);
             let is_baseline = baseline == Some(variant.index);
-            let name = cells.data.display_name(variant, &cells.variants);
+            let name = cells.display_name(variant);
             let name = crate::report::text::clean(&name);
             let lines = font::wrap(&name, style::SMALL_TEXT, is_baseline, room, 2);
             let state = match cells.value(variant, &source, 0, true) {

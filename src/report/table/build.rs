@@ -44,7 +44,7 @@ pub(in crate::report) fn headline(cells: &Cells<'_>) -> Source {
 fn long(cells: &Cells<'_>, name: &str) -> Table {
     let data = cells.data;
     let headline = headline(cells);
-    let by_axis = data.named_by_labels(&cells.variants);
+    let by_axis = cells.by_labels();
     let sources = sources(cells, &headline);
     let mut columns: Vec<Column> = Vec::new();
     let mut push = |head: String, kind| columns.push(Column { head, kind });
@@ -98,7 +98,7 @@ fn long(cells: &Cells<'_>, name: &str) -> Table {
             row.push(Cell::Failures(tally.failures()));
             Row {
                 cells: row,
-                is_baseline: data.baseline_of(variant, &cells.variants) == Some(variant.index),
+                is_baseline: cells.is_baseline(variant),
             }
         })
         .collect();
@@ -120,7 +120,7 @@ fn long(cells: &Cells<'_>, name: &str) -> Table {
             "{} ({} profile)",
             data.experiment.title, data.experiment.profile
         ),
-        caption: caption::caption(cells, &headline, &rows, caption::Best::Column),
+        caption: caption::caption(cells, &headline, &sources, &rows, caption::Best::Column),
         footnotes: caption::footnotes(cells),
         columns,
         rows,
@@ -160,7 +160,8 @@ fn head(cells: &Cells<'_>, source: &Source) -> String {
     if cells.data.stages().len() > 1 {
         parts.push(source.stage.as_str());
     }
-    if cells.sets().len() > 1 {
+    // "loss" alone could be the training loss, or an axis of that name.
+    if cells.sets().len() > 1 || source.metric == "loss" {
         parts.push(source.set.as_str());
     }
     let metric = Metric::named(&source.metric).head;
@@ -325,7 +326,13 @@ fn pivot(cells: &Cells<'_>) -> Table {
             "{} ({} profile)",
             data.experiment.title, data.experiment.profile
         ),
-        caption: caption::caption(cells, &headline, &rows, best),
+        caption: caption::caption(
+            cells,
+            &headline,
+            std::slice::from_ref(&headline),
+            &rows,
+            best,
+        ),
         footnotes: caption::footnotes(cells),
         columns,
         rows,

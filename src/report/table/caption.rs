@@ -4,6 +4,7 @@ use super::cells::{Cells, Source};
 use super::{Cell, Row};
 use crate::report::metric::Metric;
 use crate::report::statistics::Method;
+use crate::report::text::sentence;
 
 /// Among which cells the best is marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +14,13 @@ pub enum Best {
 }
 
 /// The caption of a table with these rows.
-pub fn caption(cells: &Cells<'_>, headline: &Source, rows: &[Row], best: Best) -> String {
+pub fn caption(
+    cells: &Cells<'_>,
+    headline: &Source,
+    sources: &[Source],
+    rows: &[Row],
+    best: Best,
+) -> String {
     let metric = Metric::named(&headline.metric);
     let all = || rows.iter().flat_map(|row| &row.cells);
     let values = || {
@@ -22,7 +29,7 @@ pub fn caption(cells: &Cells<'_>, headline: &Source, rows: &[Row], best: Best) -
             _ => None,
         })
     };
-    let mut sentences = vec![subject(cells, headline, &metric)];
+    let mut sentences = vec![subject(cells, sources)];
     let (least, most) = (
         values().map(|value| value.n).min(),
         values().map(|value| value.n).max(),
@@ -74,20 +81,32 @@ pub fn caption(cells: &Cells<'_>, headline: &Source, rows: &[Row], best: Best) -
         .join(" ")
 }
 
-fn subject(cells: &Cells<'_>, headline: &Source, metric: &Metric) -> String {
-    let mut words = metric.words.clone();
-    if let Some(first) = words.get(..1) {
-        words.replace_range(..1, &first.to_uppercase());
+/// What the values are: their metrics, evaluation sets and stages.
+fn subject(cells: &Cells<'_>, sources: &[Source]) -> String {
+    let mut metrics: Vec<String> = Vec::new();
+    for source in sources {
+        let words = Metric::named(&source.metric).words;
+        if !metrics.contains(&words) {
+            metrics.push(words);
+        }
     }
+    let mut words = sentence(&metrics.join(" and "));
+    words.push_str(&format!(" on {}", cells.sets().join(" and ")));
     let stages = cells.data.stages();
-    match stages {
-        [] | [_] => format!("{words} on {}", headline.set),
-        _ => format!(
-            "{words} on {}, at the end of each stage ({})",
-            headline.set,
+    let several = sources
+        .iter()
+        .any(|source| source.stage != sources[0].stage);
+    if several {
+        words.push_str(&format!(
+            ", at the end of each stage ({})",
             stages.join(", then ")
-        ),
+        ));
+    } else if let [.., last] = stages
+        && stages.len() > 1
+    {
+        words.push_str(&format!(", at the end of {last}"));
     }
+    words
 }
 
 fn deltas(cells: &Cells<'_>, metric: &Metric, rows: &[Row]) -> Option<String> {
@@ -164,7 +183,7 @@ pub fn footnotes(cells: &Cells<'_>) -> Vec<String> {
                 .collect();
             notes.push(format!(
                 "{}: {} of {} runs failed ({})",
-                cells.data.display_name(variant, &cells.variants),
+                cells.display_name(variant),
                 tally.failures(),
                 tally.planned,
                 classes.join(", ")

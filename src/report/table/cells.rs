@@ -21,6 +21,8 @@ pub struct Cells<'a> {
     pub variants: Vec<Variant<'a>>,
     arms: HashMap<(u32, Source), Vec<(u64, f64)>>,
     sets: Vec<String>,
+    baselines: HashMap<u32, u32>,
+    by_labels: bool,
 }
 
 impl<'a> Cells<'a> {
@@ -40,18 +42,49 @@ impl<'a> Cells<'a> {
                 sets.push(set.clone());
             }
             values.retain(|(_, value)| value.is_finite());
+            // One value a run: of several resolutions, the largest.
+            values.reverse();
+            values.dedup_by_key(|(seed, _)| *seed);
+            values.reverse();
             arms.insert((variant_index, Source { stage, set, metric }), values);
         }
         if sets.is_empty() {
             sets.push("val".to_owned());
         }
-        sets.sort();
+        // The usual set first.
+        sets.sort_by_key(|set| (set != "val", set.clone()));
+        let variants = data.variants();
+        let baselines = variants.iter().zip(data.baselines(&variants));
         Ok(Cells {
             data,
-            variants: data.variants(),
             arms,
             sets,
+            baselines: baselines
+                .filter_map(|(variant, baseline)| Some((variant.index, baseline?)))
+                .collect(),
+            by_labels: data.named_by_labels(&variants),
+            variants,
         })
+    }
+
+    /// The variant that this one's delta is taken against; itself if it is a baseline.
+    pub fn baseline(&self, variant: &Variant<'_>) -> Option<u32> {
+        self.baselines.get(&variant.index).copied()
+    }
+
+    /// Whether deltas are taken against this variant.
+    pub fn is_baseline(&self, variant: &Variant<'_>) -> bool {
+        self.baseline(variant) == Some(variant.index)
+    }
+
+    /// Whether axes can head the columns: the variants' names say no more than their labels.
+    pub fn by_labels(&self) -> bool {
+        self.by_labels
+    }
+
+    /// The variant's name for a legend, a label or a sentence.
+    pub fn display_name(&self, variant: &Variant<'_>) -> String {
+        self.data.display_name(variant, self.by_labels)
     }
 
     /// The evaluation sets that have results.
@@ -184,7 +217,7 @@ impl<'a> Cells<'a> {
 
     /// The delta cell of a variant.
     pub fn delta(&self, variant: &Variant<'_>, source: &Source, decimals: usize) -> Cell {
-        let Some(baseline) = self.data.baseline_of(variant, &self.variants) else {
+        let Some(baseline) = self.baseline(variant) else {
             return Cell::State(State::Missing);
         };
         if baseline == variant.index {

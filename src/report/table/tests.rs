@@ -168,9 +168,9 @@ fn lower_is_better_for_a_loss() {
         .collect();
     assert_eq!(
         heads,
-        ["crop", "loss", "top-1 (%)", "n", "Δ loss", "failed"]
+        ["crop", "val loss", "top-1 (%)", "n", "Δ loss", "failed"]
     );
-    assert!(cell(&table, 1, "loss").words().bold && !cell(&table, 0, "loss").words().bold);
+    assert!(cell(&table, 1, "val loss").words().bold && !cell(&table, 0, "val loss").words().bold);
     let Cell::Delta(delta) = cell(&table, 1, "Δ loss") else {
         panic!("a delta")
     };

@@ -255,6 +255,36 @@ async fn a_newer_schema_is_read_with_a_warning_and_not_written() {
 }
 
 #[tokio::test]
+async fn a_migration_keeps_a_copy() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    sample_bytes(dir).await;
+    let store = open(dir).await;
+    let copy = dir.join("ablate.db.schema-1");
+    fs::write(&copy, "left by a migration that was interrupted").unwrap();
+    let mut writer = store
+        .writer(super::super::open::Durability::Full)
+        .await
+        .unwrap();
+    super::super::open::back_up(&mut writer.connection, &store.path, 1)
+        .await
+        .unwrap();
+    drop(writer);
+    let other = dir.join("other");
+    fs::create_dir(&other).unwrap();
+    fs::copy(&copy, other.join("ablate.db")).unwrap();
+    let back = open(&other).await;
+    assert_eq!(
+        back.runs(None).await.unwrap(),
+        store.runs(None).await.unwrap()
+    );
+    assert_eq!(
+        back.finished().await.unwrap(),
+        store.finished().await.unwrap()
+    );
+}
+
+#[tokio::test]
 async fn one_process_at_a_time_holds_the_lock() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("store");

@@ -1,0 +1,302 @@
+//! Identity of the stages of every run: rules, costs, fingerprints; in parallel over variants.
+
+use super::layers::{self, StageLayers};
+use super::model::{Cost, DataDescription, Fingerprint, Variant};
+use super::{Resolver, cost, fingerprint};
+use crate::rundir::stage::{DataShape, TRAINER_REVISION};
+use crate::spec::check::RULES;
+use crate::spec::experiment::Experiment;
+use crate::spec::fields::{FIELDS, index};
+use crate::spec::problem::{Position, Report, Severity};
+use crate::spec::recipe::DataConfig;
+use crate::spec::resolved::{Flat, UNSET, ValueId, Values, View};
+use rayon::prelude::*;
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+
+const DATA_NAME: usize = index("data.name");
+
+const DATA_ROOT: usize = index("data.root");
+
+/// The values that say which data set a recipe uses.
+pub(in crate::plan) fn data_key(flat: &Flat) -> (ValueId, ValueId) {
+    (flat[DATA_NAME], flat[DATA_ROOT])
+}
+
+/// The data sets of a plan, by the values that name them.
+pub(in crate::plan) type DataTable = Vec<((ValueId, ValueId), DataConfig, DataDescription)>;
+
+/// Asks for every different data set once.
+pub(in crate::plan) fn describe_data(
+    layers: &[StageLayers],
+    variants: &[Variant],
+    values: &Values,
+    resolver: &Resolver<'_>,
+    reports: &mut Vec<Report>,
+) -> Option<DataTable> {
+    let mut table: DataTable = Vec::new();
+    let mut failed = HashSet::new();
+    for stage in layers {
+        let varies = |part: &Vec<Vec<Vec<layers::Override>>>| {
+            let mut all = part.iter().flatten().flatten();
+            all.any(|set| [DATA_NAME, DATA_ROOT].contains(&usize::from(set.field)))
+        };
+        // Most experiments use one data set: one variant then stands for all.
+        let varies = varies(&stage.general) || varies(&stage.own);
+        let looked_at = if varies {
+            variants.len()
+        } else {
+            1.min(variants.len())
+        };
+        for variant in &variants[..looked_at] {
+            let flat = stage.resolve(variant, values);
+            let key = data_key(&flat);
+            if failed.contains(&key) || table.iter().any(|(known, ..)| *known == key) {
+                continue;
+            }
+            let config = DataConfig {
+                name: values.get(key.0).as_text().unwrap_or_default().to_owned(),
+                root: values.get(key.1).as_text().map(str::to_owned),
+            };
+            match resolver(&config) {
+                Ok(description) => table.push((key, config, description)),
+                Err(message) => {
+                    failed.insert(key);
+                    let field = if config.root.is_some() {
+                        DATA_ROOT
+                    } else {
+                        DATA_NAME
+                    };
+                    reports.push(Report::error(
+                        stage.origins(variant)[field].position,
+                        message,
+                    ));
+                }
+            }
+        }
+    }
+    failed.is_empty().then_some(table)
+}
+
+/// Fingerprints and costs of every stage of every run, before equal stages are merged.
+pub(in crate::plan) struct Identified {
+    /// By variant, then seed, then stage.
+    pub fingerprints: Vec<Fingerprint>,
+    /// By variant, then stage.
+    pub costs: Vec<Cost>,
+}
+
+/// A broken rule: stage, rule, and the values of the fields it is about.
+type Broken = (u32, u32, [ValueId; 5]);
+
+struct Work<'a> {
+    experiment: &'a Experiment,
+    layers: &'a [StageLayers],
+    values: &'a Values,
+    data: &'a DataTable,
+    seeds: &'a [u64],
+    broken: Mutex<HashMap<Broken, u32>>,
+    unset: Mutex<HashSet<(u32, u32)>>,
+}
+
+/// Checks, costs and identifies every stage of every run.
+pub(in crate::plan) fn identify(
+    experiment: &Experiment,
+    layers: &[StageLayers],
+    variants: &[Variant],
+    values: &Values,
+    data: &DataTable,
+    seeds: &[u64],
+    reports: &mut Vec<Report>,
+) -> Option<Identified> {
+    let stages = layers.len();
+    let mut fingerprints = vec![Fingerprint([0; 16]); variants.len() * seeds.len() * stages];
+    let mut costs = vec![Cost::default(); variants.len() * stages];
+    let work = Work {
+        experiment,
+        layers,
+        values,
+        data,
+        seeds,
+        broken: Mutex::default(),
+        unset: Mutex::default(),
+    };
+    variants
+        .par_iter()
+        .enumerate()
+        .zip(fingerprints.par_chunks_mut(seeds.len() * stages))
+        .zip(costs.par_chunks_mut(stages))
+        .with_min_len(64)
+        .for_each_init(
+            || (String::new(), String::new()),
+            |(body, text), (((number, variant), fingerprints), costs)| {
+                for stage in 0..stages {
+                    work.stage(
+                        number as u32,
+                        variant,
+                        stage,
+                        body,
+                        text,
+                        fingerprints,
+                        costs,
+                    );
+                }
+            },
+        );
+    work.report(variants, reports);
+    let errors = reports
+        .iter()
+        .any(|report| report.severity == Severity::Error);
+    (!errors).then_some(Identified {
+        fingerprints,
+        costs,
+    })
+}
+
+impl Work<'_> {
+    #[allow(clippy::too_many_arguments)]
+    fn stage(
+        &self,
+        number: u32,
+        variant: &Variant,
+        stage: usize,
+        body: &mut String,
+        text: &mut String,
+        fingerprints: &mut [Fingerprint],
+        costs: &mut [Cost],
+    ) {
+        let flat = self.layers[stage].resolve(variant, self.values);
+        if flat.contains(&UNSET) {
+            let mut unset = lock(&self.unset);
+            let missing = flat.iter().enumerate().filter(|(_, id)| **id == UNSET);
+            unset.extend(missing.map(|(field, _)| (stage as u32, field as u32)));
+            return;
+        }
+        let key = data_key(&flat);
+        let Some((_, _, data)) = self.data.iter().find(|(known, ..)| *known == key) else {
+            return;
+        };
+        let task = self.experiment.stages[stage].task;
+        let view = View {
+            flat: &flat,
+            values: self.values,
+            shape: data.shape,
+        };
+        for (rule_number, rule) in RULES.iter().enumerate() {
+            if rule.is_broken(&view, task) {
+                let mut ids = [UNSET; 5];
+                for (slot, &field) in ids.iter_mut().zip(rule.fields) {
+                    *slot = flat[field];
+                }
+                // The first variant stands for all, whichever thread was first.
+                let mut broken = lock(&self.broken);
+                let first = broken
+                    .entry((stage as u32, rule_number as u32, ids))
+                    .or_insert(number);
+                *first = (*first).min(number);
+            }
+        }
+        costs[stage] = cost::of_view(&view, task);
+        body.clear();
+        fingerprint::body(body, &flat, self.values);
+        let stages = self.layers.len();
+        for (run, &seed) in self.seeds.iter().enumerate() {
+            let parent = self.experiment.stages[stage]
+                .from
+                .map(|parent| fingerprints[run * stages + parent].hex());
+            let parent = parent
+                .as_ref()
+                .and_then(|hex| std::str::from_utf8(hex).ok());
+            text.clear();
+            fingerprint::header(text, TRAINER_REVISION, task, seed, &data.hash, parent);
+            text.push_str(body);
+            fingerprints[run * stages + stage] = fingerprint::hash(text);
+        }
+    }
+
+    fn report(&self, variants: &[Variant], reports: &mut Vec<Report>) {
+        let mut unset: Vec<(u32, u32)> = lock(&self.unset).iter().copied().collect();
+        unset.sort_unstable();
+        for stages in unset.chunk_by(|a, b| a.0 == b.0) {
+            let stage = &self.experiment.stages[stages[0].0 as usize];
+            let recipe = stage.recipe.as_ref().or(self.experiment.recipe.as_ref());
+            let (name, position) =
+                recipe.map_or(("", Position::default()), |(name, at)| (name.as_str(), *at));
+            let fields: Vec<String> = stages
+                .iter()
+                .map(|(_, field)| format!("`{}`", FIELDS[*field as usize].path))
+                .collect();
+            let message = format!(
+                "recipe `{name}` leaves {} open, and nothing else sets it",
+                fields.join(", ")
+            );
+            reports.push(
+                Report::error(position, message)
+                    .hint("set it in `set`, in every value of an axis, or in the recipe"),
+            );
+        }
+        let mut broken: Vec<(Broken, u32)> = lock(&self.broken)
+            .iter()
+            .map(|(key, first)| (*key, *first))
+            .collect();
+        broken.sort_unstable_by_key(|(key, first)| (*first, *key));
+        // A handful shows what is wrong; a large grid can break a rule in every cell.
+        broken.truncate(1000);
+        for ((stage, rule, _), number) in broken {
+            let rule = &RULES[rule as usize];
+            let variant = &variants[number as usize];
+            let layers = &self.layers[stage as usize];
+            let flat = layers.resolve(variant, self.values);
+            let key = data_key(&flat);
+            let shape = self
+                .data
+                .iter()
+                .find(|(known, ..)| *known == key)
+                .map(|(_, _, data)| data.shape);
+            let shape = shape.unwrap_or(DataShape {
+                classes: 0,
+                train_images: 0,
+                val_images: 0,
+            });
+            let (message, hint) = rule.explain(&View {
+                flat: &flat,
+                values: self.values,
+                shape,
+            });
+            let origins = layers.origins(variant);
+            let position = rule
+                .fields
+                .iter()
+                .map(|&field| origins[field])
+                .max()
+                .unwrap_or_default()
+                .position;
+            let place = match (self.experiment.stages.len(), variants.len()) {
+                (1, 1) => String::new(),
+                (1, _) => format!(" (variant `{}`)", variant.name),
+                _ => {
+                    let stage = &self.experiment.stages[stage as usize].name;
+                    format!(" (stage `{stage}` of variant `{}`)", variant.name)
+                }
+            };
+            let report = Report {
+                severity: rule.severity,
+                position,
+                message: format!("{message}{place}"),
+                hint: (!hint.is_empty()).then(|| hint.to_owned()),
+            };
+            let told = |r: &Report| {
+                r.position == position && r.message.starts_with(&message) && r.hint == report.hint
+            };
+            if !reports.iter().any(told) {
+                reports.push(report);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
