@@ -5,6 +5,7 @@ use crate::report::text::clean;
 use crate::spec::problem::nearest;
 use crate::store::rows::RunRow;
 use crate::store::{Store, StoreError};
+use comfy_table::{ContentLineStyle, LineStyle, TableStyle};
 use std::io::Write;
 use std::path::Path;
 
@@ -140,11 +141,17 @@ fn ambiguous(what: &'static str, name: &str, names: Vec<String>) -> LookupError 
     }
 }
 
+/// A rule below the head, nothing else.
+const RULES: TableStyle = TableStyle::new()
+    .header_lines(ContentLineStyle::none().junction(' '))
+    .header_separator(LineStyle::none().fill('─').junction('─'))
+    .content_lines(ContentLineStyle::none().junction(' '));
+
 /// A grid without borders, for a terminal. `right` are the columns of numbers.
 pub fn grid(head: &[String], rows: Vec<Vec<String>>, right: &[usize]) -> String {
-    use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+    use comfy_table::{CellAlignment, ContentArrangement, Table};
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(RULES);
     table.set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(head.iter().map(|text| clean(text)));
     for row in rows {

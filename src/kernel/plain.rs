@@ -37,7 +37,7 @@ pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
         .permute([2, 0, 3, 1, 4]);
     let [q, k, v] = [0usize, 1, 2].map(|part| {
         qkv.clone()
-            .slice([part..part + 1])
+            .narrow(0, part, 1)
             .reshape([batch, heads, tokens, head_dim])
     });
     let scores = q

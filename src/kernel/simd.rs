@@ -149,20 +149,21 @@ simd! {
 /// e^x for x <= 0 or moderate x: Cephes' `expf` (Moshier), within 2 units in the last place; 0 below
 /// -87.
 #[inline(always)]
+#[expect(clippy::excessive_precision, reason = "coefficients as published")]
 pub fn exp(x: f32) -> f32 {
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
+    const LN2_HIGH: f32 = 0.693_359_375;
+    const LN2_LOW: f32 = -2.121_944_40e-4;
     let clamped = x.clamp(-87.3, 88.3);
     // Rounding by adding and subtracting 1.5 * 2^23.
     let shifted = clamped.mul_add(std::f32::consts::LOG2_E, 12_582_912.0);
     let n = shifted - 12_582_912.0;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
-    let mut p = 1.987_569_1e-4f32;
-    p = p.mul_add(r, 1.398_199_9e-3);
-    p = p.mul_add(r, 8.333_452e-3);
-    p = p.mul_add(r, 4.166_579_6e-2);
-    p = p.mul_add(r, 1.666_666_5e-1);
-    p = p.mul_add(r, 5.000_000_1e-1);
+    let mut p = 1.987_569_150_0e-4f32;
+    p = p.mul_add(r, 1.398_199_950_7e-3);
+    p = p.mul_add(r, 8.333_451_907_3e-3);
+    p = p.mul_add(r, 4.166_579_589_4e-2);
+    p = p.mul_add(r, 1.666_666_545_9e-1);
+    p = p.mul_add(r, 5.000_000_120_1e-1);
     let value = p.mul_add(r * r, r + 1.0);
     let scale = f32::from_bits(((n as i32 + 127) << 23) as u32);
     let result = value * scale;
@@ -172,21 +173,22 @@ pub fn exp(x: f32) -> f32 {
 /// The error function: the rational minimax approximation that Eigen and XLA use, within a few
 /// units in the last place.
 #[inline(always)]
+#[expect(clippy::excessive_precision, reason = "coefficients as published")]
 pub fn erf(x: f32) -> f32 {
     let x = x.clamp(-4.0, 4.0);
     let x2 = x * x;
-    let mut p = -2.726_142_3e-10f32;
-    p = p.mul_add(x2, 2.770_681_4e-8);
-    p = p.mul_add(x2, -2.101_024e-6);
-    p = p.mul_add(x2, -5.692_506_4e-5);
-    p = p.mul_add(x2, -7.349_906e-4);
-    p = p.mul_add(x2, -2.954_600e-3);
-    p = p.mul_add(x2, -1.609_603_3e-2);
-    let mut q = -1.456_607_2e-5f32;
-    q = q.mul_add(x2, -2.133_740_5e-4);
-    q = q.mul_add(x2, -1.682_827e-3);
-    q = q.mul_add(x2, -7.373_329e-3);
-    q = q.mul_add(x2, -1.426_473_9e-2);
+    let mut p = -2.726_142_258_013_06e-10f32;
+    p = p.mul_add(x2, 2.770_681_424_959_02e-8);
+    p = p.mul_add(x2, -2.101_024_020_825_08e-6);
+    p = p.mul_add(x2, -5.692_506_394_623_46e-5);
+    p = p.mul_add(x2, -7.349_906_303_268_55e-4);
+    p = p.mul_add(x2, -2.954_599_808_540_25e-3);
+    p = p.mul_add(x2, -1.609_603_332_624_15e-2);
+    let mut q = -1.456_607_184_649_96e-5f32;
+    q = q.mul_add(x2, -2.133_740_552_789_05e-4);
+    q = q.mul_add(x2, -1.682_826_974_382_03e-3);
+    q = q.mul_add(x2, -7.373_329_167_204_68e-3);
+    q = q.mul_add(x2, -1.426_473_905_141_89e-2);
     x * p / q
 }
 

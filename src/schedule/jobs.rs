@@ -3,8 +3,8 @@
 use crate::plan::model::{Plan, PlannedRun};
 use crate::rundir::event::FailureClass;
 use crate::rundir::layout::RunDir;
-use crate::schedule::actor::Job;
 use crate::schedule::core::{Failure, Prior};
+use crate::schedule::execution::Job;
 use crate::schedule::policy::policy;
 use crate::store::StageState;
 use crate::store::rows::Status;

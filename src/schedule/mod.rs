@@ -12,6 +12,7 @@
 //! | [`policy`] | failure class → retries, back-off, hint |
 //! | [`outcome`] | exit status + last words of a worker → what became of the attempt |
 //! | [`actor`] | the loop around the core |
+//! | [`execution`] | what goes into an execution and what comes out |
 //! | [`attempt`] | one execution of a stage: its run directory, event log, log cap |
 //! | [`device`] | slots: CPU cores and GPUs |
 //! | [`executor`] | starting, signalling and reaping workers |
@@ -26,6 +27,7 @@ pub mod attempt;
 pub mod core;
 pub mod device;
 pub mod eta;
+pub mod execution;
 pub mod executor;
 pub mod jobs;
 pub mod outcome;

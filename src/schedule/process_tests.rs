@@ -3,9 +3,10 @@
 //! Workers and schedulers that must be processes of their own are this very test program, started
 //! again for one of the two ignored tests below ([`fake_worker`], [`fake_scheduler`]).
 
-use super::actor::{self, Execution, Input, Job, JobFiles, ScheduleError, Settings, Summary};
+use super::actor::{self, Execution, Input};
 use super::core::{End, Prior};
 use super::device::Slot;
+use super::execution::{Job, JobFiles, ScheduleError, Settings, Summary};
 use super::executor::local::LocalExecutor;
 use super::jobs::Jobs;
 use super::progress::{Progress, Style};
@@ -712,14 +713,18 @@ fn fake_scheduler() {
 }
 
 fn start_scheduler(dir: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+    scheduler_command(dir).spawn().unwrap()
+}
+
+fn scheduler_command(dir: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(this_test("fake_scheduler"))
         .env("ABLATE_TEST_STORE", dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+        .stderr(Stdio::piped());
+    command
 }
 
 fn send(child: &Child, signal: i32) {
@@ -784,6 +789,26 @@ async fn real_signals_drain() {
         let (exit, _, text) = wait(start_scheduler(bench.folder.path()));
         assert_eq!(exit, Some(0), "{text}");
     }
+}
+
+#[tokio::test]
+async fn nohup_is_respected() {
+    use std::os::unix::process::CommandExt;
+    let bench = Bench::new(&[(None, "wait")]).await;
+    let mut command = scheduler_command(bench.folder.path());
+    // SAFETY: a system call without memory.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_IGN);
+            Ok(())
+        });
+    }
+    let child = command.spawn().unwrap();
+    until("the worker", || worker_pids(&bench).len() == 1).await;
+    send(&child, libc::SIGHUP);
+    send(&child, libc::SIGTERM);
+    let (exit, _, text) = wait(child);
+    assert_eq!(exit, Some(143), "the SIGHUP was not heard: {text}");
 }
 
 #[tokio::test]

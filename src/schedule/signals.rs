@@ -13,6 +13,10 @@ pub fn forward(inputs: &UnboundedSender<Input>) -> std::io::Result<()> {
         SignalKind::hangup(),
     ];
     for kind in interrupts {
+        if kind == SignalKind::hangup() && is_ignored(kind) {
+            // Started by `nohup`: a lost terminal is no reason to end.
+            continue;
+        }
         listen(kind, inputs, Input::Interrupt(kind.as_raw_value()))?;
     }
     listen(SignalKind::from_raw(libc::SIGTSTP), inputs, Input::Suspend)
@@ -30,6 +34,15 @@ fn listen(kind: SignalKind, inputs: &UnboundedSender<Input>, input: Input) -> st
         }
     });
     Ok(())
+}
+
+/// Whether whoever started this process wants it to ignore the signal.
+fn is_ignored(kind: SignalKind) -> bool {
+    // SAFETY: sigaction is plain data, and zero is a valid value of it.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: only asks; the memory is writable.
+    let status = unsafe { libc::sigaction(kind.as_raw_value(), std::ptr::null(), &mut action) };
+    status == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
 /// Gives the signal its default effect back, and sends it to this process.

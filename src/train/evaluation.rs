@@ -82,7 +82,8 @@ pub fn predict(logits: &[f32], label: u32) -> Prediction {
         if logit > logits[class] {
             class = index;
         }
-        if index != label as usize && !(logit < own) {
+        let below = logit < own;
+        if index != label as usize && !below {
             rank += 1;
         }
     }

@@ -151,6 +151,7 @@ fn args(out: &Path, experiments: &[&str]) -> ReportArgs {
         experiments: experiments.iter().map(|name| (*name).to_owned()).collect(),
         out: out.to_owned(),
         format: Format::Terminal,
+        store: PathBuf::from("ablate-store"),
         no_plots: false,
     }
 }
@@ -184,9 +185,9 @@ async fn all_five_experiments_are_reported_twice_alike() {
         }
     }
     let out = folder.path().join("reports");
-    run(&args(&out, &[]), &store).await.unwrap();
+    report(&args(&out, &[]), &store).await.unwrap();
     let first: Vec<_> = names.iter().map(|name| contents(&out.join(name))).collect();
-    run(&args(&out, &[]), &store).await.unwrap();
+    report(&args(&out, &[]), &store).await.unwrap();
     let second: Vec<_> = names.iter().map(|name| contents(&out.join(name))).collect();
     assert!(first == second);
 
@@ -281,18 +282,18 @@ async fn nothing_has_run_yet() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("store")).await.unwrap();
     let out = folder.path().join("reports");
-    let error = run(&args(&out, &[]), &store).await.unwrap_err();
+    let error = report(&args(&out, &[]), &store).await.unwrap_err();
     assert!(
         error.to_string().contains("has no experiments yet"),
         "{error}"
     );
     save(&store, &planned("crop")).await;
-    run(&args(&out, &["experiments/crop.yaml"]), &store)
+    report(&args(&out, &["experiments/crop.yaml"]), &store)
         .await
         .unwrap();
     let table = std::fs::read_to_string(out.join("crop/table.md")).unwrap();
     assert!(table.contains("| pending | pending |"), "{table}");
-    let error = run(&args(&out, &["cropp"]), &store).await.unwrap_err();
+    let error = report(&args(&out, &["cropp"]), &store).await.unwrap_err();
     assert!(
         error.to_string().ends_with("did you mean `crop`?"),
         "{error}"
@@ -300,7 +301,7 @@ async fn nothing_has_run_yet() {
     // An output folder that can't be made is named.
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let error = run(&args(&file, &[]), &store).await.unwrap_err();
+    let error = report(&args(&file, &[]), &store).await.unwrap_err();
     assert!(error.to_string().contains("file/crop"), "{error}");
 }
 

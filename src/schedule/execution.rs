@@ -1,0 +1,114 @@
+//! What goes into an execution and what comes out: jobs, settings, summary, errors.
+
+use crate::rundir::stage::StageSpec;
+use crate::schedule::attempt::{LOG_CAP, RunDirError};
+use crate::schedule::core::{Core, End, Message, Prior, Stage};
+use crate::store::StoreError;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A stage to be scheduled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    pub fingerprint: String,
+    /// Index of the job whose weights it starts from.
+    pub parent: Option<usize>,
+    /// Expected floating-point operations.
+    pub flops: f64,
+    /// What the user sees.
+    pub label: String,
+    pub prior: Prior,
+}
+
+impl Job {
+    /// What the core sees of it.
+    pub(super) fn stage(&self) -> Stage {
+        Stage {
+            parent: self.parent,
+            flops: self.flops,
+            prior: self.prior.clone(),
+        }
+    }
+}
+
+/// What only the run directory needs of a job; asked for when it starts.
+pub struct JobFiles {
+    pub spec: StageSpec,
+    /// Root of the image folder; `None`: the embedded data set.
+    pub data_root: Option<PathBuf>,
+}
+
+/// What can be tuned; the defaults are for people, tests are in a hurry.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// Time between two looks at the event logs while workers run.
+    pub tick: Duration,
+    /// Largest size of an attempt's log in bytes.
+    pub log_cap: u64,
+    /// Seconds between a worker's `step` events.
+    pub log_seconds: f64,
+    /// Seconds between a worker's checkpoints.
+    pub checkpoint_seconds: f64,
+    /// The core's pauses are divided by this.
+    pub hurry: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            tick: Duration::from_millis(200),
+            log_cap: LOG_CAP,
+            log_seconds: 1.0,
+            checkpoint_seconds: 60.0,
+            hurry: 1,
+        }
+    }
+}
+
+/// How an execution ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// How each job ended.
+    pub ends: Vec<End>,
+    /// Logs of the jobs that failed in this execution.
+    pub logs: BTreeMap<usize, PathBuf>,
+    /// The first signal that asked for the end.
+    pub interrupted: Option<i32>,
+    /// Workers that were started.
+    pub attempts: usize,
+    pub wall: Duration,
+}
+
+impl Summary {
+    /// The summary of jobs of which none is to be run.
+    pub fn without_work(jobs: &[Job]) -> Summary {
+        let stages = jobs.iter().map(Job::stage).collect();
+        let mut core = Core::new(stages, Vec::new());
+        core.handle(Message::Begin);
+        Summary {
+            ends: (0..jobs.len())
+                .map(|stage| core.end(stage).cloned().unwrap_or(End::Left))
+                .collect(),
+            logs: BTreeMap::new(),
+            interrupted: None,
+            attempts: 0,
+            wall: Duration::ZERO,
+        }
+    }
+
+    /// Number of jobs whose end `is` such.
+    pub fn count(&self, is: impl Fn(&End) -> bool) -> usize {
+        self.ends.iter().filter(|end| is(end)).count()
+    }
+}
+
+/// Why an execution had to be given up. Workers are killed then; whatever they have written is found
+/// by the next one.
+#[derive(Debug, thiserror::Error)]
+pub enum ScheduleError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+}
