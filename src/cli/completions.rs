@@ -4,6 +4,7 @@ use super::Cli;
 use super::exit::Exit;
 use clap::CommandFactory;
 use clap_complete::Shell;
+use std::io::Write;
 
 /// Print the completions of a shell
 #[derive(Debug, clap::Args)]
@@ -13,11 +14,9 @@ pub struct CompletionsArgs {
 
 /// Runs the command.
 pub fn run(args: &CompletionsArgs) -> Exit {
-    clap_complete::generate(
-        args.shell,
-        &mut Cli::command(),
-        "ablate",
-        &mut std::io::stdout(),
-    );
+    let mut text = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "ablate", &mut text);
+    // A closed pipe has read what it wanted.
+    let _ = std::io::stdout().write_all(&text);
     Exit::Done
 }

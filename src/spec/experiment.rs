@@ -195,7 +195,7 @@ fn interpret(
     source: u32,
     root: &Node,
     sources: &mut Sources,
-    library: Library,
+    mut library: Library,
     options: &Options,
     reports: &mut Vec<Report>,
 ) -> Option<Experiment> {
@@ -297,6 +297,13 @@ fn interpret(
             .collect();
         for stage in &experiment.overrides.stages {
             check_stage(&stage.stage, stage.position, &known, reports);
+        }
+        // With problems no plan is made: those of recipes have to show now.
+        if reports.iter().any(|r| r.severity == Severity::Error) {
+            let recipes = experiment.stages.iter().map(|stage| stage.recipe.as_ref());
+            for (name, position) in recipes.filter_map(|own| own.or(experiment.recipe.as_ref())) {
+                library.recipe(name, *position, sources, reports);
+            }
         }
         experiment.library = library;
     }

@@ -188,9 +188,13 @@ impl Lab {
 
     /// The events of a stage, oldest first.
     pub fn events(&self, store: &str, stage: &str) -> Vec<Value> {
-        let text =
-            std::fs::read_to_string(self.path(store).join("stages").join(stage).join("events.jsonl"))
-                .unwrap_or_default();
+        let text = std::fs::read_to_string(
+            self.path(store)
+                .join("stages")
+                .join(stage)
+                .join("events.jsonl"),
+        )
+        .unwrap_or_default();
         text.split_inclusive('\n')
             .filter(|line| line.ends_with('\n'))
             .map(|line| serde_json::from_str(line.split('\t').next().unwrap()).unwrap())
@@ -299,6 +303,36 @@ pub fn is_alive(pid: i64) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
         return false;
     };
-    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    let state = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|rest| rest.chars().next());
     !matches!(state, Some('Z' | 'X') | None)
+}
+
+/// Two losses by two seeds of the smallest model on the folder `pictures`: some tenths of a second a
+/// stage.
+pub const SMALL: &str = "\
+name: small
+title: Two losses of a small model
+claim: Nothing is claimed.
+recipe: quick
+seeds: 2
+set:
+  model.arch: vit_nano_patch8
+  train: {epochs: 2, batch_size: 16}
+  data: {name: pictures, root: pictures}
+axes:
+  loss:
+    ce: {loss.name: ce}
+    bce: {loss.name: bce}
+baseline: {loss: ce}
+";
+
+/// [`SMALL`] with some more epochs and one seed: long enough to be caught in the middle.
+pub fn longer() -> String {
+    SMALL
+        .replace("name: small", "name: longer")
+        .replace("epochs: 2", "epochs: 16")
+        .replace("seeds: 2", "seeds: 1")
 }

@@ -1,0 +1,28 @@
+//! The program as a user meets it: the real binary, started in temporary folders, with real workers,
+//! real signals and real pictures.
+//!
+//! Pictures are those of the embedded data set, written as files where a small set will do. Nothing
+//! here depends on how fast the machine is: what has to have happened is waited for.
+
+#[path = "support/small_data.rs"]
+mod small_data;
+
+#[path = "cli_cases/lab.rs"]
+mod lab;
+
+#[path = "cli_cases/data.rs"]
+mod data;
+#[path = "cli_cases/faults.rs"]
+mod faults;
+#[path = "cli_cases/files.rs"]
+mod files;
+#[path = "cli_cases/first_run.rs"]
+mod first_run;
+#[path = "cli_cases/plan.rs"]
+mod plan;
+#[path = "cli_cases/program.rs"]
+mod program;
+#[path = "cli_cases/stages.rs"]
+mod stages;
+#[path = "cli_cases/terminal.rs"]
+mod terminal;

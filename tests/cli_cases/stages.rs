@@ -1,0 +1,99 @@
+//! Stages: trained once however many runs need them, and the same wherever they are trained.
+
+use crate::lab::{Lab, SMALL};
+
+const TWO_STAGES: &str = "\
+name: tuned
+title: Learning rate of the fine-tune
+claim: None
+recipe: quick
+seeds: 1
+set:
+  model.arch: vit_nano_patch8
+  train: {epochs: 1, batch_size: 16}
+  data: {name: pictures, root: pictures}
+stages:
+  pretrain: {set: {train.resolution: 24}}
+  finetune: {from: pretrain, recipe: quick_finetune, set: {train.epochs: 1, train.resolution: 48}}
+axes:
+  lr: {values: [1e-5, 1e-4], path: optimizer.lr, stages: [finetune]}
+";
+
+#[test]
+fn a_shared_pretraining_is_trained_once() {
+    let lab = Lab::with_pictures(10);
+    lab.write("tuned.yaml", TWO_STAGES);
+    let plan = lab
+        .ablate("plan tuned.yaml --format json", &[])
+        .expect(0)
+        .json();
+    assert_eq!(plan["runs"], 2);
+    assert_eq!(plan["stages_named"], 4);
+    assert_eq!(plan["stages"], 3);
+    assert_eq!(plan["stages_shared"], 1);
+
+    lab.ablate("run tuned.yaml", &[])
+        .expect(0)
+        .says(&["3 of 3 stages done"]);
+    assert_eq!(lab.stages("ablate-store").len(), 3);
+    let shared = lab.ask(
+        "ablate-store",
+        "SELECT fingerprint, COUNT(*) AS runs FROM v_results WHERE stage = 'pretrain' AND metric = 'top1'
+         GROUP BY fingerprint",
+    );
+    assert_eq!((shared.len(), &shared[0]["runs"]), (1, &2.into()));
+    let orders = lab.ask(
+        "ablate-store",
+        "SELECT stage, started, ended FROM v_attempts ORDER BY started",
+    );
+    assert_eq!(orders.len(), 3);
+    assert_eq!(orders[0]["stage"], "pretrain");
+    assert!(orders[0]["ended"].as_f64() <= orders[1]["started"].as_f64());
+
+    // Another experiment that needs the same stage finds it done; two files in one command share, too.
+    lab.write(
+        "wider.yaml",
+        &TWO_STAGES
+            .replace("name: tuned", "name: wider")
+            .replace("[1e-5, 1e-4]", "[1e-4, 1e-3]"),
+    );
+    lab.ablate("run tuned.yaml wider.yaml", &[])
+        .expect(0)
+        .says(&["3 of 4 stages already done", "4 of 4 stages done (1 now)"])
+        .shows(&["1e-5", "1e-3"]);
+    assert_eq!(lab.stages("ablate-store").len(), 4);
+}
+
+#[test]
+fn results_do_not_depend_on_slots_and_threads() {
+    let lab = Lab::with_pictures(16);
+    lab.write(
+        "small.yaml",
+        &SMALL.replace(
+            "axes:",
+            "  augment: {policy: three_augment, color_jitter: 0.3}\n  model.drop_path: 0.1\naxes:",
+        ),
+    );
+    lab.ablate("run small.yaml --store one --slots 1", &[])
+        .expect(0);
+    lab.ablate("run small.yaml --store two --slots 2", &[])
+        .expect(0);
+    lab.ablate(
+        "run small.yaml --store threads --slots 1 --threads-per-slot 2",
+        &[],
+    )
+    .expect(0);
+    assert_eq!(lab.stages("one").len(), 4);
+    lab.same_results("one", "two");
+    lab.same_results("one", "threads");
+    // A store of its own trained each of them.
+    for store in ["one", "two", "threads"] {
+        let attempts = lab.ask(store, "SELECT COUNT(*) AS n FROM v_attempts");
+        assert_eq!(attempts[0]["n"], 4, "{store}");
+    }
+    // Seeds and losses make a difference, or nothing above would mean anything.
+    let results = lab.results("one");
+    for (index, one) in results.iter().enumerate() {
+        assert!(results[index + 1..].iter().all(|other| other.1 != one.1));
+    }
+}
