@@ -273,8 +273,8 @@ effect    3 seeds show a difference above 3.51 standard deviations between seeds
           (half-width of its 95 % interval: t(0.975, n - 1) x sqrt(2 / n), n = 3)
 
  variant  parameters  steps    FLOP  stages  done
- 1e-3          216 k   1220  {run}       6     0
- 2e-3          216 k   1220  {run}       6     0
+ 1e-3          216 k   2440  {run}       6     0
+ 2e-3          216 k   2440  {run}       6     0
 "
         );
         assert_eq!(text.split_once('\n').unwrap().1, expected);
@@ -309,7 +309,7 @@ effect    3 seeds show a difference above 3.51 standard deviations between seeds
                 short(plan.runs[1].stages[0])
             ),
             format!(
-                "{}  finetune of 2e-3 s0: new (differs from {pretrain}: optimizer.lr: 0.004 -> 0.002, parent: none -> {pretrain})",
+                "{}  finetune of 2e-3 s0: new (differs from {pretrain}: optimizer.lr: 0.01 -> 0.002, parent: none -> {pretrain})",
                 short(plan.runs[3].stages[1])
             ),
         ] {

@@ -78,7 +78,7 @@ fn built_in_experiments_plan_without_a_problem() {
     let sizes = [
         ("loss", "quick", 12, 12),
         ("loss", "paper", 12, 12),
-        ("augmentation", "quick", 15, 15),
+        ("augmentation", "quick", 21, 21),
         ("augmentation", "paper", 33, 33),
         ("crop", "quick", 12, 12),
         ("crop", "paper", 6, 12),
@@ -552,7 +552,7 @@ axes:
             plan.stages[run.stages[1] as usize].parent,
             Some(run.stages[0])
         );
-        assert_eq!(plan.stage_spec(run.stages[0]).recipe.optimizer.lr, 4e-3);
+        assert_eq!(plan.stage_spec(run.stages[0]).recipe.optimizer.lr, 1e-2);
         assert_eq!(plan.seed(run.stages[1]), run.seed);
     }
     // The child's identity includes its parent's.
@@ -739,8 +739,8 @@ fn rules_between_fields_point_at_what_was_set_last() {
             "`train.batch_size` 8192 is larger than the training set (3906 images)",
         ),
         (
-            "schedule.warmup_epochs: 11",
-            "`schedule.warmup_epochs` 11 is more than `train.epochs` 10",
+            "schedule.warmup_epochs: 21",
+            "`schedule.warmup_epochs` 21 is more than `train.epochs` 20",
         ),
         (
             "ema.eval: true",
@@ -931,7 +931,7 @@ fn differences_name_what_changed() {
     let b = planned("recipe: quick\nset: {optimizer.lr: 1e-3}\nseeds: [2]\n");
     assert_eq!(
         b.differences(0, &a.stage_spec(0)),
-        ["optimizer.lr: 0.004 -> 0.001", "seed: 0 -> 2"]
+        ["optimizer.lr: 0.01 -> 0.001", "seed: 0 -> 2"]
     );
     assert_eq!(a.differences(0, &a.stage_spec(0)), [] as [&str; 0]);
 }
@@ -982,7 +982,7 @@ proptest! {
     /// Whatever layers set a field, the last of them wins, in each stage.
     #[test]
     fn the_last_layer_wins(layers in prop::collection::vec(any::<bool>(), 7)) {
-        let value = |layer: usize| 20 + layer;
+        let value = |layer: usize| 30 + layer;
         let part = |layer: usize, text: &dyn Fn(usize) -> String| if layers[layer] { text(value(layer)) } else { String::new() };
         let epochs = |value: usize| format!("train.epochs: {value}");
         let first = part(1, &epochs);
@@ -1002,7 +1002,7 @@ proptest! {
         }
         let plan = plan_text(&text, &options).unwrap_or_else(|problems| panic!("{text}\n{problems}"));
         let epochs = |stage: usize| plan.stage_spec(plan.runs[0].stages[stage]).recipe.train.epochs;
-        let last = |order: &[usize]| order.iter().rev().find(|layer| layers[**layer]).map_or(10, |layer| value(*layer));
+        let last = |order: &[usize]| order.iter().rev().find(|layer| layers[**layer]).map_or(20, |layer| value(*layer));
         prop_assert_eq!(epochs(0), last(&[0, 1, 2, 5]));
         prop_assert_eq!(epochs(1), last(&[0, 1, 2, 3, 4, 5, 6]));
     }

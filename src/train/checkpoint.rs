@@ -168,10 +168,16 @@ fn list(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn digest(tensors: &[HostParameter]) -> String {
+/// BLAKE3 of everything in a file but the digest itself.
+fn digest(metadata: &HashMap<String, String>, tensors: &[HostParameter]) -> String {
     let mut sorted: Vec<_> = tensors.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
     let mut hasher = blake3::Hasher::new();
+    let mut entries: Vec<_> = metadata.iter().filter(|(key, _)| *key != "blake3").collect();
+    entries.sort();
+    for (key, value) in entries {
+        hasher.update(format!("{key:?}={value:?};").as_bytes());
+    }
     for tensor in sorted {
         hasher.update(tensor.name.as_bytes());
         hasher.update(format!("{:?}", tensor.shape).as_bytes());
@@ -196,7 +202,8 @@ fn write_file(
     metadata.insert("format".to_owned(), "ablate".to_owned());
     metadata.insert("version".to_owned(), VERSION.to_owned());
     metadata.insert("fingerprint".to_owned(), fingerprint.to_owned());
-    metadata.insert("blake3".to_owned(), digest(tensors));
+    let blake3 = digest(&metadata, tensors);
+    metadata.insert("blake3".to_owned(), blake3);
     let damaged = |what: String| TrainError::Damaged {
         path: path.display().to_string(),
         what,
@@ -257,7 +264,7 @@ fn read_file(path: &Path) -> Result<(HashMap<String, String>, Vec<HostParameter>
     if metadata.get("version").map(String::as_str) != Some(VERSION) {
         return Err(damaged("its version is unknown"));
     }
-    if metadata.get("blake3") != Some(&digest(&tensors)) {
+    if metadata.get("blake3") != Some(&digest(&metadata, &tensors)) {
         return Err(damaged("its checksum doesn't match"));
     }
     Ok((metadata, tensors))
