@@ -84,6 +84,15 @@ impl Range {
             })
     }
 
+    /// What `value`, which is outside, should be.
+    pub fn words_for(&self, value: f64) -> String {
+        if value > LARGE {
+            format!("at most {:e}", self.max)
+        } else {
+            self.words()
+        }
+    }
+
     /// In words: `0 to 1`, `above 0`.
     pub fn words(&self) -> String {
         let unbounded = self.max >= LARGE;
@@ -97,8 +106,8 @@ impl Range {
     }
 }
 
-/// Upper bound of fields that have none of their own.
-pub const LARGE: f64 = 1e9;
+/// Upper bound of fields that have none of their own: the trainer computes in 32 bits.
+pub const LARGE: f64 = f32::MAX as f64;
 const POSITIVE: Range = Range::above(0.0, LARGE);
 const NON_NEGATIVE: Range = Range::closed(0.0, LARGE);
 const UNIT: Range = Range::closed(0.0, 1.0);

@@ -159,7 +159,7 @@ pub fn coerce(field: &Field, node: &Node) -> Result<Value, Report> {
             in_range(&range, value).map(Value::number).ok_or_else(|| {
                 wrong(format!(
                     "`{path}` must be {}, not {}",
-                    range.words(),
+                    range.words_for(value),
                     node.brief()
                 ))
             })
@@ -175,7 +175,7 @@ pub fn coerce(field: &Field, node: &Node) -> Result<Value, Report> {
             if let Some(index) = numbers.iter().position(|n| !range.contains(*n)) {
                 let message = format!(
                     "`{path}` must be {}, not {}",
-                    range.words(),
+                    range.words_for(numbers[index]),
                     items[index].brief()
                 );
                 return Err(Report::error(items[index].position, message));

@@ -19,7 +19,7 @@ fn three_ways_to_say_where_a_data_set_is() {
     let file = lab.path("home/.config/ablate/data.yaml");
     for command in ["run", "plan"] {
         lab.ablate(command, &["named.yaml"]).expect(2).says(&[
-            "named.yaml:8:16: data set `pictures` is not known",
+            "named.yaml:9:16: data set `pictures` is not known",
             "--data pictures=PATH",
             "ABLATE_DATA_PICTURES",
             "`pictures: PATH` in",
@@ -83,7 +83,7 @@ fn folders_that_are_no_data_set_are_refused_before_anything_runs() {
     let refused = |folder: &str, parts: &[&str]| {
         let option = format!("pictures={folder}");
         let answer = lab.ablate("run named.yaml --data", &[&option]).expect(2);
-        answer.says(&["named.yaml:8:16: "]).says(parts);
+        answer.says(&["named.yaml:9:16: "]).says(parts);
         assert!(!lab.path("ablate-store").exists());
     };
     std::fs::create_dir(lab.path("empty")).unwrap();

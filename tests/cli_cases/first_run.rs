@@ -141,8 +141,7 @@ fn results_in_sql(lab: &Lab) {
 }
 
 fn queries(lab: &Lab) {
-    let sql =
-        "SELECT run, status, NULL AS nothing FROM v_runs WHERE seed = 1 ORDER BY variant_index";
+    let sql = "SELECT run, status, NULL AS gap FROM v_runs WHERE seed = 1 ORDER BY variant_index";
     let query = |format: &str| {
         lab.ablate("query --format", &[format, sql])
             .expect(0)
@@ -150,18 +149,18 @@ fn queries(lab: &Lab) {
     };
     assert_eq!(
         query("csv"),
-        "run,status,nothing\nsmall/ce/s1,done,\nsmall/bce/s1,done,\n"
+        "run,status,gap\nsmall/ce/s1,done,\nsmall/bce/s1,done,\n"
     );
     assert_eq!(
         query("md"),
-        "| run | status | nothing |\n| --- | --- | --- |\n| small/ce/s1 | done |  |\n| small/bce/s1 | done |  |\n"
+        "| run | status | gap |\n| --- | --- | --- |\n| small/ce/s1 | done |  |\n| small/bce/s1 | done |  |\n"
     );
     let json: serde_json::Value = serde_json::from_str(&query("json")).unwrap();
     assert_eq!(
         json,
         serde_json::json!([
-            {"run": "small/ce/s1", "status": "done", "nothing": null},
-            {"run": "small/bce/s1", "status": "done", "nothing": null},
+            {"run": "small/ce/s1", "status": "done", "gap": null},
+            {"run": "small/bce/s1", "status": "done", "gap": null},
         ])
     );
     let table = query("table");

@@ -199,3 +199,13 @@ fn a_reader_may_leave_early() {
     }
     assert!(program().exists());
 }
+
+#[test]
+#[cfg(not(feature = "cuda"))]
+fn a_gpu_that_is_not_there_is_refused_before_anything_runs() {
+    let lab = Lab::new();
+    lab.ablate("run loss --device cuda", &[])
+        .expect(2)
+        .says(&["error: ", "cuda"]);
+    assert!(lab.list(".").is_empty());
+}

@@ -97,3 +97,36 @@ fn results_do_not_depend_on_slots_and_threads() {
         assert!(results[index + 1..].iter().all(|other| other.1 != one.1));
     }
 }
+
+#[test]
+fn an_evaluation_is_a_stage_of_its_own() {
+    let lab = Lab::with_pictures(8);
+    let yaml = TWO_STAGES
+        .replace("name: tuned", "name: tested")
+        .replace("  finetune:", "  large: {from: pretrain, task: evaluate, set: {train.resolution: 24, eval.resolution: 48}}\n  finetune:")
+        .replace("[1e-5, 1e-4]", "[1e-4]");
+    lab.write("tested.yaml", &yaml);
+    lab.ablate("run tested.yaml", &[]).expect(0);
+    let rows = lab.ask(
+        "ablate-store",
+        "SELECT stage, resolution FROM v_results WHERE metric = 'top1' ORDER BY stage",
+    );
+    let found: Vec<(&str, i64)> = rows
+        .iter()
+        .map(|row| {
+            (
+                row["stage"].as_str().unwrap(),
+                row["resolution"].as_i64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(found, [("finetune", 48), ("large", 48), ("pretrain", 24)]);
+
+    // One stage's value from the command line leaves the other stages as they are.
+    lab.ablate("plan tested.yaml --set stages.finetune.train.epochs=2", &[])
+        .expect(0)
+        .shows(&["2 done, 1 to run"]);
+    lab.ablate("plan tested.yaml --set stages.finetun.train.epochs=2", &[])
+        .expect(2)
+        .says(&["did you mean `finetune`?"]);
+}
