@@ -170,6 +170,10 @@ fn queries(lab: &Lab) {
 
     // It can only be read.
     let database = lab.read("ablate-store/ablate.db");
+    assert!(
+        database.starts_with(b"SQLite format 3\0"),
+        "any SQLite can read it"
+    );
     for sql in [
         "DELETE FROM runs",
         "INSERT INTO experiments (name) VALUES ('x')",
@@ -319,4 +323,40 @@ fn the_embedded_data_set_from_any_folder() {
         "SELECT peak_rss_bytes AS peak FROM v_attempts",
     );
     assert!(memory[0]["peak"].as_f64().unwrap() < 1.5 * 1024.0 * 1024.0 * 1024.0);
+}
+
+#[test]
+fn a_store_is_a_folder_of_ones_choice() {
+    let lab = Lab::with_pictures(4);
+    lab.write(
+        "small.yaml",
+        &SMALL.replace("batch_size: 16", "batch_size: 8"),
+    );
+    let run = |store: &str| {
+        let mut command = lab.command(["run", "small.yaml", "--only", "loss=ce", "--seeds", "1"]);
+        command.env("ABLATE_STORE", store);
+        lab.finish(command)
+    };
+    run("deep/mine").expect(0);
+    assert!(lab.path("deep/mine/ablate.db").exists() && !lab.path("ablate-store").exists());
+    lab.ablate("status --store deep/mine", &[])
+        .expect(0)
+        .shows(&["small"]);
+
+    // What is no store is left as it is.
+    lab.write("taken", "a file");
+    lab.write("foreign/ablate.db", "not a database");
+    for store in ["taken", "foreign"] {
+        run(store).expect(3).says(&["error: ", store]);
+        lab.ablate("query --store", &[store, "SELECT 1"])
+            .expect(3)
+            .says(&["error: "]);
+    }
+    assert_eq!(lab.read("taken"), b"a file");
+    assert_eq!(lab.read("foreign/ablate.db"), b"not a database");
+    // A database that was lost does not make its trained stages look new.
+    std::fs::remove_file(lab.path("deep/mine/ablate.db")).unwrap();
+    run("deep/mine")
+        .expect(3)
+        .says(&["there are trained stages in"]);
 }

@@ -333,6 +333,6 @@ baseline: {loss: ce}
 pub fn longer() -> String {
     SMALL
         .replace("name: small", "name: longer")
-        .replace("epochs: 2", "epochs: 16")
+        .replace("epochs: 2", "epochs: 24")
         .replace("seeds: 2", "seeds: 1")
 }

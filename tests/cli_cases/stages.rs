@@ -130,3 +130,20 @@ fn an_evaluation_is_a_stage_of_its_own() {
         .expect(2)
         .says(&["did you mean `finetune`?"]);
 }
+
+#[test]
+fn the_longest_stage_starts_first() {
+    let lab = Lab::with_pictures(8);
+    let yaml = SMALL
+        .replace("seeds: 2", "seeds: 1")
+        .replace("    ce: {loss.name: ce}", "    ce: {train.epochs: 1}")
+        .replace("    bce: {loss.name: bce}", "    bce: {train.epochs: 3}");
+    lab.write("lengths.yaml", &yaml);
+    lab.ablate("run lengths.yaml --slots 1", &[]).expect(0);
+    let order = lab.ask(
+        "ablate-store",
+        "SELECT run FROM v_attempts ORDER BY started",
+    );
+    assert_eq!(order[0]["run"], "small/bce/s0");
+    assert_eq!(order[1]["run"], "small/ce/s0");
+}
