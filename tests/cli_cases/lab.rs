@@ -20,6 +20,9 @@ pub fn program() -> PathBuf {
 /// A folder of its own, without any setting of the machine's user.
 pub struct Lab {
     folder: tempfile::TempDir,
+    /// The user's cache: hashes of data sets are remembered there once their files have settled, so
+    /// whether it is written depends on the time.
+    cache: tempfile::TempDir,
 }
 
 /// How a command ended and what it said.
@@ -88,6 +91,7 @@ impl Lab {
     pub fn new() -> Lab {
         Lab {
             folder: tempfile::tempdir().unwrap(),
+            cache: tempfile::tempdir().unwrap(),
         }
     }
 
@@ -123,6 +127,7 @@ impl Lab {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path("home"))
+            .env("XDG_CACHE_HOME", self.cache.path())
             .stdin(Stdio::null());
         command
     }
