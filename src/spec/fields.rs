@@ -84,6 +84,14 @@ impl Range {
             })
     }
 
+    /// The bound that `value` breaks, in words.
+    pub fn words_against(&self, value: f64) -> String {
+        if value > self.max && self.max >= LARGE {
+            return format!("at most {LARGE:e}");
+        }
+        self.words()
+    }
+
     /// In words: `0 to 1`, `above 0`.
     pub fn words(&self) -> String {
         let unbounded = self.max >= LARGE;

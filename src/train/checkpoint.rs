@@ -226,8 +226,8 @@ fn write_file(
         .collect::<Result<Vec<_>, TrainError>>()?;
     let entry = serde_json::to_string(&metadata).map_err(|error| damaged(error.to_string()))?;
     let header = HashMap::from([(ENTRY.to_owned(), entry)]);
-    let bytes = safetensors::serialize(views, Some(header))
-        .map_err(|error| damaged(error.to_string()))?;
+    let bytes =
+        safetensors::serialize(views, Some(header)).map_err(|error| damaged(error.to_string()))?;
     write_atomically(path, &bytes).map_err(TrainError::io(path))
 }
 
@@ -249,7 +249,10 @@ fn read_file(path: &Path) -> Result<(Metadata, Vec<HostParameter>), TrainError> 
     };
     let bytes = std::fs::read(path).map_err(TrainError::io(path))?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e.to_string()))?;
-    let entry = header.metadata().as_ref().and_then(|entries| entries.get(ENTRY));
+    let entry = header
+        .metadata()
+        .as_ref()
+        .and_then(|entries| entries.get(ENTRY));
     let entry = entry.ok_or_else(|| damaged("its header lacks the entry `ablate`"))?;
     let metadata: Metadata =
         serde_json::from_str(entry).map_err(|error| damaged(&error.to_string()))?;
