@@ -6,8 +6,8 @@
 //! | --- | --- |
 //! | [`rng`] | keyed random numbers: every draw is a function of its key |
 //! | [`spec`] | the YAML language: documents, positions, fields, defaults, validation, JSON Schema |
-//! | [`plan`] | expansion into runs and stages, fingerprints, cost estimates |
 //! | [`rundir`] | the run directory: layout, event log, predictions; the interface of a worker |
+//! | [`plan`] | expansion into runs and stages, fingerprints, cost estimates |
 //! | [`store`] | the SQLite store: migrations, queries, views; the only SQL |
 //! | [`kernel`] | fused operations on the CPU |
 //! | [`data`] [`model`] [`loss`] [`optim`] | the pieces of the recipe |

@@ -330,7 +330,9 @@ fn a_changed_data_set_is_refused() {
 fn a_loss_that_is_not_finite_ends_the_stage() {
     let data = tempfile::tempdir().unwrap();
     let dataset = small_data(data.path(), 10);
-    let yaml = format!("{EXPERIMENT}  optimizer.lr: 1e30\n  schedule.warmup_epochs: 0\n");
+    let yaml = format!(
+        "{EXPERIMENT}  optimizer: {{name: sgd, lr: 1e6, max_grad_norm: null}}\n  schedule.warmup_epochs: 0\n"
+    );
     let spec = stages(&yaml, &dataset, data.path()).remove(0);
     let folder = tempfile::tempdir().unwrap();
     let result = train::run(

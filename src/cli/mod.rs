@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes are those of [`exit::Exit`].
 
+pub mod bench;
 pub mod completions;
 pub mod devices;
 pub mod exit;
@@ -58,6 +59,7 @@ enum Command {
     /// Ask the store in SQL (it can only be read)
     Query(InStore<query::QueryArgs>),
     Devices(devices::DevicesArgs),
+    Bench(bench::BenchArgs),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -99,6 +101,7 @@ pub fn run(cli: Cli) -> Exit {
             look_up(async |out, err| query::run(&args.args, &args.store, out, err).await)
         }
         Command::Devices(args) => devices::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

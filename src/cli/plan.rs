@@ -69,8 +69,8 @@ pub struct Capacity {
 }
 
 /// Operations per second of a slot before anything was trained here: a cautious guess for one core
-/// (small models reach some 30 to 60).
-const FLOPS_PER_SECOND: f64 = 3e10;
+/// (small models reach 50 to 140, by the processor).
+const FLOPS_PER_SECOND: f64 = 5e10;
 
 /// Runs the command.
 pub async fn run(args: &PlanArgs) -> Exit {

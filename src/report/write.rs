@@ -210,7 +210,7 @@ fn smallest_effect(data: &ExperimentData) -> Result<Option<String>, FrameError> 
         return Ok(None);
     }
     let mut text = format!(
-        "With {seeds} seeds a variant, Welch's interval can tell two variants apart if they differ by at least \
+        "With {seeds} seeds a variant, the paired interval can tell two variants apart if they differ by at least \
          {effect:.1} standard deviations between seeds"
     );
     let cells = Cells::new(data)?;
@@ -230,7 +230,9 @@ fn smallest_effect(data: &ExperimentData) -> Result<Option<String>, FrameError> 
             metric.short
         ));
     }
-    text.push_str(". Where seeds pair well, the paired interval sees smaller differences.");
+    text.push_str(
+        ". Where a seed's results go together over the variants, smaller differences show.",
+    );
     Ok(Some(text))
 }
 

@@ -2,6 +2,7 @@
 //! (`launch.json`).
 
 use crate::spec::recipe::Recipe;
+pub use crate::spec::task::{DataShape, Task};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -28,24 +29,6 @@ pub struct StageSpec {
     pub data_shape: DataShape,
     /// Fingerprint of the stage whose final weights this one starts from.
     pub parent: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Task {
-    /// Train, then evaluate.
-    Train,
-    /// Evaluate the parent's weights; needs a parent.
-    Evaluate,
-}
-
-/// Size of a data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataShape {
-    pub classes: usize,
-    pub train_images: usize,
-    pub val_images: usize,
 }
 
 /// The circumstances of one attempt: what cannot change the result.

@@ -3,8 +3,8 @@
 use super::fields::index;
 use super::problem::Severity;
 use super::resolved::View;
+use super::task::Task;
 use super::value::Value;
-use crate::rundir::stage::Task;
 
 const PATCH_SIZE: usize = index("model.patch_size");
 const EMBED_DIM: usize = index("model.embed_dim");

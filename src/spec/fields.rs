@@ -84,13 +84,12 @@ impl Range {
             })
     }
 
-    /// What `value`, which is outside, should be.
-    pub fn words_for(&self, value: f64) -> String {
-        if value > LARGE {
-            format!("at most {:e}", self.max)
-        } else {
-            self.words()
+    /// The bound that `value` breaks, in words.
+    pub fn words_against(&self, value: f64) -> String {
+        if value > self.max && self.max >= LARGE {
+            return format!("at most {LARGE:e}");
         }
+        self.words()
     }
 
     /// In words: `0 to 1`, `above 0`.
@@ -106,8 +105,8 @@ impl Range {
     }
 }
 
-/// Upper bound of fields that have none of their own: the trainer computes in 32 bits.
-pub const LARGE: f64 = f32::MAX as f64;
+/// Upper bound of fields that have none of their own.
+pub const LARGE: f64 = 1e9;
 const POSITIVE: Range = Range::above(0.0, LARGE);
 const NON_NEGATIVE: Range = Range::closed(0.0, LARGE);
 const UNIT: Range = Range::closed(0.0, 1.0);

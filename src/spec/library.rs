@@ -72,7 +72,10 @@ pub fn open_experiment(path: &Path) -> Result<(String, String, Option<PathBuf>),
         "no such file"
     };
     Err(match suggestion(name, names) {
-        Some(hint) => format!("{what}; built-in experiments: {hint}"),
+        Some(hint) => {
+            let hint = hint.strip_prefix("known: ").unwrap_or(&hint);
+            format!("{what}; built-in experiments: {hint}")
+        }
         None => what.to_owned(),
     })
 }

@@ -34,6 +34,7 @@ pub mod resolved;
 pub mod schema;
 pub mod seeds;
 pub mod stages;
+pub mod task;
 pub mod value;
 
 #[cfg(test)]

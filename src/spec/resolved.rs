@@ -7,8 +7,8 @@ use super::document;
 use super::fields::{self, COUNT, FIELDS};
 use super::problem::Sources;
 use super::recipe::Recipe;
+use super::task::DataShape;
 use super::value::{Value, coerce};
-use crate::rundir::stage::DataShape;
 use std::collections::HashMap;
 
 /// Number of a value in [`Values`].

@@ -3,7 +3,7 @@
 use super::document::{Content, Entry, Node};
 use super::patch::{self, Setting};
 use super::problem::{Position, Report, suggestion};
-use crate::rundir::stage::Task;
+use super::task::Task;
 
 /// One stage of every run.
 #[derive(Debug, Clone, PartialEq)]

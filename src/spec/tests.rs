@@ -657,7 +657,7 @@ fn files_and_names_of_experiments() {
     let inside = |name: &str| folder.path().join(name).display().to_string();
     assert_eq!(
         open(&inside("")).unwrap_err(),
-        "not a file; built-in experiments: known: loss, augmentation, crop, epochs, fixres"
+        "not a file; built-in experiments: loss, augmentation, crop, epochs, fixres"
     );
     std::fs::write(inside("binary.yaml"), [0x61, 0xff]).unwrap();
     assert_eq!(

@@ -157,11 +157,8 @@ pub fn coerce(field: &Field, node: &Node) -> Result<Value, Report> {
         Kind::Number(range) => {
             let value = number(node).ok_or_else(mistyped)?;
             in_range(&range, value).map(Value::number).ok_or_else(|| {
-                wrong(format!(
-                    "`{path}` must be {}, not {}",
-                    range.words_for(value),
-                    node.brief()
-                ))
+                let words = range.words_against(value);
+                wrong(format!("`{path}` must be {words}, not {}", node.brief()))
             })
         }
         Kind::Pair(range) | Kind::Couple(range) => {
@@ -175,7 +172,7 @@ pub fn coerce(field: &Field, node: &Node) -> Result<Value, Report> {
             if let Some(index) = numbers.iter().position(|n| !range.contains(*n)) {
                 let message = format!(
                     "`{path}` must be {}, not {}",
-                    range.words_for(numbers[index]),
+                    range.words_against(numbers[index]),
                     items[index].brief()
                 );
                 return Err(Report::error(items[index].position, message));

@@ -3,10 +3,10 @@
 use super::units::{duration, many, scaled, wrapped};
 use super::{Capacity, Known};
 use crate::plan::model::Plan;
+use crate::report::statistics;
 use crate::spec::problem::Problem;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
-use statrs::distribution::{ContinuousCDF, StudentsT};
 use std::fmt::Write;
 
 /// A plan in numbers.
@@ -82,22 +82,12 @@ pub struct StageLine {
     pub flops: f64,
 }
 
-/// Half-width of the 95 % interval of a difference of two means over the same `seeds`, in standard
-/// deviations of one run: t(0.975, n - 1) * sqrt(2 / n). Variants are compared seed by seed; the square
-/// root of 2 holds where seeds do not correlate between variants, the least favourable usual case.
+/// See [`statistics::smallest_effect`].
 pub fn smallest_effect(seeds: usize) -> SmallestEffect {
-    let half_width = |n: f64| {
-        let t = StudentsT::new(0.0, 1.0, n - 1.0).ok()?;
-        Some(t.inverse_cdf(0.975) * (2.0 / n).sqrt())
-    };
-    let standard_deviations = if seeds < 2 {
-        None
-    } else {
-        half_width(seeds as f64)
-    };
+    let effect = statistics::smallest_effect(seeds);
     SmallestEffect {
         seeds,
-        standard_deviations,
+        standard_deviations: effect.is_finite().then_some(effect),
     }
 }
 

@@ -2,14 +2,16 @@
 
 use super::sample::t_quantile;
 
-/// The smallest difference between two arms of `seeds` runs each that a 95 % interval can tell from
-/// zero, in units of the standard deviation between seeds: the half-width of Welch's interval for
-/// arms of equal spread (3 seeds: 2.27, 5: 1.46). Infinite below two seeds. Where seeds pair well the
-/// paired interval is narrower; that can't be known before the runs.
+/// The smallest difference between two variants over the same `seeds` that a 95 % interval can tell
+/// from zero, in standard deviations of one run: `t(0.975, n - 1) sqrt(2 / n)`, the half-width of the
+/// paired interval (3 seeds: 3.51, 5: 1.76). Infinite below two seeds.
+///
+/// The square root of 2 holds where a seed's results do not correlate between variants, which is
+/// common; where they do, smaller differences show.
 pub fn smallest_effect(seeds: usize) -> f64 {
     if seeds < 2 {
         return f64::INFINITY;
     }
     let n = seeds as f64;
-    t_quantile(2.0 * n - 2.0) * (2.0 / n).sqrt()
+    t_quantile(n - 1.0) * (2.0 / n).sqrt()
 }

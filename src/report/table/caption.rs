@@ -129,7 +129,11 @@ fn deltas(cells: &Cells<'_>, metric: &Metric, rows: &[Row]) -> Option<String> {
     let against = if partial {
         format!("the otherwise equal variant with {baseline}")
     } else {
-        format!("the baseline {baseline}")
+        // A variant may be called `baseline`.
+        match baseline.as_str() {
+            "baseline" => "the baseline".to_owned(),
+            _ => format!("the baseline {baseline}"),
+        }
     };
     let intervals: Vec<Method> = deltas()
         .filter_map(|delta| delta.interval.map(|(_, method)| method))

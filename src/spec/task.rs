@@ -1,0 +1,22 @@
+//! What a stage does, and the size of what it does it on.
+
+use serde::{Deserialize, Serialize};
+
+/// What a stage does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// Train, then evaluate.
+    Train,
+    /// Evaluate the parent's weights; needs a parent.
+    Evaluate,
+}
+
+/// Size of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataShape {
+    pub classes: usize,
+    pub train_images: usize,
+    pub val_images: usize,
+}
