@@ -10,10 +10,10 @@
 
 use super::TrainError;
 use crate::model::parameter::HostParameter;
+use crate::weights::{digest, write_atomically};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Version of the format.
@@ -168,18 +168,6 @@ fn list(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn digest(tensors: &[HostParameter]) -> String {
-    let mut sorted: Vec<_> = tensors.iter().collect();
-    sorted.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut hasher = blake3::Hasher::new();
-    for tensor in sorted {
-        hasher.update(tensor.name.as_bytes());
-        hasher.update(format!("{:?}", tensor.shape).as_bytes());
-        hasher.update(&bytes(&tensor.values));
-    }
-    hasher.finalize().to_hex().to_string()
-}
-
 fn bytes(values: &[f32]) -> Vec<u8> {
     values
         .iter()
@@ -216,17 +204,6 @@ fn write_file(
     let bytes = safetensors::serialize(views, Some(metadata))
         .map_err(|error| damaged(error.to_string()))?;
     write_atomically(path, &bytes).map_err(TrainError::io(path))
-}
-
-/// Writes a file whole: temporary name, sync, rename, sync of the folder.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    std::fs::File::open(folder)?.sync_all()
 }
 
 fn read_file(path: &Path) -> Result<(HashMap<String, String>, Vec<HostParameter>), TrainError> {

@@ -1,6 +1,6 @@
 //! A whole stage: set up or resume, train epoch by epoch, evaluate, leave weights and predictions.
 
-use super::checkpoint::{self, Checkpoint, Position, write_atomically};
+use super::checkpoint::{self, Checkpoint, Position};
 use super::evaluation::{Evaluation, evaluate};
 use super::observer::Observer;
 use super::step::{Learner, StepContext};
@@ -16,6 +16,7 @@ use crate::rundir::event::EventKind;
 use crate::rundir::layout::RunDir;
 use crate::rundir::predictions;
 use crate::rundir::stage::{Launch, StageSpec, Task};
+use crate::weights::write_atomically;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::time::{Duration, Instant};
 
