@@ -162,7 +162,11 @@ fn describe(path: &Path, weights: &Weights) -> String {
         branches => format!(" of {branches} parallel branches"),
     };
     let scale = if model.layer_scale { "with" } else { "without" };
-    let place = if model.pos_embed_class { "with" } else { "without" };
+    let place = if model.pos_embed_class {
+        "with"
+    } else {
+        "without"
+    };
     let mut text = format!("file        {}\n", clean(&path.display().to_string()));
     text.push_str(&format!(
         "format      {}, {}, {} names{part}\n",
@@ -232,7 +236,10 @@ pub(super) async fn find(
         );
         return Err(LookupError::Nothing(message).into());
     }
-    let config = open.stage_config(&fingerprint).await.map_err(LookupError::from)?;
+    let config = open
+        .stage_config(&fingerprint)
+        .await
+        .map_err(LookupError::from)?;
     let spec = config
         .and_then(|text| serde_json::from_str(&text).ok())
         .ok_or_else(|| {

@@ -259,7 +259,11 @@ impl Plan {
         );
         let parent = |spec: &StageSpec| spec.parent.as_deref().map_or("none".to_owned(), short);
         other_than("parent", parent(other), parent(&ours));
-        let init = |spec: &StageSpec| spec.init_weights.as_deref().map_or("none".to_owned(), short);
+        let init = |spec: &StageSpec| {
+            spec.init_weights
+                .as_deref()
+                .map_or("none".to_owned(), short)
+        };
         other_than("initial weights", init(other), init(&ours));
         differences
     }

@@ -59,7 +59,8 @@ pub fn read(parts: &[StageParts<'_>], reports: &mut Vec<Report>) -> Vec<Stage> {
                     names[index]
                 );
                 reports.push(
-                    Report::error(stages[index].position, message).hint("name a stage in `from`, or a file in `init`"),
+                    Report::error(stages[index].position, message)
+                        .hint("name a stage in `from`, or a file in `init`"),
                 );
             }
             continue;
