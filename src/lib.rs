@@ -11,6 +11,7 @@
 //! | [`store`] | the SQLite store: migrations, queries, views; the only SQL |
 //! | [`kernel`] | fused operations on the CPU |
 //! | [`data`] [`model`] [`loss`] [`optim`] | the pieces of the recipe |
+//! | [`weights`] | files of weights: published ones in, ours out |
 //! | [`train`] | the training loop, evaluation, checkpoints |
 //! | [`worker`] | one stage in one process |
 //! | [`schedule`] | the queue, slots, executors and retry policy |
@@ -31,4 +32,5 @@ pub mod schedule;
 pub mod spec;
 pub mod store;
 pub mod train;
+pub mod weights;
 pub mod worker;

@@ -22,6 +22,18 @@ pub enum WeightsError {
     },
 }
 
+impl WeightsError {
+    /// These parameters are not there.
+    pub fn missing(names: Vec<String>) -> Self {
+        WeightsError::Missing { names: list(names) }
+    }
+
+    /// These are there, and no parameters of the model.
+    pub fn extra(names: Vec<String>) -> Self {
+        WeightsError::Extra { names: list(names) }
+    }
+}
+
 /// What was changed to make weights fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Adapted {
@@ -82,14 +94,10 @@ pub fn load(
         ));
     }
     if !missing.is_empty() {
-        return Err(WeightsError::Missing {
-            names: list(missing),
-        });
+        return Err(WeightsError::missing(missing));
     }
     if !by_name.is_empty() {
-        return Err(WeightsError::Extra {
-            names: list(by_name.into_keys().collect()),
-        });
+        return Err(WeightsError::extra(by_name.into_keys().collect()));
     }
     parameter::replace(model, values, train);
     Ok(adapted)

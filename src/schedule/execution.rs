@@ -37,6 +37,8 @@ pub struct JobFiles {
     pub spec: StageSpec,
     /// Root of the image folder; `None`: the embedded data set.
     pub data_root: Option<PathBuf>,
+    /// The file of weights that it starts from.
+    pub init_file: Option<PathBuf>,
 }
 
 /// What can be tuned; the defaults are for people, tests are in a hurry.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub enum Task {
     /// Train, then evaluate.
     Train,
-    /// Evaluate the parent's weights; needs a parent.
+    /// Evaluate the weights that it starts from: a parent's, or a file's.
     Evaluate,
 }
 

@@ -10,10 +10,10 @@
 
 use super::TrainError;
 use crate::model::parameter::HostParameter;
+use crate::weights::{self, write_atomically};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Version of the format.
@@ -177,17 +177,11 @@ fn list(folder: &Path) -> Vec<PathBuf> {
 
 /// BLAKE3 of everything in a file but the digest itself.
 fn digest(metadata: &Metadata, tensors: &[HostParameter]) -> String {
-    let mut sorted: Vec<_> = tensors.iter().collect();
-    sorted.sort_by(|a, b| a.name.cmp(&b.name));
     let mut hasher = blake3::Hasher::new();
     for (key, value) in metadata.iter().filter(|(key, _)| *key != "blake3") {
         hasher.update(format!("{key:?}={value:?};").as_bytes());
     }
-    for tensor in sorted {
-        hasher.update(tensor.name.as_bytes());
-        hasher.update(format!("{:?}", tensor.shape).as_bytes());
-        hasher.update(&bytes(&tensor.values));
-    }
+    hasher.update(weights::digest(tensors).as_bytes());
     hasher.finalize().to_hex().to_string()
 }
 
@@ -229,17 +223,6 @@ fn write_file(
     let bytes =
         safetensors::serialize(views, Some(header)).map_err(|error| damaged(error.to_string()))?;
     write_atomically(path, &bytes).map_err(TrainError::io(path))
-}
-
-/// Writes a file whole: temporary name, sync, rename, sync of the folder.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    std::fs::File::open(folder)?.sync_all()
 }
 
 fn read_file(path: &Path) -> Result<(Metadata, Vec<HostParameter>), TrainError> {
