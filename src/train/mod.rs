@@ -1,5 +1,6 @@
 //! The training loop, evaluation, checkpoints.
 
+pub mod calibration;
 pub mod checkpoint;
 pub mod device;
 pub mod error;
