@@ -89,6 +89,7 @@ fn launch(data: &Path) -> Launch {
         loader_threads: 0,
         data_root: Some(data.to_owned()),
         parent_dir: None,
+        init_file: None,
         log_seconds: 0.0,
         checkpoint_seconds: 1e9,
     }

@@ -4,6 +4,7 @@
 
 pub mod completions;
 pub mod devices;
+pub mod eval;
 pub mod exit;
 pub mod logs;
 pub mod lookup;
@@ -16,6 +17,7 @@ pub mod run;
 pub mod schema;
 pub mod show;
 pub mod status;
+pub mod weights;
 pub mod worker;
 
 use crate::train::device::cuda_device_count;
@@ -49,6 +51,8 @@ enum Command {
     Run(run::RunArgs),
     Plan(plan::PlanArgs),
     Report(report::ReportArgs),
+    Eval(eval::EvalArgs),
+    Weights(weights::WeightsArgs),
     /// How far every experiment is
     Status(InStore<status::StatusArgs>),
     /// One run: labels, stages, configuration, attempts, results
@@ -86,6 +90,8 @@ pub fn run(cli: Cli) -> Exit {
         Command::Run(args) => asynchronous(run::run(&args, cuda_device_count)),
         Command::Plan(args) => asynchronous(plan::run(&args)),
         Command::Report(args) => asynchronous(report::run(&args)),
+        Command::Eval(args) => asynchronous(eval::run(&args)),
+        Command::Weights(args) => asynchronous(weights::run(&args)),
         Command::Status(args) => {
             look_up(async |out, err| status::run(&args.args, &args.store, out, err).await)
         }

@@ -4,7 +4,9 @@ use crate::data;
 use crate::plan::model::Plan;
 use crate::plan::{self, DataDescription, Request};
 use crate::spec::experiment::Options;
+use crate::spec::problem::Problem;
 use crate::spec::recipe::DataConfig;
+use crate::weights;
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -67,6 +69,10 @@ impl PlanningArgs {
             match plan::plan_file(file, &request, &resolver) {
                 Ok(plan) => {
                     plan.warnings.iter().for_each(say);
+                    for problem in unusable_weights(&plan) {
+                        say(problem);
+                        usable = false;
+                    }
                     if !names.insert(plan.experiment.name.clone()) {
                         let name = &plan.experiment.name;
                         say(format!(
@@ -95,6 +101,20 @@ impl PlanningArgs {
         }
         Some(planned)
     }
+}
+
+/// The files of weights that stages start from, and that hold no weights.
+fn unusable_weights(plan: &Plan) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = Vec::new();
+    for init in plan.init_files() {
+        if let Err(error) = weights::read(&init.path) {
+            let problem = init.problem(error.to_string());
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
+    }
+    problems
 }
 
 /// Finds and describes a data set.

@@ -204,7 +204,12 @@ async fn execute(
         let (plan, stage) = jobs.origins[index];
         let spec = planned.plans[plan].stage_spec(stage);
         let data_root = planned.roots.get(&spec.data_hash).cloned().flatten();
-        JobFiles { spec, data_root }
+        let init = planned.plans[plan].init(stage);
+        JobFiles {
+            spec,
+            data_root,
+            init_file: init.map(|init| init.path.clone()),
+        }
     };
     let execution = Execution {
         store,

@@ -3,7 +3,7 @@
 use super::identify::{describe_data, identify};
 use super::model::{AxisInfo, Configurations, ExperimentInfo, Plan, ReportSpec};
 use super::share::{same_variants, share};
-use super::{design, layers};
+use super::{design, init, layers};
 use crate::rundir::stage::Task;
 use crate::spec::experiment::{self, Experiment, Options};
 use crate::spec::problem::{Problems, Report, Severity};
@@ -84,10 +84,11 @@ fn build(
         .map_err(|found| reports.extend(found))
         .ok()?;
     let data = describe_data(&layers, &variants, &values, resolver, reports)?;
+    let init = init::find(experiment, reports);
     let tasks: Vec<Task> = experiment.stages.iter().map(|stage| stage.task).collect();
     let seeds = experiment.seeds.to_vec();
     let identified = identify(
-        experiment, &layers, &variants, &values, &data, &seeds, reports,
+        experiment, &layers, &variants, &values, &data, &init, &seeds, reports,
     )?;
     let (runs, stages, first) = share(experiment, &variants, &seeds, &identified);
     same_variants(experiment, &variants, &runs, seeds.len(), reports);
@@ -113,6 +114,7 @@ fn build(
             values,
             layers,
             tasks,
+            init,
             first,
             data,
         },

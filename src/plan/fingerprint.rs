@@ -1,7 +1,8 @@
 //! Fingerprints: the identity of a stage.
 //!
 //! A fingerprint is the first half of the BLAKE3 of a text: one line each for format, trainer
-//! revision, task, seed, content hash of the data set, fingerprint of the parent and the hash of the
+//! revision, task, seed, content hash of the data set, fingerprint of the parent (or
+//! `weights:` and the hash of the file that it starts from) and the hash of the
 //! names of the fields, then one line with the canonical value of every field of the table that is part
 //! of the identity, in the table's order. The location of a data set is not in it. Names are hashed
 //! apart because a text below 1 KiB is hashed three times as fast, and there can be a million of them.
@@ -38,6 +39,11 @@ pub(in crate::plan) fn header(
     );
 }
 
+/// What stands for a parent where a stage starts from a file with this hash.
+pub(in crate::plan) fn weights_origin(hash: &str) -> String {
+    format!("weights:{hash}")
+}
+
 /// Hash of the names of the fields that are part of the identity.
 fn field_names() -> &'static str {
     static HASH: OnceLock<String> = OnceLock::new();
@@ -72,6 +78,12 @@ pub(in crate::plan) fn hash(text: &str) -> Fingerprint {
 }
 
 impl StageSpec {
+    /// What the stage starts from, as it is hashed: a parent's fingerprint, or a file.
+    fn origin(&self) -> Option<String> {
+        let file = self.init_weights.as_deref().map(weights_origin);
+        self.parent.clone().or(file)
+    }
+
     /// The fingerprint of what stands here (the field `fingerprint` is not looked at).
     pub fn compute_fingerprint(&self) -> Fingerprint {
         let mut text = String::with_capacity(2048);
@@ -81,7 +93,7 @@ impl StageSpec {
             self.task,
             self.seed,
             &self.data_hash,
-            self.parent.as_deref(),
+            self.origin().as_deref(),
         );
         let values = from_recipe(&self.recipe);
         for (field, value) in FIELDS.iter().zip(&values) {

@@ -1,5 +1,6 @@
 //! Identity of the stages of every run: rules, costs, fingerprints; in parallel over variants.
 
+use super::init::InitWeights;
 use super::layers::{self, StageLayers};
 use super::model::{Cost, DataDescription, Fingerprint, Variant};
 use super::{Resolver, cost, fingerprint};
@@ -94,29 +95,37 @@ struct Work<'a> {
     layers: &'a [StageLayers],
     values: &'a Values,
     data: &'a DataTable,
+    init: &'a [Option<String>],
     seeds: &'a [u64],
     broken: Mutex<HashMap<Broken, u32>>,
     unset: Mutex<HashSet<(u32, u32)>>,
 }
 
 /// Checks, costs and identifies every stage of every run.
+#[allow(clippy::too_many_arguments)]
 pub(in crate::plan) fn identify(
     experiment: &Experiment,
     layers: &[StageLayers],
     variants: &[Variant],
     values: &Values,
     data: &DataTable,
+    init: &[Option<InitWeights>],
     seeds: &[u64],
     reports: &mut Vec<Report>,
 ) -> Option<Identified> {
     let stages = layers.len();
     let mut fingerprints = vec![Fingerprint([0; 16]); variants.len() * seeds.len() * stages];
     let mut costs = vec![Cost::default(); variants.len() * stages];
+    let init: Vec<Option<String>> = init
+        .iter()
+        .map(|init| Some(fingerprint::weights_origin(&init.as_ref()?.hash)))
+        .collect();
     let work = Work {
         experiment,
         layers,
         values,
         data,
+        init: &init,
         seeds,
         broken: Mutex::default(),
         unset: Mutex::default(),
@@ -206,7 +215,8 @@ impl Work<'_> {
                 .map(|parent| fingerprints[run * stages + parent].hex());
             let parent = parent
                 .as_ref()
-                .and_then(|hex| std::str::from_utf8(hex).ok());
+                .and_then(|hex| std::str::from_utf8(hex).ok())
+                .or(self.init[stage].as_deref());
             text.clear();
             fingerprint::header(text, TRAINER_REVISION, task, seed, &data.hash, parent);
             text.push_str(body);

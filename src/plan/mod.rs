@@ -5,6 +5,7 @@
 //! | [`model`] | the plan as plain data |
 //! | [`build`] | from an experiment to its plan |
 //! | [`design`] | from axes to variants |
+//! | [`init`] | files of weights that stages start from |
 //! | [`layers`] | which value of a field wins |
 //! | `identify` | checks, costs and fingerprints of all stages |
 //! | `share` | equal stages become one |
@@ -16,6 +17,7 @@ pub mod cost;
 pub mod design;
 pub mod fingerprint;
 mod identify;
+pub mod init;
 pub mod layers;
 pub mod model;
 mod share;

@@ -1,6 +1,7 @@
 //! The plan: plain data that `schedule`, `store` and `report` read.
 
 use super::fingerprint::STAGE_FORMAT;
+use super::init::InitWeights;
 use super::layers::StageLayers;
 use crate::rundir::stage::{DataShape, StageSpec, TRAINER_REVISION, Task};
 use crate::spec::problem::Problem;
@@ -37,6 +38,8 @@ pub(in crate::plan) struct Configurations {
     /// By position in `ExperimentInfo::stage_names`.
     pub layers: Vec<StageLayers>,
     pub tasks: Vec<Task>,
+    /// Files that stages start from, by position in `ExperimentInfo::stage_names`.
+    pub init: Vec<Option<InitWeights>>,
     /// By planned stage: the variant and the seed of the run that it was first planned for.
     pub first: Vec<(u32, u64)>,
     /// By values of `data.name` and `data.root`.
@@ -186,7 +189,19 @@ impl Plan {
             parent: stage
                 .parent
                 .map(|parent| self.stages[parent as usize].fingerprint.to_string()),
+            init_weights: self.init(index).map(|init| init.hash.clone()),
         }
+    }
+
+    /// The file of weights that stage `index` starts from.
+    pub fn init(&self, index: u32) -> Option<&InitWeights> {
+        let name = self.stages[index as usize].name as usize;
+        self.configurations.init.get(name)?.as_ref()
+    }
+
+    /// All files of weights that stages start from.
+    pub fn init_files(&self) -> impl Iterator<Item = &InitWeights> {
+        self.configurations.init.iter().flatten()
     }
 
     /// What a stage does.
@@ -244,6 +259,12 @@ impl Plan {
         );
         let parent = |spec: &StageSpec| spec.parent.as_deref().map_or("none".to_owned(), short);
         other_than("parent", parent(other), parent(&ours));
+        let init = |spec: &StageSpec| {
+            spec.init_weights
+                .as_deref()
+                .map_or("none".to_owned(), short)
+        };
+        other_than("initial weights", init(other), init(&ours));
         differences
     }
 }

@@ -28,6 +28,9 @@ pub struct StageSpec {
     pub data_shape: DataShape,
     /// Fingerprint of the stage whose final weights this one starts from.
     pub parent: Option<String>,
+    /// BLAKE3 of the file of weights that this one starts from, instead of a parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_weights: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +38,7 @@ pub struct StageSpec {
 pub enum Task {
     /// Train, then evaluate.
     Train,
-    /// Evaluate the parent's weights; needs a parent.
+    /// Evaluate the weights that it starts from: a parent's, or a file's.
     Evaluate,
 }
 
@@ -63,6 +66,9 @@ pub struct Launch {
     pub data_root: Option<PathBuf>,
     /// Run directory of the parent stage.
     pub parent_dir: Option<PathBuf>,
+    /// The file of weights that the stage starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_file: Option<PathBuf>,
     /// Seconds between `step` events.
     pub log_seconds: f64,
     /// Seconds between checkpoints.

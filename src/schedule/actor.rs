@@ -53,6 +53,8 @@ pub struct JobFiles {
     pub spec: StageSpec,
     /// Root of the image folder; `None`: the embedded data set.
     pub data_root: Option<PathBuf>,
+    /// The file of weights that it starts from.
+    pub init_file: Option<PathBuf>,
 }
 
 /// What happens from the loop's point of view.
@@ -423,6 +425,7 @@ impl Actor<'_> {
             threads: slot.threads,
             loader_threads: slot.loader_threads,
             data_root: files.data_root,
+            init_file: files.init_file,
             parent_dir: job.parent.map(|parent| {
                 RunDir::in_store(self.run.dir, &self.run.jobs[parent].fingerprint)
                     .root()

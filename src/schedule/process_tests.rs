@@ -228,6 +228,7 @@ fn spec(stages: &[PlannedStage], index: usize) -> StageSpec {
         parent: stages[index]
             .parent
             .map(|parent| stages[parent as usize].fingerprint.to_string()),
+        init_weights: None,
     }
 }
 
@@ -453,6 +454,7 @@ async fn execute(
     let files = |index: usize| JobFiles {
         spec: spec(stages, index),
         data_root: None,
+        init_file: None,
     };
     let execution = Execution {
         store,

@@ -110,6 +110,11 @@ impl Library {
         }
     }
 
+    /// Folder of the experiment file; `None`: it is built in.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
     /// All settings of recipe `name`, those of the recipes it inherits first. `position` is where it
     /// is named.
     pub fn recipe(

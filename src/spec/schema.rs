@@ -43,6 +43,7 @@ pub fn json_schema(file: File) -> Json {
             "additionalProperties": false,
             "properties": {
                 "from": {"type": ["string", "null"], "description": "The stage whose final weights this one starts from."},
+                "init": {"type": ["string", "null"], "description": "A file of weights that it starts from: torch.save or safetensors, official names or timm's."},
                 "recipe": {"type": ["string", "null"], "description": "Its own recipe; the experiment's where there is none."},
                 "set": {"$ref": "#/$defs/settings"},
                 "task": {"enum": ["train", "evaluate"], "description": "What it does; train where nothing is said."},

@@ -12,6 +12,8 @@ pub struct Stage {
     pub position: Position,
     /// Index of the stage whose weights it starts from.
     pub from: Option<usize>,
+    /// Path of a file of weights that it starts from, and where it is named.
+    pub init: Option<(String, Position)>,
     /// Its own recipe and where it is named; `None`: the experiment's.
     pub recipe: Option<(String, Position)>,
     pub set: Vec<Setting>,
@@ -25,7 +27,7 @@ pub struct StageParts<'a> {
     pub layers: Vec<&'a Node>,
 }
 
-const KEYS: &[&str] = &["from", "recipe", "set", "task"];
+const KEYS: &[&str] = &["from", "init", "recipe", "set", "task"];
 
 /// The stages in topological order: parents first, otherwise the file's order, but the last leaf of
 /// the file (the run's result) last.
@@ -35,6 +37,7 @@ pub fn read(parts: &[StageParts<'_>], reports: &mut Vec<Report>) -> Vec<Stage> {
             name: "train".to_owned(),
             position: Position::default(),
             from: None,
+            init: None,
             recipe: None,
             set: Vec::new(),
             task: Task::Train,
@@ -50,17 +53,25 @@ pub fn read(parts: &[StageParts<'_>], reports: &mut Vec<Report>) -> Vec<Stage> {
     let names: Vec<String> = stages.iter().map(|stage| stage.name.clone()).collect();
     for (index, parent) in parents.iter().enumerate() {
         let Some((name, position)) = parent else {
-            if stages[index].task == Task::Evaluate {
+            if stages[index].task == Task::Evaluate && stages[index].init.is_none() {
                 let message = format!(
                     "stage `{}` evaluates, but has no weights to evaluate",
                     names[index]
                 );
                 reports.push(
-                    Report::error(stages[index].position, message).hint("name a stage in `from`"),
+                    Report::error(stages[index].position, message)
+                        .hint("name a stage in `from`, or a file in `init`"),
                 );
             }
             continue;
         };
+        if let Some((_, position)) = &stages[index].init {
+            let message = format!(
+                "stage `{}` starts from both a stage (`from`) and a file (`init`)",
+                names[index]
+            );
+            reports.push(Report::error(*position, message).hint("remove one of them"));
+        }
         stages[index].from = names.iter().position(|known| known == name);
         if stages[index].from.is_none() {
             let report = Report::error(*position, format!("unknown stage `{name}`"));
@@ -144,6 +155,7 @@ fn read_stage(
         name: part.name.to_owned(),
         position: part.position,
         from: None,
+        init: None,
         recipe: None,
         set: Vec::new(),
         task: Task::Train,
@@ -160,6 +172,7 @@ fn read_stage(
         for entry in patch::map(node, &place, reports).unwrap_or_default() {
             match entry.key.as_str() {
                 "from" => parent = text(entry, reports),
+                "init" => stage.init = text(entry, reports),
                 "recipe" => stage.recipe = text(entry, reports),
                 "set" => stage
                     .set

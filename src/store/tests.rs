@@ -102,6 +102,7 @@ impl Sample {
                 val_images: 9,
             },
             parent: stage.parent.map(|parent| self.fingerprint(parent)),
+            init_weights: None,
         }
     }
 

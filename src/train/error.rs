@@ -3,6 +3,7 @@
 use crate::data::DataError;
 use crate::model::weights::WeightsError;
 use crate::rundir::event::FailureClass;
+use crate::weights::WeightsFileError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
@@ -16,6 +17,16 @@ pub enum TrainError {
     DataChanged { planned: String, found: String },
     #[error("the parent's weights don't fit: {0}")]
     Weights(#[from] WeightsError),
+    #[error("the weights in {path} don't fit: {source}")]
+    Init { path: String, source: WeightsError },
+    #[error(transparent)]
+    InitFile(#[from] WeightsFileError),
+    #[error("{path} has changed since the stage was planned: its hash was {planned}, is {found}")]
+    InitChanged {
+        path: String,
+        planned: String,
+        found: String,
+    },
     #[error("the loss is {loss} at step {step} (epoch {epoch}, learning rate {lr:e})")]
     Diverged {
         loss: f64,
@@ -38,7 +49,11 @@ impl TrainError {
     /// The class that decides whether the attempt is repeated.
     pub fn class(&self) -> FailureClass {
         match self {
-            TrainError::Config(_) | TrainError::Weights(_) => FailureClass::Config,
+            TrainError::Config(_)
+            | TrainError::Weights(_)
+            | TrainError::Init { .. }
+            | TrainError::InitFile(_)
+            | TrainError::InitChanged { .. } => FailureClass::Config,
             TrainError::Data(_) | TrainError::DataChanged { .. } => FailureClass::Data,
             TrainError::Diverged { .. } => FailureClass::Diverged,
             TrainError::Stopped { .. } => FailureClass::Killed,

@@ -7,7 +7,8 @@ use super::step::{Learner, StepContext};
 use super::{TrainError, device};
 use crate::data::{Dataset, EvalTransform, Loader, Mixer, Sampler, TrainTransform};
 use crate::model::parameter::{self, HostParameter};
-use crate::model::{Architecture, VisionTransformer, weights};
+use crate::model::weights::{self, WeightsError};
+use crate::model::{Architecture, VisionTransformer};
 use crate::optim::Optimizer;
 use crate::optim::ema::Ema;
 use crate::optim::group::Group;
@@ -191,8 +192,9 @@ impl Stage<'_> {
                 message: format!("checkpoint refused: {error}"),
             })?;
         }
-        if resumed.is_none() && self.spec.parent.is_some() {
-            let adapted = weights::load(&mut model, self.parent_weights()?, true)?;
+        if resumed.is_none() && (self.spec.parent.is_some() || self.spec.init_weights.is_some()) {
+            let adapted = weights::load(&mut model, self.starting_weights()?, true)
+                .map_err(|error| self.misfit(error))?;
             if let Some((old, new)) = adapted.pos_embed {
                 let message =
                     format!("position embedding interpolated from {old}x{old} to {new}x{new}");
@@ -311,7 +313,13 @@ impl Stage<'_> {
                 let classes = self.spec.data_shape.classes;
                 let arch = Architecture::new(&recipe.model, recipe.eval.resolution, classes);
                 let mut model = VisionTransformer::new(arch, self.spec.seed, &self.device);
-                weights::load(&mut model, weights, false)?;
+                let adapted = weights::load(&mut model, weights, false)
+                    .map_err(|error| self.misfit(error))?;
+                if adapted.head {
+                    return Err(TrainError::Config(format!(
+                        "the weights to evaluate are for another number of classes than the data set's {classes}"
+                    )));
+                }
                 model
             }
         };
@@ -351,6 +359,38 @@ impl Stage<'_> {
         observer.sync()
     }
 
+    /// The weights that the stage starts from: its parent's, or those of a file.
+    fn starting_weights(&self) -> Result<Vec<HostParameter>, TrainError> {
+        let Some(planned) = &self.spec.init_weights else {
+            return self.parent_weights();
+        };
+        let Some(path) = &self.launch.init_file else {
+            return Err(TrainError::Config(
+                "the stage starts from a file of weights, but was told of none".into(),
+            ));
+        };
+        let found = crate::plan::init::file_hash(path).map_err(TrainError::io(path))?;
+        if found != *planned {
+            return Err(TrainError::InitChanged {
+                path: path.display().to_string(),
+                planned: planned.clone(),
+                found,
+            });
+        }
+        Ok(crate::weights::read(path)?.parameters)
+    }
+
+    /// Why the weights that the stage starts from can't be loaded.
+    fn misfit(&self, error: WeightsError) -> TrainError {
+        match (&self.spec.init_weights, &self.launch.init_file) {
+            (Some(_), Some(path)) => TrainError::Init {
+                path: path.display().to_string(),
+                source: error,
+            },
+            _ => TrainError::Weights(error),
+        }
+    }
+
     fn parent_weights(&self) -> Result<Vec<HostParameter>, TrainError> {
         let Some(parent) = &self.launch.parent_dir else {
             return Err(TrainError::Config(
@@ -362,7 +402,7 @@ impl Stage<'_> {
 
     fn evaluate_parent(&mut self, observer: &mut dyn Observer) -> Result<u64, TrainError> {
         observer.event(started(self.launch, 0, 0))?;
-        let weights = self.parent_weights()?;
+        let weights = self.starting_weights()?;
         let evaluation = self.evaluate(Weights::Host(weights.clone()), observer)?;
         self.record(&evaluation, 0, 0, true, observer)?;
         // A child of an evaluation starts from the same weights.
