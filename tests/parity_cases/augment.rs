@@ -5,7 +5,7 @@ use crate::tolerance::{self, Deviation};
 use ablate::data::center_crop::CenterCrop;
 use ablate::data::normalize::{MEAN, STD, normalize};
 use ablate::data::ops::resize::{resize, shorter_side};
-use ablate::data::ops::{Op, affine, geometry};
+use ablate::data::ops::{FILL, Op, affine, geometry};
 use ablate::data::rand_augment::RandOp;
 use ablate::data::rgb8::Rect;
 use ablate::data::simple_random_crop::{Corner, SimpleRandomCrop};
@@ -133,6 +133,7 @@ fn run(name: &str, params: &Value, image: &Rgb8) -> Rgb8 {
 fn augment() {
     let mut report = Report::open("augment", &["normalise", "pipelines"]);
     let cases = report.json("cases.json");
+    let mut exact = 0;
     for case in cases.as_array().expect("cases") {
         let id = text(case, "id");
         report.settings(
@@ -150,11 +151,16 @@ fn augment() {
             let expected = report.image(text(case, "output"));
             let out = run(text(case, "op"), &case["params"], &image);
             let tolerance = report.tolerance_text(text(case, "tolerance"));
+            exact += usize::from(out == expected);
             for (what, measured, bound) in Deviation::between(&out, &expected).clauses(&tolerance) {
                 report.check(id, &what, measured, bound);
             }
         });
     }
+    println!(
+        "augment: {exact} of {} images byte for byte",
+        cases.as_array().map_or(0, Vec::len)
+    );
     chains(&mut report);
     geometry_of_the_evaluation(&mut report);
     rand_augment_levels(&mut report);
@@ -184,6 +190,7 @@ fn chains(report: &mut Report) {
             "crop",
             "src",
             "eval_crop_ratio",
+            "pad",
             "hflip",
             "ops",
         ];
@@ -198,7 +205,8 @@ fn chains(report: &mut Report) {
                 random_resized_crop::apply(&image, rect, side)
             } else if !case["src"].is_null() {
                 let corner = corner("src");
-                src(&image, side, 4, corner[0], corner[1])
+                let pad = case["pad"].as_u64().unwrap_or(4) as usize;
+                src(&image, side, pad, corner[0], corner[1])
             } else {
                 eval(&image, side, number(case, "eval_crop_ratio"))
             };
@@ -211,8 +219,9 @@ fn chains(report: &mut Report) {
                 let value = &step[1];
                 let params = json!({
                     "radius": value, "threshold": value, "factor": value, "add": value, "bits": value,
+                    "degrees": value, "pct": value, "resample": "bicubic", "fill": FILL,
                 });
-                op(name, &params).apply(&mut out);
+                out = run(name, &params, &out);
             }
             let expected = report.image(text(case, "before_normalise"));
             let bytes = Deviation::between(&out, &expected);

@@ -7,12 +7,16 @@ use ablate::data::mixer::{Mix, Mixer};
 use ablate::loss;
 use ablate::model::parameter::{self, HostParameter};
 use ablate::model::{Architecture, DropPathMasks, VisionTransformer, weights};
-use ablate::spec::recipe::DropPathRule;
+use ablate::spec::recipe::{DropPathRule, LossName};
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 
-/// The architecture that a case describes; LayerScale is there if its weights are.
+/// The architecture that a case describes. LayerScale is there if its weights are, and a position of
+/// the class token if the embedding has one position more than a square grid.
 pub fn architecture(case: &Value, params: &[HostParameter]) -> Architecture {
+    let pos_embed = params.iter().find(|p| p.name == "pos_embed");
+    let positions = pos_embed.map_or(0, |p| p.shape[1]);
+    let is_square = |n: usize| n.isqrt().pow(2) == n;
     Architecture {
         resolution: size(case, "img_size"),
         channels: case["in_chans"].as_u64().unwrap_or(3) as usize,
@@ -32,7 +36,7 @@ pub fn architecture(case: &Value, params: &[HostParameter]) -> Architecture {
             .then_some(1e-4),
         drop_path: 0.0,
         drop_path_rule: DropPathRule::Constant,
-        pos_embed_class: false,
+        pos_embed_class: positions > 1 && !is_square(positions) && is_square(positions - 1),
         classes: size(case, "num_classes"),
     }
 }
@@ -75,7 +79,7 @@ fn check_case(report: &mut Report, name: &str, case: &Value, mode: &str) {
     let params = report.tensors(&format!("{name}.params.safetensors"));
     let io = report.tensors(&format!("{name}.io.safetensors"));
     let mut model = model(case, params.under(""), &device);
-    let masks = masks(&io, number(case, "drop_path"));
+    let masks = masks(&io, case["drop_path"].as_f64().unwrap_or(0.0));
     let label = |what: &str| format!("{what} ({mode})");
 
     let shapes = parameter::shapes(&mut model);
@@ -108,13 +112,27 @@ fn check_case(report: &mut Report, name: &str, case: &Value, mode: &str) {
     assert_eq!(labels.len(), size(case, "batch"));
     let classes = size(case, "num_classes");
     let loss_bound = report.tolerance(&["loss", "abs"]);
-    for (key, smoothing) in [("target.mixup", 0.0), ("target.mixup_smooth", 0.1)] {
+    // "(lam = mixup_lam, flipped batch, smoothing 0.1)"
+    let words = report.manifest["tensors"]["io"].as_str().unwrap_or("");
+    let smoothing = words.split_once("smoothing ").map_or("", |(_, rest)| rest);
+    let end = smoothing
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(smoothing.len());
+    let smoothing: f64 = smoothing[..end]
+        .parse()
+        .expect("the smoothing of target.mixup_smooth");
+    for (key, smoothing) in [("target.mixup", 0.0), ("target.mixup_smooth", smoothing)] {
         let config = crate::mixup::config(0.8, 0.0);
         let mixer = Mixer::new(&config, classes, smoothing).expect("a mixer");
         let lam = number(case, "mixup_lam");
-        let targets = mixer.targets(&labels, Mix::Mixup { lam });
+        let mut targets = mixer.targets(&labels, Mix::Mixup { lam });
         let deviation = max_abs(&targets, &io.get(key).values);
         report.check(name, &label(key), deviation, loss_bound);
+        if key == "target.mixup" {
+            loss::binarise(LossName::Bce, &mut targets);
+            let equal = targets == io.get("target.bce").values;
+            report.holds(name, &label("target.bce"), equal);
+        }
     }
 
     let mut unread: Vec<&str> = list(case, "files")

@@ -115,6 +115,7 @@ fn trajectory(report: &mut Report, name: &str, case: &Value, inputs: &Tensors, s
     let rates = numbers(case, "lr_per_step");
     assert_eq!(rates.len(), steps, "rates");
     let norms = numbers(&report.manifest, "grad_global_norm_per_step");
+    assert_eq!(norms.len(), steps, "norms");
     for (step, lr) in rates.into_iter().enumerate() {
         let grads = init
             .iter()

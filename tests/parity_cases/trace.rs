@@ -77,7 +77,9 @@ fn run(report: &mut Report, name: &str, case: &Value) {
         ["img_size", "batch", "num_classes", "steps"].map(|key| size(case, key));
     assert_eq!(size(case, "in_chans"), 3, "channels");
     // Positions in the data set: the batches themselves are in the fixture.
-    let _ = data.get("index");
+    if data.has("index") {
+        data.get("index");
+    }
     let (x, y) = (&data.get("x").values, data.labels("y"));
     let rates = numbers(case, "lr_per_step");
     let losses = numbers(case, "loss_per_step");
