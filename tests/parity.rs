@@ -1,21 +1,70 @@
-//! Agreement with the reference implementation, measured against numeric fixtures from PyTorch and
-//! timm.
+//! Agreement with the reference implementation, measured against numeric fixtures from PyTorch,
+//! torchvision, timm and Pillow.
 //!
-//! Fixtures lie in `tests/parity`, or in the folder that `ABLATE_PARITY_DIR` names. Every case of a
-//! manifest is run, and one line a case prints the measured deviation beside the tolerance
-//! (`cargo test --release --test parity -- --nocapture`).
+//! Fixtures lie in `tests/parity`, or in the folder that `ABLATE_PARITY_DIR` names. Each folder is a
+//! test; every case of its manifest is run, and one line a case prints the measured deviation beside
+//! the tolerance, which is the manifest's (`cargo test --release --test parity -- --nocapture`). A
+//! case, a setting, a file or a tensor that no check reads fails the folder and is named.
 
 #[path = "parity_cases/fixture.rs"]
 mod fixture;
+#[path = "parity_cases/tolerance.rs"]
+mod tolerance;
+
+#[path = "parity_cases/augment.rs"]
+mod augment;
+#[path = "parity_cases/checkpoint.rs"]
+mod checkpoint;
+#[path = "parity_cases/decode.rs"]
+mod decode;
 #[path = "parity_cases/losses.rs"]
 mod losses;
+#[path = "parity_cases/metrics.rs"]
+mod metrics;
+#[path = "parity_cases/mixup.rs"]
+mod mixup;
 #[path = "parity_cases/models.rs"]
 mod models;
 #[path = "parity_cases/optim.rs"]
 mod optim;
 #[path = "parity_cases/posembed.rs"]
 mod posembed;
+#[path = "parity_cases/random.rs"]
+mod random;
+#[path = "parity_cases/sampler.rs"]
+mod sampler;
 #[path = "parity_cases/schedule.rs"]
 mod schedule;
+#[path = "parity_cases/shapes.rs"]
+mod shapes;
 #[path = "parity_cases/trace.rs"]
 mod trace;
+
+/// No folder is without its test, and none is missing.
+#[test]
+fn folders() {
+    let known = [
+        "augment",
+        "checkpoint",
+        "decode",
+        "losses",
+        "metrics",
+        "mixup",
+        "models",
+        "optim",
+        "posembed",
+        "random",
+        "sampler",
+        "schedule",
+        "shapes",
+        "trace",
+    ];
+    let entries = std::fs::read_dir(fixture::root()).expect("a folder of fixtures");
+    let mut found: Vec<String> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.is_dir())
+        .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .collect();
+    found.sort();
+    assert_eq!(found, known, "folders of {}", fixture::root().display());
+}

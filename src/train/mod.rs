@@ -1,6 +1,7 @@
 //! The training loop, evaluation, checkpoints.
 
 pub mod bench;
+pub mod calibration;
 pub mod checkpoint;
 pub mod device;
 pub mod error;

@@ -1,13 +1,9 @@
 //! Mixup, CutMix and their targets.
 
-use super::{Tensors, max_difference, parity_dirs, read_json};
-use crate::data::cutmix::{BoxRule, corrected_lam, cut_box};
-use crate::data::mixer::{Mix, Mixer};
-use crate::data::rgb8::Rect;
+use crate::data::Mixer;
 use crate::spec::recipe::MixConfig;
-use serde_json::Value;
 
-pub(super) fn config(mixup_alpha: f64, cutmix_alpha: f64, groups: usize) -> MixConfig {
+fn config(mixup_alpha: f64, cutmix_alpha: f64, groups: usize) -> MixConfig {
     MixConfig {
         mixup_alpha,
         cutmix_alpha,
@@ -15,92 +11,6 @@ pub(super) fn config(mixup_alpha: f64, cutmix_alpha: f64, groups: usize) -> MixC
         switch_prob: 0.5,
         groups,
     }
-}
-
-fn size(case: &Value, name: &str) -> usize {
-    case[name].as_u64().unwrap() as usize
-}
-
-/// `[yl, yh, xl, xh]`
-fn corners(cut: Rect) -> [usize; 4] {
-    [
-        cut.top,
-        cut.top + cut.height,
-        cut.left,
-        cut.left + cut.width,
-    ]
-}
-
-#[test]
-fn boxes() {
-    for dir in parity_dirs() {
-        for case in read_json(&dir.join("mixup/bbox.json")).as_array().unwrap() {
-            let (width, height) = (size(case, "w"), size(case, "h"));
-            let lam = case["lam"].as_f64().unwrap();
-            for (rule, suffix) in [(BoxRule::Timm1, ""), (BoxRule::Timm032, "_timm_0_3_2")] {
-                let (cx, cy) = (size(case, "cx"), size(case, "cy"));
-                let cut = cut_box(width, height, lam, cx, cy, rule);
-                let expected = &case[format!("bbox{suffix}")];
-                let expected = [0, 1, 2, 3].map(|i| expected[i].as_u64().unwrap() as usize);
-                if cut.width > 0 && cut.height > 0 {
-                    assert_eq!(corners(cut), expected, "{case}");
-                }
-                let expected = case[format!("lam_corrected{suffix}")].as_f64().unwrap();
-                let got = corrected_lam(width, height, cut);
-                assert!((got - expected).abs() <= 1e-12, "{case}: {got}");
-            }
-        }
-    }
-}
-
-#[test]
-fn mixed_batches_and_targets() {
-    let mut worst = [0.0f32; 2];
-    for dir in parity_dirs() {
-        let dir = dir.join("mixup");
-        let tensors = Tensors::open(&dir.join("mixup.safetensors"));
-        for case in read_json(&dir.join("manifest.json"))["cases"]
-            .as_array()
-            .unwrap()
-        {
-            let name = case["name"].as_str().unwrap();
-            let shape = |i: usize| case["shape"][i].as_u64().unwrap() as usize;
-            let (height, width) = (shape(2), shape(3));
-            let lam = case["lam"].as_f64().unwrap();
-            let smoothing = case["smoothing"].as_f64().unwrap();
-            let mixer = Mixer::new(&config(0.8, 1.0, 1), size(case, "classes"), smoothing).unwrap();
-            let mix = if case["kind"] == "mixup" {
-                Mix::Mixup { lam }
-            } else {
-                let (cx, cy) = (size(case, "cx"), size(case, "cy"));
-                let cut = cut_box(width, height, lam, cx, cy, BoxRule::Timm1);
-                Mix::CutMix {
-                    cut,
-                    lam: corrected_lam(width, height, cut),
-                }
-            };
-            assert!((mix.lam() - case["lam_for_targets"].as_f64().unwrap()).abs() <= 1e-12);
-
-            let mut images = tensors.f32(&format!("{name}.x"));
-            Mixer::apply(&mut images, width, height, mix);
-            let mixed = max_difference(&images, &tensors.f32(&format!("{name}.mixed")));
-            let labels = tensors.i64(&format!("{name}.labels"));
-            let labels: Vec<u32> = labels.iter().map(|&label| label as u32).collect();
-            let targets = mixer.targets(&labels, mix);
-            let target = max_difference(&targets, &tensors.f32(&format!("{name}.target")));
-            worst = [worst[0].max(mixed), worst[1].max(target)];
-            assert!(mixed <= 1e-6 && target <= 1e-6, "{name}: {mixed}, {target}");
-            let binary: Vec<f32> = targets
-                .iter()
-                .map(|t| f32::from(u8::from(*t > 0.0)))
-                .collect();
-            assert_eq!(binary, tensors.f32(&format!("{name}.target_bce")), "{name}");
-        }
-    }
-    println!(
-        "worst deviation: images {:e}, targets {:e}",
-        worst[0], worst[1]
-    );
 }
 
 #[test]

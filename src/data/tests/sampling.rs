@@ -1,44 +1,7 @@
 //! The order of an epoch.
 
-use super::{parity_dirs, read_json};
 use crate::data::Sampler;
-use crate::data::sampler::{reference_selected, repeated_augmentation};
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-
-fn numbers(list: &Value) -> Vec<u32> {
-    list.as_array()
-        .unwrap()
-        .iter()
-        .map(|v| v.as_u64().unwrap() as u32)
-        .collect()
-}
-
-#[test]
-fn repeated_augmentation_of_the_reference() {
-    for dir in parity_dirs() {
-        for case in read_json(&dir.join("sampler/repeated_aug.json"))
-            .as_array()
-            .unwrap()
-        {
-            let size = |name: &str| case[name].as_u64().unwrap() as usize;
-            let permutation = numbers(&case["permutation"]);
-            let world = size("num_replicas");
-            let selected = reference_selected(permutation.len(), world);
-            assert_eq!(selected, size("selected_per_rank"));
-            for (rank, expected) in case["indices_per_rank"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .enumerate()
-            {
-                let repeats = size("num_repeats");
-                let got = repeated_augmentation(&permutation, repeats, world, rank, selected);
-                assert_eq!(got, numbers(expected), "rank {rank} of {world}");
-            }
-        }
-    }
-}
 
 #[test]
 fn an_epoch_without_repeats_is_a_permutation() {
