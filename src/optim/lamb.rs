@@ -20,7 +20,7 @@ pub struct Lamb {
     pub(super) moments: Moments,
     weight_decay: f64,
     groups: Vec<Group>,
-    /// Trust ratio for tensors without weight decay too (timm's `always_adapt`).
+    /// Trust ratio for tensors without weight decay, too (timm's `always_adapt`).
     pub always_adapt: bool,
     /// Trust ratio of at most 1 (timm's `trust_clip`).
     pub trust_clip: bool,
@@ -32,8 +32,8 @@ impl Lamb {
             moments: Moments::new(config),
             weight_decay: config.weight_decay,
             groups,
-            always_adapt: false,
-            trust_clip: false,
+            always_adapt: config.always_adapt,
+            trust_clip: config.trust_clip,
         }
     }
 

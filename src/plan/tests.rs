@@ -79,7 +79,7 @@ fn built_in_experiments_plan_without_a_problem() {
         ("loss", "quick", 12, 12),
         ("loss", "paper", 12, 12),
         ("augmentation", "quick", 21, 21),
-        ("augmentation", "paper", 33, 33),
+        ("augmentation", "paper", 39, 39),
         ("crop", "quick", 12, 12),
         ("crop", "paper", 6, 12),
         ("epochs", "quick", 12, 12),
@@ -768,7 +768,7 @@ fn rules_between_fields_point_at_what_was_set_last() {
     let plan = planned("recipe: quick\nset: {optimizer.weight_decay: 0}\n");
     assert_eq!(
         plan.warnings[0].to_string(),
-        "e.yaml:2:31: warning: LAMB with `optimizer.weight_decay` 0 has no trust ratio; it is Adam then, as in the reference; a small decay keeps the ratio\n  2 | set: {optimizer.weight_decay: 0}\n    |                               ^"
+        "e.yaml:2:31: warning: LAMB with `optimizer.weight_decay` 0 has no trust ratio; it is Adam then, as in the reference; a small decay or `optimizer.always_adapt` keeps the ratio\n  2 | set: {optimizer.weight_decay: 0}\n    |                               ^"
     );
 }
 

@@ -61,6 +61,8 @@ fn run(report: &mut Report, name: &str, case: &Value, tolerance: &Value) {
         momentum: 0.0,
         nesterov: false,
         max_grad_norm: case["max_grad_norm"].as_f64(),
+        always_adapt: false,
+        trust_clip: false,
     };
     let mut optimizer = Optimizer::new(&config, groups);
     let loss_name = if case["loss"] == "bce" {

@@ -5,6 +5,7 @@ mod datasets;
 mod loading;
 mod mixing;
 mod ops_parity;
+mod policies;
 mod sampling;
 mod statistics;
 mod transforms;

@@ -6,18 +6,18 @@ use super::{parity_dirs, read_json};
 use crate::data::cutmix::{BoxRule, corrected_lam, cut_box};
 use crate::data::mixer::{Mix, Mixer};
 use crate::data::ops::Op;
-use crate::data::rand_augment::RandAugment;
 use crate::data::random_resized_crop::RandomResizedCrop;
 use crate::data::simple_random_crop::SimpleRandomCrop;
 use crate::data::{color_jitter, random_erasing, three_augment};
 use crate::rng::{KeyedRng, Purpose};
+use crate::spec::policy::{self, Policy};
 use crate::spec::recipe::ThreeAugmentOp;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-const DRAWS: u64 = 50_000;
+pub(super) const DRAWS: u64 = 50_000;
 
-fn rng(index: u64) -> KeyedRng {
+pub(super) fn rng(index: u64) -> KeyedRng {
     KeyedRng::new(11, Purpose::Test, 0, index)
 }
 
@@ -65,7 +65,13 @@ fn assert_like(what: &str, values: &mut [f64], reference: &Value) {
     );
 }
 
-fn assert_frequency(what: &str, count: usize, of: u64, expected: f64, reference_draws: f64) {
+pub(super) fn assert_frequency(
+    what: &str,
+    count: usize,
+    of: u64,
+    expected: f64,
+    reference_draws: f64,
+) {
     let got = count as f64 / of as f64;
     let spread = expected * (1.0 - expected) * (1.0 / reference_draws + 1.0 / of as f64);
     assert!(
@@ -208,7 +214,9 @@ fn rand_augment() {
     for dir in parity_dirs() {
         let reference = read_json(&dir.join("random/rand_augment.json"));
         let images = reference["images"].as_f64().unwrap();
-        let policy = RandAugment::parse("rand-m9-mstd0.5-inc1").unwrap();
+        let Ok(Policy::RandAugment(policy)) = policy::parse("rand-m9-mstd0.5-inc1") else {
+            panic!("not RandAugment");
+        };
         let mut applied = [0usize; 3];
         let mut arguments: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for i in 0..DRAWS {
