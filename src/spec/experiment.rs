@@ -395,10 +395,8 @@ fn describe(
             line: 0,
             column: 0,
         };
-        reports.push(
-            Report::error(position, "`recipe` is missing")
-                .hint(library::recipe_overview()),
-        );
+        reports
+            .push(Report::error(position, "`recipe` is missing").hint(library::recipe_overview()));
     }
     let known: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
 
