@@ -569,6 +569,7 @@ pub fn nearest_path(path: &str) -> Option<&'static str> {
         ("aa", "augment.policy"),
         ("reprob", "augment.random_erasing"),
         ("clip_grad", "optimizer.max_grad_norm"),
+        ("nvlamb", "optimizer.always_adapt"),
         ("three_augment", "augment.policy"),
         ("repeated_aug", "train.repeated_augmentation"),
     ];
