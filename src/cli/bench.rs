@@ -218,6 +218,8 @@ fn optimizer(name: BenchOptimizer) -> OptimizerConfig {
         momentum: 0.0,
         nesterov: false,
         max_grad_norm: Some(1.0),
+        always_adapt: false,
+        trust_clip: false,
     }
 }
 

@@ -5,7 +5,7 @@
 //! | [`dataset`] | data sets: the embedded one and image folders; [`locate`] finds them by name, [`content_hash`] identifies their content |
 //! | [`decode`] [`rgb8`] | files to 8-bit RGB |
 //! | [`ops`] | image operations with given parameters, byte for byte those of Pillow |
-//! | [`random_resized_crop`] [`simple_random_crop`] [`center_crop`] [`three_augment`] [`color_jitter`] [`rand_augment`] [`random_erasing`] | the recipe's random transforms: the draw of parameters apart from their application |
+//! | [`random_resized_crop`] [`simple_random_crop`] [`center_crop`] [`three_augment`] [`color_jitter`] [`rand_augment`] [`auto_augment`] [`trivial_augment`] [`random_erasing`] | the recipe's random transforms: the draw of parameters apart from their application |
 //! | [`transform`] | the whole chain from a decoded image to a normalised tensor |
 //! | [`mixup`] [`cutmix`] [`mixer`] | mixing of samples in a batch |
 //! | [`sampler`] [`loader`] | the order of an epoch and its batches |
@@ -13,6 +13,7 @@
 //! Every draw comes from a [`crate::rng::KeyedRng`], so nothing here depends on the number of
 //! threads or on where a run was interrupted.
 
+pub mod auto_augment;
 pub mod center_crop;
 pub mod color_jitter;
 pub mod content_hash;
@@ -36,6 +37,7 @@ pub mod sampler;
 pub mod simple_random_crop;
 pub mod three_augment;
 pub mod transform;
+pub mod trivial_augment;
 
 #[cfg(test)]
 mod tests;

@@ -1,18 +1,16 @@
 //! RandAugment as timm writes and draws it (`rand-m9-mstd0.5-inc1`).
 //!
 //! `n` operations (2 unless `-nN` says otherwise) are drawn with replacement from 15 (the paper of
-//! RandAugment has 14; timm adds SolarizeAdd), each is applied with probability 1/2, at a magnitude
+//! RandAugment has 14; timm adds SolarizeAdd), each is applied with probability 1/2 (`-pX`), at a magnitude
 //! drawn anew for each from a normal distribution around `m`, clipped to [0, 10]. `-inc1` selects
 //! the list in which every operation gets stronger with the magnitude.
 
-use super::DataError;
 use super::ops::Op;
 use crate::rng::KeyedRng;
+pub use crate::spec::policy::RandAugment;
 
-const MAX_LEVEL: f64 = 10.0;
-
-/// Probability that a drawn operation is applied.
-const APPLY: f64 = 0.5;
+/// The largest magnitude.
+pub(super) const MAX_LEVEL: f64 = 10.0;
 
 /// The operations, in timm's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,98 +100,13 @@ impl RandOp {
     }
 }
 
-/// A parsed RandAugment string.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RandAugment {
-    /// Mean magnitude, 0 to 10.
-    pub magnitude: f64,
-    /// Standard deviation of the magnitude.
-    pub magnitude_std: f64,
-    /// Operations drawn per image.
-    pub num_ops: usize,
-    /// Whether every operation gets stronger with the magnitude.
-    pub increasing: bool,
-}
-
-const KNOWN: &str = "known parts: mN (magnitude, 0 to 10), nN (operations per image), mstdX \
-                     (standard deviation of the magnitude), inc1 (increasing list); an example: \
-                     rand-m9-mstd0.5-inc1";
-
 impl RandAugment {
-    /// Parses timm's notation.
-    ///
-    /// # Errors
-    /// The part that is not understood, and what is. `inc0` is refused: timm reads any `incN`,
-    /// `inc0` too, as the increasing list. So are `w` and `mmax`, which change the distribution in
-    /// ways that are not built.
-    pub fn parse(text: &str) -> Result<RandAugment, DataError> {
-        let bad = |part: &str, why: &str| {
-            let message = format!("`{text}`: part `{part}`: {why}; {KNOWN}");
-            DataError::config("augment.policy", message)
-        };
-        let mut parts = text.split('-');
-        let head = parts.next().unwrap_or("");
-        if head != "rand" {
-            return Err(bad(head, "a RandAugment policy begins with `rand`"));
-        }
-        let mut policy = RandAugment {
-            magnitude: 10.0,
-            magnitude_std: 0.0,
-            num_ops: 2,
-            increasing: false,
-        };
-        let mut seen: Vec<&str> = Vec::new();
-        for part in parts {
-            let digits = part
-                .find(|c: char| !c.is_ascii_alphabetic())
-                .unwrap_or(part.len());
-            let (key, value) = part.split_at(digits);
-            if seen.contains(&key) {
-                return Err(bad(part, "given twice"));
-            }
-            seen.push(key);
-            let number = || {
-                let number = value
-                    .parse::<f64>()
-                    .ok()
-                    .filter(|v| v.is_finite() && *v >= 0.0);
-                number.ok_or_else(|| bad(part, "a number is expected after the letters"))
-            };
-            match key {
-                "m" => {
-                    policy.magnitude = number()?;
-                    if policy.magnitude > MAX_LEVEL {
-                        return Err(bad(part, "magnitudes go from 0 to 10"));
-                    }
-                }
-                "mstd" => {
-                    policy.magnitude_std = number()?;
-                    if policy.magnitude_std > MAX_LEVEL {
-                        return Err(bad(part, "standard deviations go from 0 to 10"));
-                    }
-                }
-                "n" => {
-                    policy.num_ops = match value.parse() {
-                        Ok(n @ 1..=15) => n,
-                        _ => return Err(bad(part, "an integer from 1 to 15 is expected")),
-                    };
-                }
-                "inc" if number()? == 1.0 => policy.increasing = true,
-                "inc" => return Err(bad(part, "write `inc1`, or leave it out")),
-                "mmax" => return Err(bad(part, "magnitudes are always clipped to [0, 10]")),
-                "w" => return Err(bad(part, "weighted choice is not supported")),
-                _ => return Err(bad(part, "not known")),
-            }
-        }
-        Ok(policy)
-    }
-
     /// Draws the operations of one image, in order; none, some or all of `num_ops`.
     pub fn draw(&self, rng: &mut KeyedRng) -> Vec<Op> {
         let mut ops = Vec::with_capacity(self.num_ops);
         for _ in 0..self.num_ops {
             let op = RandOp::ALL[rng.below(RandOp::ALL.len() as u64) as usize];
-            if !rng.chance(APPLY) {
+            if !rng.chance(self.prob) {
                 continue;
             }
             let level = self.magnitude + self.magnitude_std * rng.normal();
@@ -201,41 +114,5 @@ impl RandAugment {
             ops.push(op.at(level.clamp(0.0, MAX_LEVEL), self.increasing, negative));
         }
         ops
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn notation() {
-        let policy = RandAugment::parse("rand-m9-mstd0.5-inc1").unwrap();
-        let expected = RandAugment {
-            magnitude: 9.0,
-            magnitude_std: 0.5,
-            num_ops: 2,
-            increasing: true,
-        };
-        assert_eq!(policy, expected);
-        assert_eq!(RandAugment::parse("rand-n3-m7").unwrap().num_ops, 3);
-        for (text, part) in [
-            ("randaug-m9", "`randaug`"),
-            ("rand-m11", "`m11`"),
-            ("rand-m9-mst0.5", "`mst0.5`"),
-            ("rand-m9-inc0", "`inc0`"),
-            ("rand-m9-m8", "`m8`"),
-            ("rand-mnan", "`mnan`"),
-            ("rand-m-1", "`m`"),
-            ("rand-n0", "`n0`"),
-            ("rand-", "``"),
-            ("rand-m9-mmax20", "`mmax20`"),
-        ] {
-            let message = RandAugment::parse(text).unwrap_err().to_string();
-            assert!(
-                message.contains(part) && message.contains("mstdX"),
-                "{message}"
-            );
-        }
     }
 }

@@ -1,17 +1,17 @@
 //! The whole chain from a decoded image to a normalised tensor `[3, R, R]`.
 //!
-//! Training: crop, horizontal flip, policy, colour jitter (not with RandAugment), normalise, random
+//! Training: crop, horizontal flip, policy, colour jitter (with 3-Augment or no policy only), normalise, random
 //! erasing. Everything up to the jitter works on 8-bit images, as in the reference.
 
 use super::center_crop::CenterCrop;
 use super::normalize::normalize;
 use super::ops::{Op, geometry};
-use super::rand_augment::RandAugment;
 use super::random_resized_crop::{self, RandomResizedCrop};
 use super::rgb8::Rect;
 use super::simple_random_crop::{Corner, SimpleRandomCrop};
-use super::{DataError, Rgb8, color_jitter, random_erasing, three_augment};
+use super::{DataError, Rgb8, color_jitter, random_erasing, three_augment, trivial_augment};
 use crate::rng::KeyedRng;
+use crate::spec::policy::{self, Policy};
 use crate::spec::recipe::{AugmentConfig, CropName, ThreeAugmentOp};
 
 /// The largest resolution: more is a slip of the pen, and its square must stay addressable.
@@ -24,6 +24,7 @@ pub struct TrainTransform {
     crop: Crop,
     hflip: f64,
     policy: Policy,
+    three_augment_ops: Vec<ThreeAugmentOp>,
     color_jitter: f64,
     random_erasing: f64,
 }
@@ -33,13 +34,6 @@ enum Crop {
     Rrc(RandomResizedCrop),
     Src(SimpleRandomCrop),
     Center,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Policy {
-    None,
-    ThreeAugment(Vec<ThreeAugmentOp>),
-    RandAugment(RandAugment),
 }
 
 /// A crop with its place.
@@ -110,22 +104,13 @@ impl TrainTransform {
             }
             CropName::Center => Crop::Center,
         };
-        let policy = match config.policy.as_str() {
-            "none" => Policy::None,
-            "three_augment" if config.three_augment_ops.is_empty() => {
-                let message = "3-Augment needs at least one operation to choose from";
-                return Err(DataError::config("augment.three_augment_ops", message));
-            }
-            "three_augment" => Policy::ThreeAugment(config.three_augment_ops.clone()),
-            text if text.starts_with("rand") => Policy::RandAugment(RandAugment::parse(text)?),
-            text => {
-                let message = format!(
-                    "`{text}` is not known; policies are `none`, `three_augment` and RandAugment \
-                     strings such as `rand-m9-mstd0.5-inc1`"
-                );
-                return Err(DataError::config("augment.policy", message));
-            }
-        };
+        let policy = policy::parse(&config.policy).map_err(|(why, advice)| {
+            DataError::config("augment.policy", format!("{why}; {advice}"))
+        })?;
+        if policy == Policy::ThreeAugment && config.three_augment_ops.is_empty() {
+            let message = "3-Augment needs at least one operation to choose from";
+            return Err(DataError::config("augment.three_augment_ops", message));
+        }
         if !(config.color_jitter >= 0.0 && config.color_jitter.is_finite()) {
             let message = format!("{} is not a number from 0 up", config.color_jitter);
             return Err(DataError::config("augment.color_jitter", message));
@@ -135,6 +120,7 @@ impl TrainTransform {
             crop,
             hflip: probability("augment.hflip", config.hflip)?,
             policy,
+            three_augment_ops: config.three_augment_ops.clone(),
             color_jitter: config.color_jitter,
             random_erasing: probability("augment.random_erasing", config.random_erasing)?,
         })
@@ -153,14 +139,17 @@ impl TrainTransform {
             Crop::Center => CropDraw::Center,
         };
         let hflip = rng.chance(self.hflip);
-        let mut ops = match &self.policy {
+        let mut ops = match self.policy {
             Policy::None => Vec::new(),
-            Policy::ThreeAugment(choices) => {
-                three_augment::draw(choices, rng).into_iter().collect()
+            Policy::ThreeAugment => {
+                let op = three_augment::draw(&self.three_augment_ops, rng);
+                op.into_iter().collect()
             }
             Policy::RandAugment(policy) => policy.draw(rng),
+            Policy::AutoAugment(policy) => policy.draw(rng),
+            Policy::TrivialAugment => trivial_augment::draw(rng).into_iter().collect(),
         };
-        if self.color_jitter > 0.0 && !matches!(self.policy, Policy::RandAugment(_)) {
+        if self.color_jitter > 0.0 && self.policy.keeps_color_jitter() {
             ops.extend(color_jitter::draw(self.color_jitter, rng));
         }
         let side = self.resolution;

@@ -20,7 +20,7 @@ pub struct Lamb {
     pub(super) moments: Moments,
     weight_decay: f64,
     groups: Vec<Group>,
-    /// Trust ratio for tensors without weight decay too (timm's `always_adapt`).
+    /// Trust ratio for tensors without weight decay, too (timm's `always_adapt`).
     pub always_adapt: bool,
     /// Trust ratio of at most 1 (timm's `trust_clip`).
     pub trust_clip: bool,
@@ -32,8 +32,8 @@ impl Lamb {
             moments: Moments::new(config),
             weight_decay: config.weight_decay,
             groups,
-            always_adapt: false,
-            trust_clip: false,
+            always_adapt: config.always_adapt,
+            trust_clip: config.trust_clip,
         }
     }
 
@@ -78,4 +78,51 @@ fn trust_ratio(p: &Tensor<1>, update: &Tensor<1>) -> Tensor<1> {
         .equal_elem(0.0)
         .bool_or(update_norm.clone().equal_elem(0.0));
     (p_norm / update_norm).mask_fill(none, 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::recipe::OptimizerName;
+    use burn::tensor::Device;
+
+    /// Norm of the first step of a vector without decay and of a matrix of norm 10 with decay.
+    fn first_steps(always_adapt: bool, trust_clip: bool) -> [f32; 2] {
+        let config = OptimizerConfig {
+            name: OptimizerName::Lamb,
+            lr: 1.0,
+            weight_decay: 1e-3,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            momentum: 0.0,
+            nesterov: false,
+            max_grad_norm: None,
+            always_adapt,
+            trust_clip,
+        };
+        let mut lamb = Lamb::new(&config, vec![Group::NoDecay, Group::Decay]);
+        let tensor = |values: [f32; 4]| Tensor::<1>::from_data(values, &Device::flex());
+        let params = vec![tensor([0.05; 4]), tensor([5.0; 4])];
+        let grads = vec![tensor([1.0, -1.0, 1.0, -1.0]); 2];
+        let after = lamb.step(1.0, params.clone(), grads);
+        let norm = |(before, after): (Tensor<1>, Tensor<1>)| {
+            let step = before - after;
+            (step.clone() * step).sum().sqrt().into_scalar::<f32>()
+        };
+        let norms: Vec<f32> = params.into_iter().zip(after).map(norm).collect();
+        [norms[0], norms[1]]
+    }
+
+    #[test]
+    fn variants_come_from_the_recipe() {
+        let near = |[a, b]: [f32; 2], [x, y]: [f32; 2]| {
+            assert!((a - x).abs() < 1e-3 && (b - y).abs() < 1e-2, "{a} {b}");
+        };
+        // Adam's first direction is the gradient's sign, of norm 2: the vector moves by it, the matrix
+        // by its own norm.
+        near(first_steps(false, false), [2.0, 10.0]);
+        near(first_steps(true, false), [0.1, 10.0]);
+        near(first_steps(false, true), [2.0, 2.0]);
+        near(first_steps(true, true), [0.1, 2.0]);
+    }
 }

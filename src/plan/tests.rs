@@ -27,6 +27,16 @@ fn data(config: &DataConfig) -> Result<DataDescription, String> {
             train_images: 3_906,
             val_images: 926,
         },
+        "cifar-10" => DataShape {
+            classes: 10,
+            train_images: 50_000,
+            val_images: 10_000,
+        },
+        "inat-2018" => DataShape {
+            classes: 8_142,
+            train_images: 437_513,
+            val_images: 24_426,
+        },
         other => return Err(format!("data set `{other}` is not known")),
     };
     Ok(DataDescription {
@@ -79,7 +89,7 @@ fn built_in_experiments_plan_without_a_problem() {
         ("loss", "quick", 12, 12),
         ("loss", "paper", 12, 12),
         ("augmentation", "quick", 21, 21),
-        ("augmentation", "paper", 33, 33),
+        ("augmentation", "paper", 39, 39),
         ("crop", "quick", 12, 12),
         ("crop", "paper", 6, 12),
         ("epochs", "quick", 12, 12),
@@ -99,6 +109,16 @@ fn built_in_experiments_plan_without_a_problem() {
         assert!(!plan.experiment.title.is_empty() && !plan.experiment.claim.is_empty());
     }
     assert_eq!(library::experiments().count() * 2, sizes.len());
+}
+
+#[test]
+fn every_built_in_recipe_plans_without_a_problem() {
+    for name in library::recipe_names() {
+        let plan = plan_text(&format!("recipe: {name}\n"), &Options::default())
+            .unwrap_or_else(|problems| panic!("{name}:\n{problems}"));
+        assert_eq!(plan.warnings, [], "{name}");
+        assert_eq!((plan.runs.len(), plan.stages.len()), (1, 1));
+    }
 }
 
 #[test]
@@ -765,10 +785,20 @@ fn rules_between_fields_point_at_what_was_set_last() {
         planned("recipe: quick\nset: {mix: {groups: 64, prob: 0}}\n").warnings,
         []
     );
+    let text = "recipe: quick\nset: {optimizer: {weight_decay: 0, always_adapt: true}}\n";
+    assert_eq!(planned(text).warnings, []);
+    for policy in ["rand-m9", "autoaugment", "v0-mstd0.5", "trivialaugment"] {
+        let set = format!("augment: {{policy: {policy}, color_jitter: 0.3}}");
+        let plan = planned(&format!("recipe: quick\nset: {{{set}}}\n"));
+        let warning = plan.warnings[0].to_string();
+        let expected =
+            format!("`augment.color_jitter` is not used with `augment.policy` {policy};");
+        assert!(warning.contains(&expected), "{warning}");
+    }
     let plan = planned("recipe: quick\nset: {optimizer.weight_decay: 0}\n");
     assert_eq!(
         plan.warnings[0].to_string(),
-        "e.yaml:2:31: warning: LAMB with `optimizer.weight_decay` 0 has no trust ratio; it is Adam then, as in the reference; a small decay keeps the ratio\n  2 | set: {optimizer.weight_decay: 0}\n    |                               ^"
+        "e.yaml:2:31: warning: LAMB with `optimizer.weight_decay` 0 has no trust ratio; it is Adam then, as in the reference; a small decay or `optimizer.always_adapt` keeps the ratio\n  2 | set: {optimizer.weight_decay: 0}\n    |                               ^"
     );
 }
 

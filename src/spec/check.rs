@@ -1,6 +1,7 @@
 //! Rules between fields: what no field can say alone.
 
 use super::fields::index;
+use super::policy::{self, Policy};
 use super::problem::Severity;
 use super::resolved::View;
 use super::task::Task;
@@ -16,6 +17,7 @@ const ACCUMULATION: usize = index("train.accumulation");
 const OPTIMIZER: usize = index("optimizer.name");
 const LR: usize = index("optimizer.lr");
 const WEIGHT_DECAY: usize = index("optimizer.weight_decay");
+const ALWAYS_ADAPT: usize = index("optimizer.always_adapt");
 const NESTEROV: usize = index("optimizer.nesterov");
 const MOMENTUM: usize = index("optimizer.momentum");
 const SCHEDULE: usize = index("schedule.name");
@@ -73,6 +75,10 @@ fn share(view: &View<'_>) -> u64 {
 fn divides(view: &View<'_>) -> bool {
     let parts = view.count(ACCUMULATION) * view.count(GROUPS);
     parts > 0 && view.count(BATCH_SIZE).is_multiple_of(parts)
+}
+
+fn keeps_color_jitter(view: &View<'_>) -> bool {
+    policy::parse(view.text(POLICY)).is_ok_and(Policy::keeps_color_jitter)
 }
 
 /// All rules.
@@ -267,13 +273,17 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         severity: Severity::Warning,
-        fields: &[OPTIMIZER, WEIGHT_DECAY],
+        fields: &[OPTIMIZER, WEIGHT_DECAY, ALWAYS_ADAPT],
         training: true,
-        broken: |v| v.text(OPTIMIZER) == "lamb" && v.number(WEIGHT_DECAY) == 0.0,
+        broken: |v| {
+            v.text(OPTIMIZER) == "lamb"
+                && v.number(WEIGHT_DECAY) == 0.0
+                && *v.value(ALWAYS_ADAPT) == Value::Bool(false)
+        },
         explain: |_| {
             (
                 "LAMB with `optimizer.weight_decay` 0 has no trust ratio".to_owned(),
-                "it is Adam then, as in the reference; a small decay keeps the ratio",
+                "it is Adam then, as in the reference; a small decay or `optimizer.always_adapt` keeps the ratio",
             )
         },
     },
@@ -297,10 +307,13 @@ pub const RULES: &[Rule] = &[
         severity: Severity::Warning,
         fields: &[POLICY, COLOR_JITTER],
         training: true,
-        broken: |v| v.text(POLICY).starts_with("rand") && v.number(COLOR_JITTER) > 0.0,
-        explain: |_| {
+        broken: |v| v.number(COLOR_JITTER) > 0.0 && !keeps_color_jitter(v),
+        explain: |v| {
             (
-                "`augment.color_jitter` is not used with RandAugment".to_owned(),
+                format!(
+                    "`augment.color_jitter` is not used with `augment.policy` {}",
+                    v.text(POLICY)
+                ),
                 "set it to 0 there",
             )
         },

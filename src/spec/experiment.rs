@@ -402,11 +402,8 @@ fn describe(
             line: 0,
             column: 0,
         };
-        let names = library::recipe_names().collect::<Vec<_>>().join(", ");
-        reports.push(
-            Report::error(position, "`recipe` is missing")
-                .hint(format!("built-in recipes: {names}")),
-        );
+        reports
+            .push(Report::error(position, "`recipe` is missing").hint(library::recipe_overview()));
     }
     let known: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
 

@@ -26,7 +26,7 @@ pub enum Kind {
     Choices(&'static [&'static str]),
     /// Any text.
     Text,
-    /// `none`, `three_augment` or a RandAugment string of timm.
+    /// A text of `spec::policy`.
     Policy,
 }
 
@@ -330,6 +330,18 @@ pub const FIELDS: &[Field] = &[
         "Largest global L2 norm of the gradient; null: no clipping (LAMB of the reference: 1).",
     ),
     field(
+        "optimizer.always_adapt",
+        Kind::Bool,
+        Some("false"),
+        "LAMB: trust ratio for tensors without weight decay, too (timm's `always_adapt`; the reference: false).",
+    ),
+    field(
+        "optimizer.trust_clip",
+        Kind::Bool,
+        Some("false"),
+        "LAMB: trust ratio of at most 1 (timm's `trust_clip`, `lambc`; the reference: false).",
+    ),
+    field(
         "schedule.name",
         Kind::Choice(&["cosine", "cosine_per_step", "constant"]),
         Some("cosine"),
@@ -429,7 +441,7 @@ pub const FIELDS: &[Field] = &[
         "augment.policy",
         Kind::Policy,
         None,
-        "`none`, `three_augment` or RandAugment as timm writes it (`rand-m9-mstd0.5-inc1`).",
+        "`none`, `three_augment`, `trivialaugment` (torchvision's Wide), RandAugment or AutoAugment as timm writes them (`rand-m9-mstd0.5-inc1`, `original-mstd0.5`; `autoaugment` is `original`).",
     ),
     field(
         "augment.three_augment_ops",
@@ -441,7 +453,7 @@ pub const FIELDS: &[Field] = &[
         "augment.color_jitter",
         Kind::Number(UNIT),
         Some("0"),
-        "Brightness, contrast and saturation factors from [1 - x, 1 + x]; unused with RandAugment (3-Augment: 0.3).",
+        "Brightness, contrast and saturation factors from [1 - x, 1 + x]; used with `none` and `three_augment` only (3-Augment: 0.3).",
     ),
     field(
         "augment.random_erasing",
@@ -557,6 +569,7 @@ pub fn nearest_path(path: &str) -> Option<&'static str> {
         ("aa", "augment.policy"),
         ("reprob", "augment.random_erasing"),
         ("clip_grad", "optimizer.max_grad_norm"),
+        ("nvlamb", "optimizer.always_adapt"),
         ("three_augment", "augment.policy"),
         ("repeated_aug", "train.repeated_augmentation"),
     ];

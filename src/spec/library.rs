@@ -15,13 +15,36 @@ macro_rules! embed {
 /// Recipes that come with the program: path below `experiments/` without `.yaml`, and text.
 const RECIPES: &[(&str, &str)] = embed![
     "recipes/deit3_800",
+    "recipes/deit3_800_vit_b",
+    "recipes/deit3_800_vit_l",
+    "recipes/deit3_800_vit_h",
     "recipes/deit3_400",
+    "recipes/deit3_400_vit_b",
+    "recipes/deit3_400_vit_l",
+    "recipes/deit3_400_vit_h",
     "recipes/deit3_fixres",
+    "recipes/deit3_fixres_vit_l",
+    "recipes/deit3_fixres_vit_h",
     "recipes/deit3_finetune_384",
+    "recipes/deit3_finetune_384_vit_s",
+    "recipes/deit3_finetune_384_vit_l",
     "recipes/deit3_in21k_240",
+    "recipes/deit3_in21k_240_vit_s",
+    "recipes/deit3_in21k_240_vit_l",
     "recipes/deit3_in21k_90",
+    "recipes/deit3_in21k_90_vit_s",
+    "recipes/deit3_in21k_90_vit_l",
+    "recipes/deit3_in21k_90_vit_h",
     "recipes/deit3_in21k_finetune",
+    "recipes/deit3_in21k_finetune_vit_s",
+    "recipes/deit3_in21k_finetune_vit_l",
+    "recipes/deit3_in21k_finetune_vit_h",
+    "recipes/deit3_in21k_finetune_384",
+    "recipes/deit3_tiny_400",
+    "recipes/deit3_tiny_800",
     "recipes/deit_300",
+    "recipes/deit_transfer",
+    "recipes/deit_transfer_inat",
     "recipes/quick",
     "recipes/quick_finetune",
 ];
@@ -34,6 +57,18 @@ pub fn recipe_names() -> impl Iterator<Item = &'static str> + Clone {
     RECIPES
         .iter()
         .map(|(name, _)| name.trim_start_matches("recipes/"))
+}
+
+/// The recipes that come with the program, in words; those that are another one for a larger or smaller
+/// model (`deit3_800_vit_b`) are left to the imagination.
+pub fn recipe_overview() -> String {
+    let names: Vec<&str> = recipe_names()
+        .filter(|name| !name.contains("_vit_"))
+        .collect();
+    format!(
+        "built-in recipes: {}; some for other models, such as `deit3_800_vit_b`",
+        names.join(", ")
+    )
 }
 
 /// Names and texts of the experiments that come with the program.
@@ -249,10 +284,8 @@ impl Library {
         names.sort();
         names.dedup();
         let report = error(format!("unknown recipe `{name}`"));
-        Err(match suggestion(name, names.iter().map(String::as_str)) {
-            Some(hint) => report.hint(hint),
-            None => report,
-        })
+        let hint = suggestion(name, names.iter().map(String::as_str));
+        Err(report.hint(hint.unwrap_or_else(recipe_overview)))
     }
 
     /// Names of the recipes in the user's folder.

@@ -7,6 +7,7 @@
 //! | [`fields`] | the table of recipe fields |
 //! | [`value`] | values of fields: coercion and canonical text |
 //! | [`arch`] | names of architectures |
+//! | [`policy`] | the notation of augmentation policies |
 //! | [`patch`] | maps from configuration paths to values |
 //! | [`axes`] | axes, designs and cells |
 //! | [`stages`] | stages of a run |
@@ -28,6 +29,7 @@ pub mod experiment;
 pub mod fields;
 pub mod library;
 pub mod patch;
+pub mod policy;
 pub mod problem;
 pub mod recipe;
 pub mod resolved;
@@ -37,5 +39,7 @@ pub mod stages;
 pub mod task;
 pub mod value;
 
+#[cfg(test)]
+mod recipe_facts;
 #[cfg(test)]
 mod tests;

@@ -98,6 +98,10 @@ pub struct OptimizerConfig {
     pub nesterov: bool,
     /// Largest global L2 norm of the gradient; null: no clipping.
     pub max_grad_norm: Option<f64>,
+    /// LAMB only: trust ratio for tensors without weight decay, too.
+    pub always_adapt: bool,
+    /// LAMB only: trust ratio of at most 1.
+    pub trust_clip: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,13 +176,12 @@ pub struct AugmentConfig {
     /// Simple random crop: reflected padding in pixels.
     pub src_padding: usize,
     pub hflip: f64,
-    /// `none`, `three_augment`, or a RandAugment string as timm writes it
-    /// (`rand-m9-mstd0.5-inc1`).
+    /// A policy in the notation of `spec::policy` (`three_augment`, `rand-m9-mstd0.5-inc1`).
     pub policy: String,
     /// The operations that 3-Augment chooses from, one per image.
     pub three_augment_ops: Vec<ThreeAugmentOp>,
     /// Brightness, contrast and saturation factors are drawn from [1 - x, 1 + x]; 0: off.
-    /// Not used when `policy` is RandAugment, as in timm.
+    /// Used with the policies `none` and `three_augment` only, as in timm.
     pub color_jitter: f64,
     /// Probability of random erasing.
     pub random_erasing: f64,

@@ -278,7 +278,7 @@ fn field_schema(field: &Field) -> Json {
         }
         Kind::Text => json!({"type": "string", "minLength": 1}),
         Kind::Policy => {
-            json!({"type": "string", "pattern": "^(none|three_augment|rand(-(m|n|mstd|inc|p)[0-9.]+)*)$"})
+            json!({"type": "string", "pattern": super::policy::PATTERN})
         }
     };
     if field.nullable {

@@ -228,7 +228,15 @@ fn typing_traps_end_in_an_error_that_names_them() {
         ),
         (
             "augment.policy: rand-m11-x",
-            "f.yaml:3:19: `augment.policy`: `rand-m11-x` is no augmentation policy; write `none`, `three_augment` or RandAugment as timm does, such as `rand-m9-mstd0.5-inc1`",
+            "f.yaml:3:19: `augment.policy`: `rand-m11-x`: part `m11`: magnitudes go from 0 to 10; known parts of RandAugment: mN (magnitude, 0 to 10), nN (operations per image), pX (probability of each), mstdX (standard deviation of the magnitude), inc1 (increasing list); an example: `rand-m9-mstd0.5-inc1`",
+        ),
+        (
+            "augment.policy: mixup",
+            "f.yaml:3:19: `augment.policy`: `mixup` is no augmentation policy; write `none`, `three_augment`, `autoaugment`, `trivialaugment`, or RandAugment or AutoAugment as timm does, such as `rand-m9-mstd0.5-inc1` or `original-mstd0.5`",
+        ),
+        (
+            "augment.policy: original-m5",
+            "f.yaml:3:19: `augment.policy`: `original-m5`: part `m5`: not known; the only part of AutoAugment is mstdX (standard deviation of the magnitude); an example: `original-mstd0.5`",
         ),
         (
             "augment.three_augment_ops: [solarize, solarize]",

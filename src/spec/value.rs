@@ -250,55 +250,17 @@ fn choice(path: &str, choices: &[&'static str], node: &Node) -> Result<String, R
 }
 
 fn policy(path: &str, node: &Node) -> Result<String, Report> {
-    const HELP: &str =
-        "write `none`, `three_augment` or RandAugment as timm does, such as `rand-m9-mstd0.5-inc1`";
     let Some(text) = node.text() else {
         let message = format!("`{path}` expects a string, not {}", node.noun());
-        return Err(Report::error(node.position, message).hint(HELP));
+        return Err(Report::error(node.position, message).hint(super::policy::HELP));
     };
-    if matches!(text, "none" | "three_augment") || is_rand_augment(text) {
-        return Ok(text.to_owned());
+    match super::policy::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err((why, advice)) => {
+            let message = format!("`{path}`: {why}");
+            Err(Report::error(node.position, message).hint(advice))
+        }
     }
-    let report = Report::error(
-        node.position,
-        format!("`{path}`: `{text}` is no augmentation policy"),
-    );
-    Err(match nearest(text, ["none", "three_augment"]) {
-        Some(name) => report.hint(format!("did you mean `{name}`?")),
-        None => report.hint(HELP),
-    })
-}
-
-/// Whether `text` is a RandAugment string: `rand`, then parts `m`, `n`, `mstd`, `inc` and `p` with
-/// their numbers.
-fn is_rand_augment(text: &str) -> bool {
-    let mut parts = text.split('-');
-    if parts.next() != Some("rand") {
-        return false;
-    }
-    let mut seen: Vec<&str> = Vec::new();
-    parts.all(|part| {
-        let split = part
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(part.len());
-        let (name, argument) = part.split_at(split);
-        let plain =
-            !argument.is_empty() && argument.chars().all(|c| c.is_ascii_digit() || c == '.');
-        let Some(number) = argument.parse::<f64>().ok().filter(|_| plain) else {
-            return false;
-        };
-        let valid = match name {
-            "m" => (0.0..=10.0).contains(&number),
-            "n" => number.fract() == 0.0 && (1.0..=15.0).contains(&number),
-            "mstd" => (0.0..=100.0).contains(&number),
-            "inc" => number == 0.0 || number == 1.0,
-            "p" => (0.0..=1.0).contains(&number),
-            _ => false,
-        };
-        let new = !seen.contains(&name);
-        seen.push(name);
-        valid && new
-    })
 }
 
 /// What a field expects, in words.

@@ -182,6 +182,8 @@ fn recipe() -> Recipe {
             momentum: 0.9,
             nesterov: false,
             max_grad_norm: Some(1.0),
+            always_adapt: false,
+            trust_clip: false,
         },
         schedule: ScheduleConfig {
             name: ScheduleName::Cosine,

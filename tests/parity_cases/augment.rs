@@ -357,7 +357,11 @@ pub fn argument(op: Op) -> f64 {
         | Op::ShearX(value)
         | Op::ShearY(value)
         | Op::TranslateXRel(value)
-        | Op::TranslateYRel(value) => value,
+        | Op::TranslateYRel(value)
+        | Op::RotateNearest(value)
+        | Op::ShearXNearest(value)
+        | Op::ShearYNearest(value) => value,
+        Op::TranslateX(pixels) | Op::TranslateY(pixels) => f64::from(pixels),
         Op::Grayscale | Op::Invert | Op::Equalize | Op::AutoContrast => 0.0,
     }
 }

@@ -26,6 +26,8 @@ fn config(case: &Value) -> OptimizerConfig {
         momentum: float("momentum"),
         nesterov: case["nesterov"].as_bool().unwrap_or(false),
         max_grad_norm: case["max_grad_norm"].as_f64(),
+        always_adapt: false,
+        trust_clip: false,
     }
 }
 

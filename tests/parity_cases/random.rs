@@ -8,12 +8,13 @@ use ablate::data::color_jitter;
 use ablate::data::cutmix::{BoxRule, corrected_lam, cut_box};
 use ablate::data::mixer::{Mix, Mixer};
 use ablate::data::ops::Op;
-use ablate::data::rand_augment::{RandAugment, RandOp};
+use ablate::data::rand_augment::RandOp;
 use ablate::data::random_resized_crop::RandomResizedCrop;
 use ablate::data::simple_random_crop::SimpleRandomCrop;
 use ablate::data::three_augment;
 use ablate::data::transform::TrainTransform;
 use ablate::rng::{KeyedRng, Purpose};
+use ablate::spec::policy::{self, Policy};
 use ablate::spec::recipe::{AugmentConfig, CropName, ThreeAugmentOp};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -579,7 +580,9 @@ fn rand_augment(s: &mut Statistics, file: &Value) {
         .split_whitespace()
         .next()
         .expect("a policy");
-    let policy = RandAugment::parse(policy).expect("a policy");
+    let Ok(Policy::RandAugment(policy)) = policy::parse(policy) else {
+        panic!("{policy} is not RandAugment");
+    };
     assert_eq!(policy.num_ops, size(file, "ops_drawn_per_image"));
     assert_eq!(file["with_replacement"], true);
     let (images, m) = (number(file, "images"), DRAWS as f64);

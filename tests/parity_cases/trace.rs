@@ -66,6 +66,8 @@ fn run(report: &mut Report, name: &str, case: &Value) {
         momentum: float("momentum"),
         nesterov: case["nesterov"].as_bool().unwrap_or(false),
         max_grad_norm: case["max_grad_norm"].as_f64(),
+        always_adapt: false,
+        trust_clip: false,
     };
     let mut optimizer = Optimizer::new(&config, groups);
     let loss_name = match text(case, "loss") {

@@ -19,12 +19,17 @@ pub fn rotate(image: &Rgb8, degrees: f64, fill: [u8; 3]) -> Rgb8 {
     } else if image.width() == image.height() && (degrees == 90.0 || degrees == 270.0) {
         return rotate_quarter(image, degrees == 90.0);
     }
+    transform(image, rotation(image, degrees), fill)
+}
+
+/// Pillow's matrix of a rotation about the centre of `image`.
+pub(super) fn rotation(image: &Rgb8, degrees: f64) -> [f64; 6] {
     let (center_x, center_y) = (image.width() as f64 / 2.0, image.height() as f64 / 2.0);
     let angle = -degrees.to_radians();
     let (sin, cos) = (round15(angle.sin()), round15(angle.cos()));
     let offset_x = cos * -center_x + sin * -center_y + center_x;
     let offset_y = -sin * -center_x + cos * -center_y + center_y;
-    transform(image, [cos, sin, offset_x, -sin, cos, offset_y], fill)
+    [cos, sin, offset_x, -sin, cos, offset_y]
 }
 
 /// Source x = x + `factor` * y.

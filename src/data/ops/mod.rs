@@ -4,6 +4,7 @@
 //! published numbers were trained through Pillow, and equal bytes make every later comparison exact.
 
 pub mod affine;
+pub mod affine_nearest;
 pub mod blur;
 pub mod enhance;
 pub mod geometry;
@@ -57,10 +58,21 @@ pub enum Op {
     TranslateXRel(f64),
     /// Fraction of the height the source moves by.
     TranslateYRel(f64),
+    /// Degrees, counter-clockwise; nearest sampling, black outside.
+    RotateNearest(f64),
+    /// As `ShearX`; nearest sampling, black outside.
+    ShearXNearest(f64),
+    /// As `ShearY`; nearest sampling, black outside.
+    ShearYNearest(f64),
+    /// Pixels the image moves right by; black outside.
+    TranslateX(i32),
+    /// Pixels the image moves down by; black outside.
+    TranslateY(i32),
 }
 
 impl Op {
-    /// Applies the operation. Geometric ones fill with [`FILL`].
+    /// Applies the operation. Geometric ones sample bicubically and fill with [`FILL`] unless they say
+    /// otherwise.
     pub fn apply(self, image: &mut Rgb8) {
         match self {
             Op::Grayscale => grayscale::grayscale(image),
@@ -81,6 +93,11 @@ impl Op {
             Op::ShearY(factor) => *image = affine::shear_y(image, factor, FILL),
             Op::TranslateXRel(part) => *image = affine::translate_x_rel(image, part, FILL),
             Op::TranslateYRel(part) => *image = affine::translate_y_rel(image, part, FILL),
+            Op::RotateNearest(degrees) => *image = affine_nearest::rotate(image, degrees),
+            Op::ShearXNearest(factor) => *image = affine_nearest::shear_x(image, factor),
+            Op::ShearYNearest(factor) => *image = affine_nearest::shear_y(image, factor),
+            Op::TranslateX(columns) => *image = affine_nearest::translate(image, columns, 0),
+            Op::TranslateY(rows) => *image = affine_nearest::translate(image, 0, rows),
         }
     }
 }

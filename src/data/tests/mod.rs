@@ -4,6 +4,7 @@
 mod datasets;
 mod loading;
 mod mixing;
+mod policies;
 mod sampling;
 mod statistics;
 mod transforms;

@@ -38,7 +38,7 @@ fn key(index: u64) -> KeyedRng {
 }
 
 #[test]
-fn jitter_follows_the_policy_except_rand_augment() {
+fn jitter_follows_3_augment_and_no_policy_only() {
     let jitters = |policy: &str, index| {
         let transform = TrainTransform::new(&config(CropName::Rrc, policy), 32).unwrap();
         transform.draw(60, 40, &mut key(index)).ops
@@ -52,6 +52,8 @@ fn jitter_follows_the_policy_except_rand_augment() {
         ));
         assert_eq!(jitters("none", index).len(), 3);
         assert!(jitters("rand-m9-mstd0.5-inc1", index).len() <= 2);
+        assert!(jitters("autoaugment", index).len() <= 2);
+        assert!(jitters("trivialaugment", index).len() <= 1);
     }
 }
 
@@ -230,11 +232,20 @@ proptest! {
 
     /// No text makes the parser of policies panic, and what it accepts it can draw.
     #[test]
-    fn any_policy(text in prop_oneof!["rand(-(m|mstd|n|inc|mmax|w|x)?[0-9.e+]{0,4}){0,5}", ".{0,12}"]) {
-        if let Ok(policy) = crate::data::rand_augment::RandAugment::parse(&text) {
-            for op in policy.draw(&mut key(1)) {
-                op.apply(&mut noise(9, 5, 1));
-            }
+    fn any_policy(
+        text in prop_oneof![
+            "rand(-(m|mstd|n|p|inc|mmax|w|x)?[0-9.e+]{0,4}){0,5}",
+            "(original|v0)r?(-mstd[0-9.]{1,3})?",
+            "trivialaugment",
+            ".{0,12}",
+        ],
+        (width, height, resolution, index) in (1usize..40, 1usize..40, 1usize..40, 0u64..1000),
+    ) {
+        if let Ok(transform) = TrainTransform::new(&config(CropName::Rrc, &text), resolution) {
+            let image = noise(width, height, 1);
+            let draw = transform.draw(width, height, &mut key(index));
+            let out = transform.apply_draw(&image, &draw);
+            prop_assert_eq!((out.width(), out.height()), (resolution, resolution));
         }
     }
 
