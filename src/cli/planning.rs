@@ -2,7 +2,8 @@
 
 use crate::data;
 use crate::plan::model::Plan;
-use crate::plan::{self, DataDescription, Request};
+use crate::plan::{self, DataDescription, Request, Resolvers};
+use crate::rundir::stage::NamedSet;
 use crate::spec::experiment::Options;
 use crate::spec::recipe::DataConfig;
 use std::collections::{HashMap, HashSet};
@@ -41,6 +42,8 @@ pub struct Planned {
     pub plans: Vec<Plan>,
     /// Root of each image folder by content hash; `None`: the embedded data set.
     pub roots: HashMap<String, Option<PathBuf>>,
+    /// The same of the evaluation sets.
+    pub set_roots: HashMap<String, Option<PathBuf>>,
 }
 
 impl PlanningArgs {
@@ -56,15 +59,19 @@ impl PlanningArgs {
             },
             max_cells: self.max_cells,
         };
-        let resolver = |config: &DataConfig| describe(config, &self.data);
+        let resolvers = Resolvers {
+            data: &|config| describe(config, &self.data),
+            sets: &|name, data| describe_set(name, data, &self.data),
+        };
         let mut planned = Planned {
             plans: Vec::new(),
             roots: HashMap::new(),
+            set_roots: HashMap::new(),
         };
         let mut names = HashSet::new();
         let mut usable = true;
         for file in &self.files {
-            match plan::plan_file(file, &request, &resolver) {
+            match plan::plan_file_with(file, &request, &resolvers) {
                 Ok(plan) => {
                     plan.warnings.iter().for_each(say);
                     if !names.insert(plan.experiment.name.clone()) {
@@ -92,6 +99,10 @@ impl PlanningArgs {
                 let root = locate(config, &self.data).ok().flatten();
                 planned.roots.insert(description.hash.clone(), root);
             }
+            for set in plan.evaluation_sets() {
+                let root = locate_set(&set.name, &self.data).ok().flatten();
+                planned.set_roots.insert(set.hash.clone(), root);
+            }
         }
         Some(planned)
     }
@@ -110,6 +121,33 @@ fn describe(
         hash,
         shape: set.shape(),
     })
+}
+
+/// Finds and describes an evaluation set of models that were trained on `data`.
+fn describe_set(
+    name: &str,
+    data: &DataConfig,
+    overrides: &[(String, PathBuf)],
+) -> Result<NamedSet, String> {
+    let root = locate_set(name, overrides)?;
+    let trained = data::Dataset::open(&data.name, locate(data, overrides)?.as_deref())
+        .map_err(|error| error.to_string())?;
+    let set = data::EvaluationSet::open(name, root.as_deref(), trained.classes())
+        .map_err(|error| error.to_string())?;
+    Ok(NamedSet {
+        name: name.to_owned(),
+        hash: set.hash().map_err(|error| error.to_string())?,
+        images: set.len(),
+    })
+}
+
+/// The root of an evaluation set, found like a data set by its name.
+fn locate_set(name: &str, overrides: &[(String, PathBuf)]) -> Result<Option<PathBuf>, String> {
+    let config = DataConfig {
+        name: name.to_owned(),
+        root: None,
+    };
+    locate(&config, overrides)
 }
 
 /// The root of a data set's image folder, absolute; `None`: it is embedded.

@@ -205,7 +205,19 @@ async fn execute(
         let (plan, stage) = jobs.origins[index];
         let spec = planned.plans[plan].stage_spec(stage);
         let data_root = planned.roots.get(&spec.data_hash).cloned().flatten();
-        JobFiles { spec, data_root }
+        let evaluation_roots = spec
+            .evaluation_sets
+            .iter()
+            .map(|set| {
+                let root = planned.set_roots.get(&set.hash).cloned().flatten();
+                (set.name.clone(), root)
+            })
+            .collect();
+        JobFiles {
+            spec,
+            data_root,
+            evaluation_roots,
+        }
     };
     let execution = Execution {
         store,

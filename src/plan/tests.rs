@@ -111,7 +111,12 @@ fn a_stage_file_has_the_fingerprint_of_the_plan() {
                 assert_eq!(spec.compute_fingerprint(), stage.fingerprint);
                 assert_eq!(spec.fingerprint, stage.fingerprint.to_string());
                 assert_eq!(
-                    cost::of_recipe(&spec.recipe, spec.task, spec.data_shape),
+                    cost::of_recipe(
+                        &spec.recipe,
+                        spec.task,
+                        spec.data_shape,
+                        &spec.evaluation_sets
+                    ),
                     stage.cost
                 );
                 let json = serde_json::to_string(&spec).unwrap();

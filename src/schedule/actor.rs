@@ -317,6 +317,7 @@ impl Actor<'_> {
             threads: slot.threads,
             loader_threads: slot.loader_threads,
             data_root: files.data_root,
+            evaluation_roots: files.evaluation_roots,
             parent_dir: job.parent.map(|parent| {
                 RunDir::in_store(self.run.dir, &self.run.jobs[parent].fingerprint)
                     .root()

@@ -37,6 +37,8 @@ pub struct JobFiles {
     pub spec: StageSpec,
     /// Root of the image folder; `None`: the embedded data set.
     pub data_root: Option<PathBuf>,
+    /// Roots of the evaluation sets by name; `None`: the embedded data set.
+    pub evaluation_roots: BTreeMap<String, Option<PathBuf>>,
 }
 
 /// What can be tuned; the defaults are for people, tests are in a hurry.

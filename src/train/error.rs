@@ -14,6 +14,14 @@ pub enum TrainError {
         "the data set has changed since the stage was planned: its hash was {planned}, is {found}"
     )]
     DataChanged { planned: String, found: String },
+    #[error(
+        "the evaluation set `{name}` has changed since the stage was planned: its hash was {planned}, is {found}"
+    )]
+    EvaluationSetChanged {
+        name: String,
+        planned: String,
+        found: String,
+    },
     #[error("the parent's weights don't fit: {0}")]
     Weights(#[from] WeightsError),
     #[error("the loss is {loss} at step {step} (epoch {epoch}, learning rate {lr:e})")]
@@ -39,7 +47,9 @@ impl TrainError {
     pub fn class(&self) -> FailureClass {
         match self {
             TrainError::Config(_) | TrainError::Weights(_) => FailureClass::Config,
-            TrainError::Data(_) | TrainError::DataChanged { .. } => FailureClass::Data,
+            TrainError::Data(_)
+            | TrainError::DataChanged { .. }
+            | TrainError::EvaluationSetChanged { .. } => FailureClass::Data,
             TrainError::Diverged { .. } => FailureClass::Diverged,
             TrainError::Stopped { .. } => FailureClass::Killed,
             TrainError::Io { .. } | TrainError::Damaged { .. } => FailureClass::Bug,
