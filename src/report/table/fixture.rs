@@ -138,6 +138,7 @@ impl Fixture {
                         resolution: 48,
                         metric: metric.to_owned(),
                         value,
+                        headline: true,
                     });
                 }
                 for epoch in 0..EPOCHS {
