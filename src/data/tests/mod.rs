@@ -2,6 +2,7 @@
 //! (`tests/parity/`), and of whole data sets and loaders.
 
 mod datasets;
+mod evaluation_sets;
 mod loading;
 mod mixing;
 mod ops_parity;

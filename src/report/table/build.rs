@@ -35,6 +35,7 @@ pub(in crate::report) fn headline(cells: &Cells<'_>) -> Source {
     Source {
         stage: cells.data.stages().last().cloned().unwrap_or_default(),
         set: cells.sets().first().cloned().unwrap_or_default(),
+        resolution: None,
         metric: cells.data.metrics().first().cloned().unwrap_or_default(),
     }
 }
@@ -128,19 +129,22 @@ fn long(cells: &Cells<'_>, name: &str) -> Table {
 }
 
 /// Sources of the value columns of a long table: the headline metric after each stage in order, then
-/// the further metrics after the last stage; each for every evaluation set.
+/// the further metrics after the last stage; each for every evaluation set that has it. Last the headline
+/// metric at the further test resolutions of each stage.
 fn sources(cells: &Cells<'_>, headline: &Source) -> Vec<Source> {
     let metrics = cells.data.metrics();
     let stages = cells.data.stages();
     let mut sources = Vec::new();
     let mut push = |stage: &String, metric: &String| {
-        for set in cells.sets() {
+        for (position, set) in cells.sets().iter().enumerate() {
             let source = Source {
                 stage: stage.clone(),
                 set: set.clone(),
+                resolution: None,
                 metric: metric.clone(),
             };
-            if !sources.contains(&source) {
+            // Not every set is evaluated after every stage, nor has every metric.
+            if !sources.contains(&source) && (position == 0 || cells.has(&source)) {
                 sources.push(source);
             }
         }
@@ -150,6 +154,14 @@ fn sources(cells: &Cells<'_>, headline: &Source) -> Vec<Source> {
     }
     if let Some(last) = stages.last() {
         metrics.iter().for_each(|metric| push(last, metric));
+    }
+    for stage in stages {
+        sources.extend(cells.resolutions(stage).map(|resolution| Source {
+            stage: stage.clone(),
+            set: "val".to_owned(),
+            resolution: Some(resolution),
+            metric: headline.metric.clone(),
+        }));
     }
     sources
 }
@@ -164,11 +176,17 @@ fn head(cells: &Cells<'_>, source: &Source) -> String {
     if cells.sets().len() > 1 || source.metric == "loss" {
         parts.push(source.set.as_str());
     }
-    let metric = Metric::named(&source.metric).head;
+    let metric = Metric::named(&source.metric);
+    if let Some(resolution) = source.resolution {
+        // The width of these many columns counts; their unit is that of the headline.
+        parts.retain(|part| *part != "val");
+        parts.push(&metric.short);
+        return format!("{} at {resolution} px", parts.join(" "));
+    }
     if parts.is_empty() {
-        metric
+        metric.head
     } else {
-        format!("{} {metric}", parts.join(" "))
+        format!("{} {}", parts.join(" "), metric.head)
     }
 }
 
