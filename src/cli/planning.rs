@@ -178,6 +178,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_evaluation_set_is_found_and_described_like_a_data_set() {
+        let data = DataConfig {
+            name: data::embedded::NAME.to_owned(),
+            root: None,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let class = folder.path().join("val/ice");
+        std::fs::create_dir_all(&class).unwrap();
+        std::fs::write(class.join("1.png"), b"opened when it is evaluated").unwrap();
+        let overrides = [("v2".to_owned(), folder.path().to_owned())];
+        let set = describe_set("v2", &data, &overrides).unwrap();
+        assert_eq!(
+            (set.name.as_str(), set.images, set.hash.len()),
+            ("v2", 1, 32)
+        );
+        assert_eq!(
+            locate_set("v2", &overrides).unwrap().as_deref(),
+            Some(folder.path())
+        );
+        let error = describe_set("v3", &data, &overrides).unwrap_err();
+        assert!(
+            error.contains("`v3` is not known (did you mean `v2`?)")
+                && error.contains("--data v3="),
+            "{error}"
+        );
+        std::fs::rename(&class, folder.path().join("val/lava")).unwrap();
+        let error = describe_set("v2", &data, &overrides).unwrap_err();
+        assert!(error.contains("`v2` has the class `lava`"), "{error}");
+    }
+
+    #[test]
     fn data_sets_are_named_with_their_paths() {
         assert_eq!(parse_data("a=b=c"), Ok(("a".into(), "b=c".into())));
         for bad in ["a", "=b", "a=", ""] {

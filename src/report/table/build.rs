@@ -10,23 +10,23 @@ use crate::report::metric::Metric;
 const MAX_PIVOT_DELTAS: usize = 4;
 
 /// The table that answers the experiment: the pivot if the file names columns, else one row per
-/// variant.
+/// variant. Further test resolutions, which would fill a screen, are left to [`tables`].
 pub fn summary_table(data: &ExperimentData) -> Result<Table, FrameError> {
     let cells = Cells::new(data)?;
     Ok(if data.experiment.report.columns.is_empty() {
-        long(&cells, "table")
+        long(&cells, "table", false)
     } else {
         pivot(&cells)
     })
 }
 
-/// All tables of the experiment, the one of [`summary_table`] first.
+/// All tables of the experiment, the one of [`summary_table`] first, with every column.
 pub fn tables(data: &ExperimentData) -> Result<Vec<Table>, FrameError> {
     let cells = Cells::new(data)?;
     Ok(if data.experiment.report.columns.is_empty() {
-        vec![long(&cells, "table")]
+        vec![long(&cells, "table", true)]
     } else {
-        vec![pivot(&cells), long(&cells, "variants")]
+        vec![pivot(&cells), long(&cells, "variants", true)]
     })
 }
 
@@ -42,11 +42,14 @@ pub(in crate::report) fn headline(cells: &Cells<'_>) -> Source {
 
 /// One row per variant: labels, the headline metric after each stage, further metrics after the last,
 /// n, the delta to the baseline, failed runs.
-fn long(cells: &Cells<'_>, name: &str) -> Table {
+fn long(cells: &Cells<'_>, name: &str, with_resolutions: bool) -> Table {
     let data = cells.data;
     let headline = headline(cells);
     let by_axis = cells.by_labels();
-    let sources = sources(cells, &headline);
+    let mut sources = sources(cells, &headline);
+    if !with_resolutions {
+        sources.retain(|source| source.resolution.is_none());
+    }
     let mut columns: Vec<Column> = Vec::new();
     let mut push = |head: String, kind| columns.push(Column { head, kind });
     if by_axis {

@@ -353,7 +353,10 @@ fn csv_has_every_digit() {
 fn further_sets_and_resolutions_are_further_columns() {
     let mut data = fixture::test_resolutions(3).data;
     data.experiment.report.metrics = vec!["top1".to_owned(), "loss".to_owned()];
-    let table = summary_table(&data).unwrap();
+    let table = tables(&data).unwrap().remove(0);
+    let short = summary_table(&data).unwrap();
+    assert_eq!(short.columns.len(), table.columns.len() - 6);
+    assert!(!short.caption.contains("at that test resolution"));
     let heads: Vec<&str> = table.columns.iter().map(|column| &*column.head).collect();
     assert_eq!(
         heads,
