@@ -1,15 +1,16 @@
 //! The trainer on real pictures: it learns, and a stage's result depends on its configuration only.
 
-use ablate::data::Dataset;
-use ablate::plan::{self, DataDescription, Request};
+use ablate::data::{DataError, Dataset, EvaluationSet, Split};
+use ablate::plan::{self, DataDescription, Request, Resolvers};
 use ablate::rundir::event::EventKind;
 use ablate::rundir::layout::RunDir;
 use ablate::rundir::predictions;
-use ablate::rundir::stage::{Launch, StageSpec, Task};
+use ablate::rundir::stage::{Launch, NamedSet, StageSpec, Task};
 use ablate::spec::experiment::Options;
 use ablate::train::{self, Observer, TrainError};
 use std::cell::Cell;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 #[path = "support/small_data.rs"]
 mod small_data;
@@ -48,6 +49,16 @@ fn small_data(folder: &Path, per_class: usize) -> Dataset {
 
 /// The stages of an experiment on `dataset`.
 fn stages(yaml: &str, dataset: &Dataset, folder: &Path) -> Vec<StageSpec> {
+    stages_with(yaml, dataset, folder, &BTreeMap::new())
+}
+
+/// The same with evaluation sets by name.
+fn stages_with(
+    yaml: &str,
+    dataset: &Dataset,
+    folder: &Path,
+    sets: &BTreeMap<String, Option<PathBuf>>,
+) -> Vec<StageSpec> {
     let path = folder.join("experiment.yaml");
     std::fs::write(&path, yaml).unwrap();
     let description = DataDescription {
@@ -58,7 +69,18 @@ fn stages(yaml: &str, dataset: &Dataset, folder: &Path) -> Vec<StageSpec> {
         options: Options::default(),
         max_cells: None,
     };
-    let plan = plan::plan_file(&path, &request, &|_| Ok(description.clone()))
+    let resolvers = Resolvers {
+        data: &|_| Ok(description.clone()),
+        sets: &|name, _| {
+            let set = EvaluationSet::open(name, sets[name].as_deref(), dataset.classes()).unwrap();
+            Ok(NamedSet {
+                name: name.to_owned(),
+                hash: set.hash().unwrap(),
+                images: set.len(),
+            })
+        },
+    };
+    let plan = plan::plan_file_with(&path, &request, &resolvers)
         .unwrap_or_else(|problems| panic!("{problems}"));
     (0..plan.stages.len() as u32)
         .map(|index| plan.stage_spec(index))
@@ -72,6 +94,7 @@ fn launch(data: &Path) -> Launch {
         threads: 1,
         loader_threads: 0,
         data_root: Some(data.to_owned()),
+        evaluation_roots: BTreeMap::new(),
         parent_dir: None,
         init_file: None,
         log_seconds: 0.0,
@@ -261,6 +284,195 @@ stages:
         &mut Watch::default(),
     );
     assert!(matches!(orphan, Err(TrainError::Config(_))), "{orphan:?}");
+}
+
+/// Set, resolution and metrics of the evaluations of the final weights.
+fn last_evaluations(watch: &Watch) -> Vec<(String, u32, BTreeMap<String, f64>)> {
+    watch
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            EventKind::Evaluated {
+                set,
+                resolution,
+                metrics,
+                last: true,
+                ..
+            } => Some((set.clone(), *resolution, metrics.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn further_resolutions_are_evaluations_of_their_own() {
+    let data = tempfile::tempdir().unwrap();
+    let dataset = small_data(data.path(), 24);
+    // The raw weights and their average: what is evaluated is what is kept.
+    for ema in [false, true] {
+        let yaml = format!(
+            "{EXPERIMENT}  ema.eval: {ema}
+  train.resolution: 32
+stages:
+  train: {{set: {{train.epochs: 2, eval.resolutions: [24, 32, 48]}}}}
+  alone: {{from: train, task: evaluate}}
+  at-24: {{from: train, task: evaluate, set: {{eval.resolution: 24}}}}
+  at-48: {{from: train, task: evaluate, set: {{eval.resolution: 48}}}}
+  again: {{from: train, task: evaluate, set: {{eval.resolutions: [24, 48]}}}}
+"
+        );
+        let specs = stages(&yaml, &dataset, data.path());
+        let mut watch = Watch::default();
+        let trained = train(&specs[0], &launch(data.path()), &mut watch);
+        let told = last_evaluations(&watch);
+        let order: Vec<(&str, u32)> = told.iter().map(|(set, r, _)| (&**set, *r)).collect();
+        assert_eq!(
+            order,
+            [("val", 24), ("val", 48), ("val", 32)],
+            "the headline is last"
+        );
+        let count = watch.events.iter();
+        let count = count.filter(|event| matches!(event, EventKind::Evaluated { .. }));
+        assert_eq!(count.count(), 3, "every epoch's own has no further ones");
+        let child = Launch {
+            parent_dir: Some(trained.path().to_owned()),
+            ..launch(data.path())
+        };
+        for (spec, name, resolution) in [
+            (&specs[1], "predictions.bin", 32),
+            (&specs[2], "predictions-val-24.bin", 24),
+            (&specs[3], "predictions-val-48.bin", 48),
+        ] {
+            let mut watch = Watch::default();
+            let alone = train(spec, &child, &mut watch);
+            assert!(
+                read(alone.path(), "predictions.bin") == read(trained.path(), name),
+                "{name}"
+            );
+            let alone = last_evaluations(&watch);
+            assert_eq!(alone.len(), 1);
+            assert!(
+                alone[0].1 == resolution && told.contains(&alone[0]),
+                "{alone:?}"
+            );
+        }
+        let again = train(&specs[4], &child, &mut Watch::default());
+        for name in [
+            "predictions.bin",
+            "predictions-val-24.bin",
+            "predictions-val-48.bin",
+        ] {
+            assert!(
+                read(again.path(), name) == read(trained.path(), name),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn further_sets_have_their_own_labels() {
+    let data = tempfile::tempdir().unwrap();
+    let dataset = small_data(data.path(), 12);
+    // The pictures of val, once as they are and once with labels from a file.
+    let (plain, real) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut labels = BTreeMap::new();
+    for (index, sample) in dataset.samples(Split::Val).iter().enumerate() {
+        for root in [plain.path(), real.path()] {
+            let to = root.join(sample.path.strip_prefix("val/").unwrap());
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::copy(data.path().join(&sample.path), to).unwrap();
+        }
+        let own = sample.label;
+        labels.insert(
+            sample.path.strip_prefix("val/").unwrap().to_owned(),
+            match index % 4 {
+                0 => vec![],
+                1 => vec![own],
+                _ => vec![own, (own + 1) % 9, (own + 2) % 9],
+            },
+        );
+    }
+    let file = real.path().join("real.json");
+    std::fs::write(file, serde_json::to_vec(&labels).unwrap()).unwrap();
+    let roots = BTreeMap::from([
+        ("plain".to_owned(), Some(plain.path().to_owned())),
+        ("real".to_owned(), Some(real.path().to_owned())),
+    ]);
+    let yaml = EXPERIMENT.replace("epochs: 3", "epochs: 1") + "  eval.sets: [real, plain]\n";
+    let spec = stages_with(&yaml, &dataset, data.path(), &roots).remove(0);
+    let launch = Launch {
+        evaluation_roots: roots.clone(),
+        ..launch(data.path())
+    };
+    let mut watch = Watch::default();
+    let trained = train(&spec, &launch, &mut watch);
+    let told = last_evaluations(&watch);
+    let [(a, 48, on_plain), (b, 48, on_real), (c, 48, on_val)] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert_eq!((&**a, &**b, &**c), ("plain", "real", "val"));
+    assert_eq!(on_plain, on_val);
+    let bytes = |name: &str| read(trained.path(), name);
+    assert!(bytes("predictions-plain-48.bin") == bytes("predictions.bin"));
+
+    // Reckoned again from the predictions of the same pictures.
+    let own = predictions::read(&trained.path().join("predictions.bin")).unwrap();
+    let pairs = own.iter().zip(dataset.samples(Split::Val));
+    let with_labels: Vec<_> = pairs
+        .map(|(p, sample)| (p, &labels[sample.path.strip_prefix("val/").unwrap()]))
+        .filter(|(_, labels)| !labels.is_empty())
+        .collect();
+    let right = with_labels
+        .iter()
+        .filter(|(p, labels)| labels.contains(&p.class));
+    let top1 = right.count() as f64 * 100.0 / with_labels.len() as f64;
+    assert_eq!(*on_real, BTreeMap::from([("top1".to_owned(), top1)]));
+    assert!(top1 > on_val["top1"]);
+    let theirs = predictions::read(&trained.path().join("predictions-real-48.bin")).unwrap();
+    assert_eq!(theirs.len(), with_labels.len());
+    for (theirs, (own, labels)) in theirs.iter().zip(with_labels) {
+        assert_eq!(theirs.class, own.class);
+        assert_eq!(theirs.rank == 0, labels.contains(&own.class));
+        assert_eq!(theirs.loss.is_nan(), labels.len() > 1);
+    }
+
+    // Whatever is wrong with a set is said before anything is trained.
+    let fails = |launch: &Launch| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watch = Watch::default();
+        let result = train::run(&spec, launch, &RunDir::new(folder.path()), &mut watch);
+        assert!(watch.events.is_empty(), "{:?}", watch.events);
+        result.unwrap_err()
+    };
+    let mut other = launch.clone();
+    other.evaluation_roots.remove("real");
+    let error = fails(&other);
+    assert!(
+        matches!(&error, TrainError::Config(message) if message.contains("`real`")),
+        "{error}"
+    );
+    let gone = data.path().join("gone");
+    other.evaluation_roots.insert("real".to_owned(), Some(gone));
+    let error = fails(&other);
+    assert!(
+        matches!(error, TrainError::Data(DataError::NoFolder(_))),
+        "{error}"
+    );
+    std::fs::create_dir(plain.path().join("unheard-of")).unwrap();
+    let error = fails(&launch).to_string();
+    assert!(
+        error.contains("`plain` has the class `unheard-of`"),
+        "{error}"
+    );
+    std::fs::remove_dir(plain.path().join("unheard-of")).unwrap();
+    let first = &dataset.samples(Split::Val)[0].path;
+    std::fs::remove_file(plain.path().join(first.strip_prefix("val/").unwrap())).unwrap();
+    let error = fails(&launch);
+    assert!(
+        matches!(&error, TrainError::EvaluationSetChanged { name, .. } if name == "plain"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::exit::Exit;
 use super::planning::say;
 use super::status::TextFormat;
 use super::weights::{WeightsCliError, find};
-use crate::data::{DataError, Dataset, EvalTransform, locate};
+use crate::data::{DataError, Dataset, EvalTransform, EvaluationSet, locate};
 use crate::model::weights::load;
 use crate::model::{VisionTransformer, weights::WeightsError};
 use crate::report::text::clean;
@@ -176,7 +176,8 @@ async fn evaluate_weights(args: &EvalArgs) -> Result<Answer, EvalError> {
     load(&mut model, weights.parameters, false)?;
     let transform = EvalTransform::new(resolution, crop_ratio)?;
     let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8));
-    let evaluation = evaluate(&model, &dataset, &transform, threads, &device, || Ok(()))?;
+    let set = EvaluationSet::val(&dataset);
+    let evaluation = evaluate(&model, &set, &transform, threads, &device, || Ok(()))?;
     let metrics = evaluation.metrics();
     let metric = |name: &str| metrics.get(name).copied().unwrap_or(f64::NAN);
     Ok(Answer {

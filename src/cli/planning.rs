@@ -2,7 +2,8 @@
 
 use crate::data;
 use crate::plan::model::Plan;
-use crate::plan::{self, DataDescription, Request};
+use crate::plan::{self, DataDescription, Request, Resolvers};
+use crate::rundir::stage::NamedSet;
 use crate::spec::experiment::Options;
 use crate::spec::problem::Problem;
 use crate::spec::recipe::DataConfig;
@@ -43,6 +44,8 @@ pub struct Planned {
     pub plans: Vec<Plan>,
     /// Root of each image folder by content hash; `None`: the embedded data set.
     pub roots: HashMap<String, Option<PathBuf>>,
+    /// The same of the evaluation sets.
+    pub set_roots: HashMap<String, Option<PathBuf>>,
 }
 
 impl PlanningArgs {
@@ -58,15 +61,19 @@ impl PlanningArgs {
             },
             max_cells: self.max_cells,
         };
-        let resolver = |config: &DataConfig| describe(config, &self.data);
+        let resolvers = Resolvers {
+            data: &|config| describe(config, &self.data),
+            sets: &|name, data| describe_set(name, data, &self.data),
+        };
         let mut planned = Planned {
             plans: Vec::new(),
             roots: HashMap::new(),
+            set_roots: HashMap::new(),
         };
         let mut names = HashSet::new();
         let mut usable = true;
         for file in &self.files {
-            match plan::plan_file(file, &request, &resolver) {
+            match plan::plan_file_with(file, &request, &resolvers) {
                 Ok(plan) => {
                     plan.warnings.iter().for_each(say);
                     for problem in unusable_weights(&plan) {
@@ -97,6 +104,10 @@ impl PlanningArgs {
                 // It was found a moment ago.
                 let root = locate(config, &self.data).ok().flatten();
                 planned.roots.insert(description.hash.clone(), root);
+            }
+            for set in plan.evaluation_sets() {
+                let root = locate_set(&set.name, &self.data).ok().flatten();
+                planned.set_roots.insert(set.hash.clone(), root);
             }
         }
         Some(planned)
@@ -132,6 +143,33 @@ fn describe(
     })
 }
 
+/// Finds and describes an evaluation set of models that were trained on `data`.
+fn describe_set(
+    name: &str,
+    data: &DataConfig,
+    overrides: &[(String, PathBuf)],
+) -> Result<NamedSet, String> {
+    let root = locate_set(name, overrides)?;
+    let trained = data::Dataset::open(&data.name, locate(data, overrides)?.as_deref())
+        .map_err(|error| error.to_string())?;
+    let set = data::EvaluationSet::open(name, root.as_deref(), trained.classes())
+        .map_err(|error| error.to_string())?;
+    Ok(NamedSet {
+        name: name.to_owned(),
+        hash: set.hash().map_err(|error| error.to_string())?,
+        images: set.len(),
+    })
+}
+
+/// The root of an evaluation set, found like a data set by its name.
+fn locate_set(name: &str, overrides: &[(String, PathBuf)]) -> Result<Option<PathBuf>, String> {
+    let config = DataConfig {
+        name: name.to_owned(),
+        root: None,
+    };
+    locate(&config, overrides)
+}
+
 /// The root of a data set's image folder, absolute; `None`: it is embedded.
 fn locate(config: &DataConfig, overrides: &[(String, PathBuf)]) -> Result<Option<PathBuf>, String> {
     let location = data::locate::resolve(&config.name, config.root.as_deref(), overrides)
@@ -158,6 +196,37 @@ pub fn say(text: impl std::fmt::Display) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_evaluation_set_is_found_and_described_like_a_data_set() {
+        let data = DataConfig {
+            name: data::embedded::NAME.to_owned(),
+            root: None,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let class = folder.path().join("val/ice");
+        std::fs::create_dir_all(&class).unwrap();
+        std::fs::write(class.join("1.png"), b"opened when it is evaluated").unwrap();
+        let overrides = [("v2".to_owned(), folder.path().to_owned())];
+        let set = describe_set("v2", &data, &overrides).unwrap();
+        assert_eq!(
+            (set.name.as_str(), set.images, set.hash.len()),
+            ("v2", 1, 32)
+        );
+        assert_eq!(
+            locate_set("v2", &overrides).unwrap().as_deref(),
+            Some(folder.path())
+        );
+        let error = describe_set("v3", &data, &overrides).unwrap_err();
+        assert!(
+            error.contains("`v3` is not known (did you mean `v2`?)")
+                && error.contains("--data v3="),
+            "{error}"
+        );
+        std::fs::rename(&class, folder.path().join("val/lava")).unwrap();
+        let error = describe_set("v2", &data, &overrides).unwrap_err();
+        assert!(error.contains("`v2` has the class `lava`"), "{error}");
+    }
 
     #[test]
     fn data_sets_are_named_with_their_paths() {

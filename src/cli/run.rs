@@ -206,9 +206,18 @@ async fn execute(
         let spec = planned.plans[plan].stage_spec(stage);
         let data_root = planned.roots.get(&spec.data_hash).cloned().flatten();
         let init = planned.plans[plan].init(stage);
+        let evaluation_roots = spec
+            .evaluation_sets
+            .iter()
+            .map(|set| {
+                let root = planned.set_roots.get(&set.hash).cloned().flatten();
+                (set.name.clone(), root)
+            })
+            .collect();
         JobFiles {
             spec,
             data_root,
+            evaluation_roots,
             init_file: init.map(|init| init.path.clone()),
         }
     };

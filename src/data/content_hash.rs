@@ -19,6 +19,13 @@ const FORMAT: &str = "ablate data hash 1";
 /// stamp, so the hash is not remembered yet.
 const SETTLED: Duration = Duration::from_secs(2);
 
+/// What a folder is read as. Each reads other files of it, and so has a memory of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::data) enum Purpose {
+    Training,
+    Evaluation,
+}
+
 /// BLAKE3 of a file's bytes.
 pub(in crate::data) fn hash_file(bytes: &[u8]) -> [u8; 32] {
     *blake3::hash(bytes).as_bytes()
@@ -44,6 +51,7 @@ pub(in crate::data) fn content_hash(
 pub(in crate::data) fn folder_hash(
     root: &Path,
     paths: Vec<&str>,
+    purpose: Purpose,
     cache: Option<&Path>,
 ) -> Result<String, DataError> {
     let read = |path: &str| {
@@ -56,7 +64,11 @@ pub(in crate::data) fn folder_hash(
         return content_hash(paths, read);
     };
     let root_path = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
-    let file = cache.join(format!("{}.txt", hex128(&named(&root_path))));
+    let mut memory = named(&root_path);
+    if purpose == Purpose::Evaluation {
+        memory.update(b"evaluation");
+    }
+    let file = cache.join(format!("{}.txt", hex128(&memory)));
     let Signature { digest, settled } = signature(&root_path, &paths)?;
     if let Some(hash) = recall(&file, &digest) {
         return Ok(hash);

@@ -1,6 +1,6 @@
 //! Data sets: named classes, and labelled images in two splits.
 
-use super::content_hash::{content_hash, hash_file};
+use super::content_hash::{Purpose, content_hash, hash_file};
 use super::image_folder::ImageFolder;
 use super::{DataError, Rgb8, content_hash, decode, embedded};
 use crate::rundir::stage::DataShape;
@@ -92,6 +92,19 @@ impl Dataset {
             Some(root) => Dataset::open_folder(name, root),
             None => Ok(Dataset::embedded()),
         }
+    }
+
+    /// A data set of `classes` with nothing but the val split `samples`, whose paths are relative to
+    /// `root` or name embedded files.
+    pub(in crate::data) fn of_samples(
+        name: &str,
+        root: Option<&Path>,
+        classes: &[String],
+        samples: Vec<Sample>,
+    ) -> Dataset {
+        let source = root.map_or(Source::Embedded, |root| Source::Folder(root.to_path_buf()));
+        let splits = [Vec::new(), samples];
+        Dataset::assemble(name.to_owned(), source, classes.to_vec(), splits)
     }
 
     fn assemble(
@@ -192,15 +205,23 @@ impl Dataset {
     /// # Errors
     /// A file cannot be read.
     pub fn hash(&self) -> Result<String, DataError> {
+        let cache = content_hash::default_cache_dir();
+        self.hash_of(self.paths(), Purpose::Training, cache.as_deref())
+    }
+
+    /// Content hash of these files of the data set.
+    pub(in crate::data) fn hash_of(
+        &self,
+        paths: Vec<&str>,
+        purpose: Purpose,
+        cache: Option<&Path>,
+    ) -> Result<String, DataError> {
         match &self.inner.source {
             Source::Embedded => {
                 let file = |path: &str| Ok(hash_file(embedded::file(path).unwrap_or_default()));
-                content_hash(self.paths(), file)
+                content_hash(paths, file)
             }
-            Source::Folder(root) => {
-                let cache = content_hash::default_cache_dir();
-                content_hash::folder_hash(root, self.paths(), cache.as_deref())
-            }
+            Source::Folder(root) => content_hash::folder_hash(root, paths, purpose, cache),
         }
     }
 

@@ -58,6 +58,27 @@ pub enum DataError {
         class: String,
     },
 
+    /// A class of an evaluation set that the model could not have learned.
+    #[error(
+        "evaluation set `{set}` has the class `{class}`, which is not in the training set; \
+         its class folders are named as those of the training set"
+    )]
+    UnknownSetClass {
+        /// Name of the evaluation set.
+        set: String,
+        /// Name of the class folder.
+        class: String,
+    },
+
+    /// A file of labels that can't be understood or doesn't fit its images.
+    #[error("labels in {}: {message}", path.display())]
+    Labels {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+
     /// File names become part of the data set's identity, so they have to be text.
     #[error("{} is not valid UTF-8; rename it", .0.display())]
     NotUtf8(PathBuf),

@@ -99,7 +99,7 @@ fn samples(
 }
 
 /// Names in `folder` that are not hidden and that `wanted` accepts, in byte order.
-fn entries(
+pub(in crate::data) fn entries(
     folder: &Path,
     wanted: impl Fn(&Path, std::fs::FileType) -> bool,
 ) -> Result<Vec<String>, DataError> {
@@ -123,7 +123,8 @@ fn entries(
     Ok(names)
 }
 
-fn is_image(path: &Path) -> bool {
+/// Whether the extension is an image's.
+pub(in crate::data) fn is_image(path: &Path) -> bool {
     let extension = path
         .extension()
         .and_then(|extension| extension.to_str())

@@ -3,6 +3,7 @@
 //! | part | owns |
 //! | --- | --- |
 //! | [`dataset`] | data sets: the embedded one and image folders; [`locate`] finds them by name, [`content_hash`] identifies their content |
+//! | [`evaluation_set`] | further sets of images for the evaluation of a trained model |
 //! | [`decode`] [`rgb8`] | files to 8-bit RGB |
 //! | [`ops`] | image operations with given parameters, byte for byte those of Pillow |
 //! | [`random_resized_crop`] [`simple_random_crop`] [`center_crop`] [`three_augment`] [`color_jitter`] [`rand_augment`] [`auto_augment`] [`trivial_augment`] [`random_erasing`] | the recipe's random transforms: the draw of parameters apart from their application |
@@ -22,6 +23,7 @@ pub mod dataset;
 pub mod decode;
 pub mod embedded;
 pub mod error;
+pub mod evaluation_set;
 pub mod image_folder;
 pub mod loader;
 pub mod locate;
@@ -44,6 +46,7 @@ mod tests;
 
 pub use dataset::{Dataset, Split};
 pub use error::DataError;
+pub use evaluation_set::EvaluationSet;
 pub use loader::{Batch, Loader};
 pub use mixer::Mixer;
 pub use rgb8::Rgb8;

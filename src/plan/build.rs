@@ -4,7 +4,7 @@ use super::identify::{describe_data, identify};
 use super::model::{AxisInfo, Configurations, ExperimentInfo, Plan, ReportSpec};
 use super::share::{same_variants, share};
 use super::{design, init, layers};
-use crate::rundir::stage::Task;
+use crate::rundir::stage::{NamedSet, Task};
 use crate::spec::experiment::{self, Experiment, Options};
 use crate::spec::problem::{Problems, Report, Severity};
 use crate::spec::recipe::DataConfig;
@@ -20,6 +20,27 @@ pub const DEFAULT_MAX_CELLS: u64 = 100_000;
 /// before anything is expanded.
 pub type Resolver<'a> = dyn Fn(&DataConfig) -> Result<DataDescription, String> + 'a;
 
+/// Says what the evaluation set of this name holds for models of the classes of this data set, or why it
+/// can't be used. Called once for every different pair, before anything is expanded.
+pub type SetResolver<'a> = dyn Fn(&str, &DataConfig) -> Result<NamedSet, String> + 'a;
+
+/// Who knows the data sets.
+#[derive(Clone, Copy)]
+pub struct Resolvers<'a> {
+    pub data: &'a Resolver<'a>,
+    pub sets: &'a SetResolver<'a>,
+}
+
+impl<'a> Resolvers<'a> {
+    /// Data sets only: an experiment that names evaluation sets can't be planned.
+    pub fn data_only(data: &'a Resolver<'a>) -> Resolvers<'a> {
+        Resolvers {
+            data,
+            sets: &|name, _| Err(format!("evaluation set `{name}` is not known")),
+        }
+    }
+}
+
 /// What to plan.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
@@ -34,21 +55,39 @@ pub fn plan_file(
     request: &Request,
     resolver: &Resolver<'_>,
 ) -> Result<Plan, Problems> {
+    plan_file_with(path, request, &Resolvers::data_only(resolver))
+}
+
+/// [`plan_file`] for experiments with evaluation sets.
+pub fn plan_file_with(
+    path: &Path,
+    request: &Request,
+    resolvers: &Resolvers<'_>,
+) -> Result<Plan, Problems> {
     let experiment = experiment::load(path, &request.options)?;
-    plan(experiment, request.max_cells, resolver)
+    plan_with(experiment, request.max_cells, resolvers)
 }
 
 /// Plans an experiment. All problems of all its variants are reported at once.
 pub fn plan(
-    mut experiment: Experiment,
+    experiment: Experiment,
     max_cells: Option<u64>,
     resolver: &Resolver<'_>,
+) -> Result<Plan, Problems> {
+    plan_with(experiment, max_cells, &Resolvers::data_only(resolver))
+}
+
+/// [`plan`] for experiments with evaluation sets.
+pub fn plan_with(
+    mut experiment: Experiment,
+    max_cells: Option<u64>,
+    resolvers: &Resolvers<'_>,
 ) -> Result<Plan, Problems> {
     let mut reports = std::mem::take(&mut experiment.warnings);
     match build(
         &mut experiment,
         max_cells.unwrap_or(DEFAULT_MAX_CELLS),
-        resolver,
+        resolvers,
         &mut reports,
     ) {
         Some(mut plan)
@@ -66,7 +105,7 @@ pub fn plan(
 fn build(
     experiment: &mut Experiment,
     max_cells: u64,
-    resolver: &Resolver<'_>,
+    resolvers: &Resolvers<'_>,
     reports: &mut Vec<Report>,
 ) -> Option<Plan> {
     check_size(experiment, max_cells)
@@ -83,12 +122,19 @@ fn build(
     let variants = design::expand(experiment)
         .map_err(|found| reports.extend(found))
         .ok()?;
-    let data = describe_data(&layers, &variants, &values, resolver, reports)?;
+    let (data, sets) = describe_data(&layers, &variants, &values, resolvers, reports)?;
     let init = init::find(experiment, reports);
     let tasks: Vec<Task> = experiment.stages.iter().map(|stage| stage.task).collect();
     let seeds = experiment.seeds.to_vec();
     let identified = identify(
-        experiment, &layers, &variants, &values, &data, &init, &seeds, reports,
+        experiment,
+        &layers,
+        &variants,
+        &values,
+        (&data, &sets),
+        &init,
+        &seeds,
+        reports,
     )?;
     let (runs, stages, first) = share(experiment, &variants, &seeds, &identified);
     same_variants(experiment, &variants, &runs, seeds.len(), reports);
@@ -117,6 +163,7 @@ fn build(
             init,
             first,
             data,
+            sets,
         },
     })
 }

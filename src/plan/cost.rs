@@ -5,7 +5,7 @@
 //! out (well under 1 %). The backward pass counts twice the forward pass.
 
 use super::model::Cost;
-use crate::rundir::stage::{DataShape, Task};
+use crate::rundir::stage::{DataShape, NamedSet, Task};
 use crate::spec::fields::index;
 use crate::spec::recipe::{OptimizerName, Recipe};
 use crate::spec::resolved::View;
@@ -63,19 +63,23 @@ impl VitShape {
 }
 
 /// What the cost of a stage depends on besides its model.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Work {
     train_resolution: u64,
     eval_resolution: u64,
     epochs: u64,
     batch_size: u64,
     eval_every: u64,
+    /// Further test resolutions of the final weights on `val`.
+    resolutions: Vec<u64>,
+    /// Images of the further evaluation sets.
+    set_images: Vec<u64>,
     /// Copies of the parameters in a checkpoint besides the parameters.
     state_copies: u64,
 }
 
 /// The cost of a stage.
-pub fn of_recipe(recipe: &Recipe, task: Task, shape: DataShape) -> Cost {
+pub fn of_recipe(recipe: &Recipe, task: Task, shape: DataShape, sets: &[NamedSet]) -> Cost {
     let model = &recipe.model;
     let vit = VitShape {
         patch_size: model.patch_size as u64,
@@ -98,13 +102,27 @@ pub fn of_recipe(recipe: &Recipe, task: Task, shape: DataShape) -> Cost {
         epochs: recipe.train.epochs as u64,
         batch_size: recipe.train.batch_size as u64,
         eval_every: recipe.eval.every as u64,
+        resolutions: further(
+            recipe.eval.resolution as u64,
+            recipe.eval.resolutions.iter().map(|&side| side as u64),
+        ),
+        set_images: set_images(sets),
         state_copies: moments + u64::from(recipe.ema.decay.is_some()),
     };
     total(&vit, &work, task, shape)
 }
 
+/// The test resolutions besides the headline's.
+fn further(headline: u64, all: impl Iterator<Item = u64>) -> Vec<u64> {
+    all.filter(|&side| side != headline).collect()
+}
+
+fn set_images(sets: &[NamedSet]) -> Vec<u64> {
+    sets.iter().map(|set| set.images as u64).collect()
+}
+
 /// The same from numbers of values.
-pub(in crate::plan) fn of_view(view: &View<'_>, task: Task) -> Cost {
+pub(in crate::plan) fn of_view(view: &View<'_>, task: Task, sets: &[NamedSet]) -> Cost {
     const PATCH_SIZE: usize = index("model.patch_size");
     const EMBED_DIM: usize = index("model.embed_dim");
     const DEPTH: usize = index("model.depth");
@@ -119,6 +137,7 @@ pub(in crate::plan) fn of_view(view: &View<'_>, task: Task) -> Cost {
     const EPOCHS: usize = index("train.epochs");
     const BATCH_SIZE: usize = index("train.batch_size");
     const EVERY: usize = index("eval.every");
+    const RESOLUTIONS: usize = index("eval.resolutions");
     let vit = VitShape {
         patch_size: view.count(PATCH_SIZE),
         embed_dim: view.count(EMBED_DIM),
@@ -136,6 +155,14 @@ pub(in crate::plan) fn of_view(view: &View<'_>, task: Task) -> Cost {
         epochs: view.count(EPOCHS),
         batch_size: view.count(BATCH_SIZE),
         eval_every: view.count(EVERY),
+        resolutions: further(
+            view.count(EVAL_RESOLUTION),
+            view.value(RESOLUTIONS)
+                .items()
+                .iter()
+                .filter_map(Value::as_count),
+        ),
+        set_images: set_images(sets),
         state_copies: moments + u64::from(*view.value(EMA) != Value::Null),
     };
     total(&vit, &work, task, view.shape)
@@ -144,10 +171,23 @@ pub(in crate::plan) fn of_view(view: &View<'_>, task: Task) -> Cost {
 fn total(vit: &VitShape, work: &Work, task: Task, shape: DataShape) -> Cost {
     let parameters = vit.parameters(work.train_resolution);
     let evaluation = vit.forward_flops(work.eval_resolution) * shape.val_images as f64;
-    let predictions = 16 * shape.val_images as u64 + 44;
+    let further = work
+        .resolutions
+        .iter()
+        .map(|&side| (side, shape.val_images as u64))
+        .chain(
+            work.set_images
+                .iter()
+                .map(|&images| (work.eval_resolution, images)),
+        );
+    let (mut further_flops, mut predictions) = (0.0, 16 * shape.val_images as u64 + 44);
+    for (side, images) in further {
+        further_flops += vit.forward_flops(side) * images as f64;
+        predictions += 16 * images + 44;
+    }
     if task == Task::Evaluate {
         return Cost {
-            flops: evaluation,
+            flops: evaluation + further_flops,
             parameters,
             steps: 0,
             disk_bytes: predictions,
@@ -163,7 +203,7 @@ fn total(vit: &VitShape, work: &Work, task: Task, shape: DataShape) -> Cost {
     // The final weights, and the checkpoint that an interrupted stage resumes from.
     let disk_bytes = 4 * parameters * (2 + work.state_copies) + predictions;
     Cost {
-        flops: training + evaluations as f64 * evaluation,
+        flops: training + evaluations as f64 * evaluation + further_flops,
         parameters,
         steps,
         disk_bytes,

@@ -4,11 +4,12 @@
 //! revision, task, seed, content hash of the data set, fingerprint of the parent (or
 //! `weights:` and the hash of the file that it starts from) and the hash of the
 //! names of the fields, then one line with the canonical value of every field of the table that is part
-//! of the identity, in the table's order. The location of a data set is not in it. Names are hashed
+//! of the identity, in the table's order, then one line with the content hash of each evaluation set that
+//! the recipe names. The location of a data set is not in it. Names are hashed
 //! apart because a text below 1 KiB is hashed three times as fast, and there can be a million of them.
 
 use super::model::Fingerprint;
-use crate::rundir::stage::{StageSpec, Task};
+use crate::rundir::stage::{NamedSet, StageSpec, Task};
 use crate::spec::fields::FIELDS;
 use crate::spec::resolved::{Flat, Values, from_recipe};
 use std::sync::OnceLock;
@@ -61,13 +62,23 @@ fn line(text: &mut String, value: &str) {
     text.push('\n');
 }
 
-/// The recipe's lines.
-pub(in crate::plan) fn body(text: &mut String, flat: &Flat, values: &Values) {
+/// The recipe's lines, and those of the evaluation sets that it names.
+pub(in crate::plan) fn body(
+    text: &mut String,
+    flat: &Flat,
+    values: &Values,
+    evaluation_sets: &[NamedSet],
+) {
     for (field, &id) in FIELDS.iter().zip(flat) {
         if field.identity {
             line(text, values.canonical(id));
         }
     }
+    sets(text, evaluation_sets);
+}
+
+fn sets(text: &mut String, sets: &[NamedSet]) {
+    sets.iter().for_each(|set| line(text, &set.hash));
 }
 
 /// The fingerprint of a text.
@@ -101,6 +112,7 @@ impl StageSpec {
                 line(&mut text, &value.canonical());
             }
         }
+        sets(&mut text, &self.evaluation_sets);
         hash(&text)
     }
 }

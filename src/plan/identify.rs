@@ -3,14 +3,15 @@
 use super::init::InitWeights;
 use super::layers::{self, StageLayers};
 use super::model::{Cost, DataDescription, Fingerprint, Variant};
-use super::{Resolver, cost, fingerprint};
-use crate::rundir::stage::{DataShape, TRAINER_REVISION};
+use super::{Resolvers, cost, fingerprint};
+use crate::rundir::stage::{DataShape, NamedSet, TRAINER_REVISION};
 use crate::spec::check::RULES;
 use crate::spec::experiment::Experiment;
 use crate::spec::fields::{FIELDS, index};
 use crate::spec::problem::{Position, Report, Severity};
 use crate::spec::recipe::DataConfig;
 use crate::spec::resolved::{Flat, UNSET, ValueId, Values, View};
+use crate::spec::value::Value;
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -19,28 +20,51 @@ const DATA_NAME: usize = index("data.name");
 
 const DATA_ROOT: usize = index("data.root");
 
+const EVAL_SETS: usize = index("eval.sets");
+
 /// The values that say which data set a recipe uses.
 pub(in crate::plan) fn data_key(flat: &Flat) -> (ValueId, ValueId) {
     (flat[DATA_NAME], flat[DATA_ROOT])
 }
 
+/// The values that say which evaluation sets a recipe uses, and whose classes their labels are.
+fn sets_key(flat: &Flat) -> (ValueId, ValueId, ValueId) {
+    (flat[DATA_NAME], flat[DATA_ROOT], flat[EVAL_SETS])
+}
+
 /// The data sets of a plan, by the values that name them.
 pub(in crate::plan) type DataTable = Vec<((ValueId, ValueId), DataConfig, DataDescription)>;
 
-/// Asks for every different data set once.
+/// The evaluation sets of a plan, by the values that name them; recipes without any are not listed.
+pub(in crate::plan) type SetTable = Vec<((ValueId, ValueId, ValueId), Vec<NamedSet>)>;
+
+/// The evaluation sets of a recipe.
+pub(in crate::plan) fn sets_of<'a>(table: &'a SetTable, flat: &Flat) -> &'a [NamedSet] {
+    // Most plans have none.
+    if table.is_empty() {
+        return &[];
+    }
+    let key = sets_key(flat);
+    let found = table.iter().find(|(known, _)| *known == key);
+    found.map_or(&[], |(_, sets)| sets)
+}
+
+/// Asks for every different data set and evaluation set once.
 pub(in crate::plan) fn describe_data(
     layers: &[StageLayers],
     variants: &[Variant],
     values: &Values,
-    resolver: &Resolver<'_>,
+    resolvers: &Resolvers<'_>,
     reports: &mut Vec<Report>,
-) -> Option<DataTable> {
+) -> Option<(DataTable, SetTable)> {
     let mut table: DataTable = Vec::new();
+    let mut sets: SetTable = Vec::new();
+    let mut failed_sets = HashSet::new();
     let mut failed = HashSet::new();
     for stage in layers {
         let varies = |part: &Vec<Vec<Vec<layers::Override>>>| {
             let mut all = part.iter().flatten().flatten();
-            all.any(|set| [DATA_NAME, DATA_ROOT].contains(&usize::from(set.field)))
+            all.any(|set| [DATA_NAME, DATA_ROOT, EVAL_SETS].contains(&usize::from(set.field)))
         };
         // Most experiments use one data set: one variant then stands for all.
         let varies = varies(&stage.general) || varies(&stage.own);
@@ -52,31 +76,60 @@ pub(in crate::plan) fn describe_data(
         for variant in &variants[..looked_at] {
             let flat = stage.resolve(variant, values);
             let key = data_key(&flat);
-            if failed.contains(&key) || table.iter().any(|(known, ..)| *known == key) {
+            if failed.contains(&key) {
                 continue;
             }
             let config = DataConfig {
                 name: values.get(key.0).as_text().unwrap_or_default().to_owned(),
                 root: values.get(key.1).as_text().map(str::to_owned),
             };
-            match resolver(&config) {
-                Ok(description) => table.push((key, config, description)),
-                Err(message) => {
-                    failed.insert(key);
-                    let field = if config.root.is_some() {
-                        DATA_ROOT
-                    } else {
-                        DATA_NAME
-                    };
-                    reports.push(Report::error(
-                        stage.origins(variant)[field].position,
-                        message,
-                    ));
+            if table.iter().all(|(known, ..)| *known != key) {
+                match (resolvers.data)(&config) {
+                    Ok(description) => table.push((key, config.clone(), description)),
+                    Err(message) => {
+                        failed.insert(key);
+                        let field = if config.root.is_some() {
+                            DATA_ROOT
+                        } else {
+                            DATA_NAME
+                        };
+                        let position = stage.origins(variant)[field].position;
+                        reports.push(Report::error(position, message));
+                        continue;
+                    }
                 }
+            }
+            let key = sets_key(&flat);
+            let names = values.get(key.2).items();
+            if names.is_empty()
+                || failed_sets.contains(&key)
+                || sets.iter().any(|(known, _)| *known == key)
+            {
+                continue;
+            }
+            let mut found = Vec::with_capacity(names.len());
+            for name in names.iter().filter_map(Value::as_text) {
+                let known = sets
+                    .iter()
+                    .filter(|((data, root, _), _)| (*data, *root) == (key.0, key.1));
+                let known = known
+                    .flat_map(|(_, sets)| sets)
+                    .find(|set| set.name == name);
+                match known.map_or_else(|| (resolvers.sets)(name, &config), |set| Ok(set.clone())) {
+                    Ok(set) => found.push(set),
+                    Err(message) => {
+                        failed_sets.insert(key);
+                        let position = stage.origins(variant)[EVAL_SETS].position;
+                        reports.push(Report::error(position, message));
+                    }
+                }
+            }
+            if !failed_sets.contains(&key) {
+                sets.push((key, found));
             }
         }
     }
-    failed.is_empty().then_some(table)
+    (failed.is_empty() && failed_sets.is_empty()).then_some((table, sets))
 }
 
 /// Fingerprints and costs of every stage of every run, before equal stages are merged.
@@ -96,6 +149,7 @@ struct Work<'a> {
     values: &'a Values,
     data: &'a DataTable,
     init: &'a [Option<String>],
+    sets: &'a SetTable,
     seeds: &'a [u64],
     broken: Mutex<HashMap<Broken, u32>>,
     unset: Mutex<HashSet<(u32, u32)>>,
@@ -108,7 +162,7 @@ pub(in crate::plan) fn identify(
     layers: &[StageLayers],
     variants: &[Variant],
     values: &Values,
-    data: &DataTable,
+    (data, sets): (&DataTable, &SetTable),
     init: &[Option<InitWeights>],
     seeds: &[u64],
     reports: &mut Vec<Report>,
@@ -126,6 +180,7 @@ pub(in crate::plan) fn identify(
         values,
         data,
         init: &init,
+        sets,
         seeds,
         broken: Mutex::default(),
         unset: Mutex::default(),
@@ -205,9 +260,10 @@ impl Work<'_> {
                 *first = (*first).min(number);
             }
         }
-        costs[stage] = cost::of_view(&view, task);
+        let sets = sets_of(self.sets, &flat);
+        costs[stage] = cost::of_view(&view, task, sets);
         body.clear();
-        fingerprint::body(body, &flat, self.values);
+        fingerprint::body(body, &flat, self.values, sets);
         let stages = self.layers.len();
         for (run, &seed) in self.seeds.iter().enumerate() {
             let parent = self.experiment.stages[stage]

@@ -22,7 +22,10 @@ pub mod layers;
 pub mod model;
 mod share;
 
-pub use build::{DEFAULT_MAX_CELLS, DataDescription, Request, Resolver, plan, plan_file};
+pub use build::{
+    DEFAULT_MAX_CELLS, DataDescription, Request, Resolver, Resolvers, SetResolver, plan, plan_file,
+    plan_file_with, plan_with,
+};
 
 #[cfg(test)]
 mod tests;

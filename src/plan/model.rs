@@ -3,7 +3,7 @@
 use super::fingerprint::STAGE_FORMAT;
 use super::init::InitWeights;
 use super::layers::StageLayers;
-use crate::rundir::stage::{DataShape, StageSpec, TRAINER_REVISION, Task};
+use crate::rundir::stage::{DataShape, NamedSet, StageSpec, TRAINER_REVISION, Task};
 use crate::spec::problem::Problem;
 use crate::spec::recipe::DataConfig;
 use crate::spec::resolved::{Flat, ValueId, Values, from_recipe, to_recipe};
@@ -44,6 +44,8 @@ pub(in crate::plan) struct Configurations {
     pub first: Vec<(u32, u64)>,
     /// By values of `data.name` and `data.root`.
     pub data: Vec<((ValueId, ValueId), DataConfig, DataDescription)>,
+    /// Evaluation sets by values of `data.name`, `data.root` and `eval.sets`.
+    pub sets: Vec<((ValueId, ValueId, ValueId), Vec<NamedSet>)>,
 }
 
 /// What the experiment says about itself.
@@ -167,6 +169,11 @@ impl Plan {
             .map(|(_, config, description)| (config, description))
     }
 
+    /// The evaluation sets that the plan reads besides `val`.
+    pub fn evaluation_sets(&self) -> impl Iterator<Item = &NamedSet> {
+        self.configurations.sets.iter().flat_map(|(_, sets)| sets)
+    }
+
     /// The complete configuration of stage `index` (an index into [`Plan::stages`]).
     pub fn stage_spec(&self, index: u32) -> StageSpec {
         let stage = &self.stages[index as usize];
@@ -186,6 +193,7 @@ impl Plan {
             seed: self.configurations.first[index as usize].1,
             data_hash: data.hash,
             data_shape: data.shape,
+            evaluation_sets: super::identify::sets_of(&self.configurations.sets, &flat).to_vec(),
             parent: stage
                 .parent
                 .map(|parent| self.stages[parent as usize].fingerprint.to_string()),
@@ -252,6 +260,12 @@ impl Plan {
         };
         other_than("seed", other.seed.to_string(), ours.seed.to_string());
         other_than("data", short(&other.data_hash), short(&ours.data_hash));
+        let sets = |spec: &StageSpec| {
+            let set = |set: &NamedSet| format!("{} {}", set.name, short(&set.hash));
+            let sets: Vec<String> = spec.evaluation_sets.iter().map(set).collect();
+            format!("[{}]", sets.join(", "))
+        };
+        other_than("evaluation sets", sets(other), sets(&ours));
         other_than(
             "trainer revision",
             other.trainer_revision.to_string(),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::plan::model::{DataDescription, Plan};
-use crate::rundir::stage::{DataShape, Task};
+use crate::rundir::stage::{DataShape, NamedSet, Task};
 use crate::spec::experiment::{self, Options};
 use crate::spec::library;
 use crate::spec::problem::Problems;
@@ -131,7 +131,12 @@ fn a_stage_file_has_the_fingerprint_of_the_plan() {
                 assert_eq!(spec.compute_fingerprint(), stage.fingerprint);
                 assert_eq!(spec.fingerprint, stage.fingerprint.to_string());
                 assert_eq!(
-                    cost::of_recipe(&spec.recipe, spec.task, spec.data_shape),
+                    cost::of_recipe(
+                        &spec.recipe,
+                        spec.task,
+                        spec.data_shape,
+                        &spec.evaluation_sets
+                    ),
                     stage.cost
                 );
                 let json = serde_json::to_string(&spec).unwrap();
@@ -637,6 +642,159 @@ fn the_resolver_is_asked_once_for_each_data_set() {
         problems(&text),
         "e.yaml:3:20: data set `imagenet-2k` is not known\n  3 | axes: {data.name: [imagenet-2k, bluemarble-climate], optimizer.lr: [1e-3, 2e-3]}\n    |                    ^"
     );
+}
+
+fn sets(name: &str, data: &DataConfig) -> Result<NamedSet, String> {
+    if name == "gone" {
+        return Err(format!("data set `{name}` is not known"));
+    }
+    Ok(NamedSet {
+        name: name.to_owned(),
+        hash: blake3::hash(format!("{name} {}", data.name).as_bytes()).to_string(),
+        images: 100,
+    })
+}
+
+fn plan_sets(text: &str, sets: &SetResolver<'_>) -> Result<Plan, Problems> {
+    let experiment = experiment::read("e.yaml", text, None, &Options::default())?;
+    plan_with(experiment, None, &Resolvers { data: &data, sets })
+}
+
+#[test]
+fn further_evaluations_are_part_of_a_stage() {
+    let base = "recipe: quick\nset: {eval.resolutions: RESOLUTIONS, eval.sets: SETS}\n";
+    let with = |resolutions: &str, names: &str| {
+        let text = base
+            .replace("RESOLUTIONS", resolutions)
+            .replace("SETS", names);
+        plan_sets(&text, &sets).unwrap_or_else(|problems| panic!("{problems}"))
+    };
+    let plan = with("[64, 32]", "[v2, real]");
+    let spec = plan.stage_spec(0);
+    assert_eq!(spec.recipe.eval.resolutions, [32, 64]);
+    assert_eq!(spec.recipe.eval.sets, ["real", "v2"]);
+    let names: Vec<&str> = spec.evaluation_sets.iter().map(|set| &*set.name).collect();
+    assert_eq!(names, ["real", "v2"]);
+    assert_eq!(plan.evaluation_sets().count(), 2);
+    assert_eq!(spec.compute_fingerprint(), plan.stages[0].fingerprint);
+    // The order says nothing; the content of a set and its name do.
+    let fingerprint = |plan: &Plan| plan.stages[0].fingerprint;
+    assert_eq!(
+        fingerprint(&with("[32, 64]", "[real, v2]")),
+        fingerprint(&plan)
+    );
+    let others = [
+        with("[]", "[real, v2]"),
+        with("[32, 64]", "[real]"),
+        with("[32, 64]", "[]"),
+        with("[32, 48]", "[real, v2]"),
+    ];
+    let mut all: HashSet<_> = others.iter().map(fingerprint).collect();
+    all.insert(fingerprint(&plan));
+    let mut changed = spec.clone();
+    changed.evaluation_sets[1].hash = "0".repeat(32);
+    all.insert(changed.compute_fingerprint());
+    assert_eq!(all.len(), 6);
+    assert_eq!(
+        plan.differences(0, &others[1].stage_spec(0)).len(),
+        2,
+        "the field and the content"
+    );
+
+    // Both count in what a stage costs, and the headline's resolution counts once.
+    let cost = |plan: &Plan| plan.stages[0].cost;
+    for plan in others.iter().chain([&plan]) {
+        let spec = plan.stage_spec(0);
+        let of_recipe = cost::of_recipe(
+            &spec.recipe,
+            spec.task,
+            spec.data_shape,
+            &spec.evaluation_sets,
+        );
+        assert_eq!(of_recipe, cost(plan));
+    }
+    let none = with("[]", "[]");
+    assert!(cost(&none).flops < cost(&others[0]).flops);
+    assert!(cost(&others[0]).flops < cost(&plan).flops);
+    assert_eq!(
+        cost(&with("[]", "[v2]")).disk_bytes - cost(&none).disk_bytes,
+        16 * 100 + 44
+    );
+    assert_eq!(cost(&with("[48]", "[]")), cost(&none));
+}
+
+#[test]
+fn every_evaluation_set_is_asked_for_once() {
+    let asked = std::sync::Mutex::new(Vec::new());
+    let resolver = |name: &str, data: &DataConfig| {
+        asked
+            .lock()
+            .unwrap()
+            .push(format!("{name} of {}", data.name));
+        sets(name, data)
+    };
+    let text = "recipe: quick\nseeds: 2\naxes: {data.name: [imagenet-1k, bluemarble-climate], x: {a: {eval.sets: [v2]}, b: {eval.sets: [real, v2]}, c: {}}}\n";
+    let plan = plan_sets(text, &resolver).unwrap_or_else(|problems| panic!("{problems}"));
+    let mut asked = asked.lock().unwrap().clone();
+    asked.sort_unstable();
+    assert_eq!(
+        asked,
+        [
+            "real of bluemarble-climate",
+            "real of imagenet-1k",
+            "v2 of bluemarble-climate",
+            "v2 of imagenet-1k"
+        ]
+    );
+    for (index, stage) in plan.stages.iter().enumerate() {
+        let spec = plan.stage_spec(index as u32);
+        assert_eq!(spec.compute_fingerprint(), stage.fingerprint);
+        assert_eq!(spec.evaluation_sets.len(), spec.recipe.eval.sets.len());
+    }
+}
+
+#[test]
+fn a_missing_evaluation_set_is_shown_where_it_is_named() {
+    let text = "recipe: quick\nset:\n  eval.sets: [v2, gone]\n";
+    let problem = "e.yaml:3:14: data set `gone` is not known\n  3 |   eval.sets: [v2, gone]\n    |              ^";
+    let shown = plan_sets(text, &sets).map(|_| ()).unwrap_err().to_string();
+    assert_eq!(shown, problem);
+    for (value, message) in [
+        (
+            "eval.sets: v2",
+            "`eval.sets` expects a list of names of data sets",
+        ),
+        ("eval.sets: [val]", "`eval.sets` can't hold `val`"),
+        (
+            "eval.sets: [../v2]",
+            "`eval.sets` expects names of data sets, not the string `../v2`",
+        ),
+        ("eval.sets: [v2, v2]", "`eval.sets` names `v2` twice"),
+        (
+            "eval.resolutions: 32",
+            "`eval.resolutions` expects a list of whole numbers, not `32`",
+        ),
+        (
+            "eval.resolutions: [32, 32]",
+            "`eval.resolutions` names `32` twice",
+        ),
+        (
+            "eval.resolutions: [32, 0]",
+            "`eval.resolutions` must be 1 to 4096, not 0",
+        ),
+        (
+            "eval.resolutions: [32.5]",
+            "`eval.resolutions` expects a whole number, not `32.5`",
+        ),
+        (
+            "eval.resolutions: [32, 6]",
+            "`eval.resolutions` has 6, which is smaller than one patch (8)",
+        ),
+    ] {
+        let text = format!("recipe: quick\nset: {{{value}}}\n");
+        let shown = plan_sets(&text, &sets).map(|_| ()).unwrap_err().to_string();
+        assert!(shown.contains(message), "{shown}");
+    }
 }
 
 #[test]

@@ -26,8 +26,10 @@ pub struct Arm {
     pub variant_index: u32,
     pub stage: String,
     pub set: String,
+    /// Test resolution; `None`: each run's own, whatever it is.
+    pub resolution: Option<u32>,
     pub metric: String,
-    /// (seed, value), by seed.
+    /// (seed, value), by seed; of several resolutions of a run the headline's comes last.
     pub values: Vec<(u64, f64)>,
 }
 
@@ -56,7 +58,8 @@ pub struct CurvePoint {
 }
 
 /// One row per run, stage, evaluation set and metric: `run`, `variant`, `variant_index`, one column
-/// per axis (`axis:NAME`), `seed`, `stage`, `set`, `resolution`, `metric`, `value`.
+/// per axis (`axis:NAME`), `seed`, `stage`, `set`, `resolution`, `metric`, `value`, and whether it belongs to
+/// the stage's result, `headline`.
 pub fn results(data: &ExperimentData) -> Result<DataFrame, FrameError> {
     let runs: std::collections::HashMap<&str, &crate::store::rows::RunRow> =
         data.runs.iter().map(|run| (run.id.as_str(), run)).collect();
@@ -106,11 +109,22 @@ pub fn results(data: &ExperimentData) -> Result<DataFrame, FrameError> {
             "value".into(),
             rows.iter().map(|row| row.value).collect::<Vec<_>>(),
         ),
+        Column::new(
+            "headline".into(),
+            rows.iter().map(|row| row.headline).collect::<Vec<_>>(),
+        ),
     ]);
     DataFrame::new_infer_height(columns)
         .and_then(|frame| {
             collect(frame.lazy().sort(
-                ["variant_index", "seed", "stage", "set", "metric"],
+                [
+                    "variant_index",
+                    "seed",
+                    "stage",
+                    "set",
+                    "resolution",
+                    "metric",
+                ],
                 in_order(),
             ))
         })
@@ -132,9 +146,13 @@ pub fn curves(data: &ExperimentData) -> Result<DataFrame, FrameError> {
     .map_err(failed("curves"))
 }
 
-/// The arms of the frame that [`results`] made, by variant, stage, set and metric.
-pub fn arms(results: &DataFrame) -> Result<Vec<Arm>, FrameError> {
-    let keys = ["variant_index", "stage", "set", "metric"];
+/// The arms of the frame that [`results`] made, by variant, stage, set and metric; and by test resolution
+/// too, if `by_resolution`.
+pub fn arms(results: &DataFrame, by_resolution: bool) -> Result<Vec<Arm>, FrameError> {
+    let mut keys = vec!["variant_index", "stage", "set", "metric"];
+    if by_resolution {
+        keys.push("resolution");
+    }
     let grouped = results
         .clone()
         .lazy()
@@ -145,17 +163,18 @@ pub fn arms(results: &DataFrame) -> Result<Vec<Arm>, FrameError> {
                 "set",
                 "metric",
                 "seed",
+                "headline",
                 "resolution",
             ],
             in_order(),
         )
-        .group_by_stable(keys.map(col))
+        .group_by_stable(keys.iter().map(|key| col(*key)).collect::<Vec<_>>())
         .agg([col("seed"), col("value")]);
     let grouped = collect(grouped).map_err(failed("arms"))?;
-    read_arms(&grouped).map_err(failed("arms"))
+    read_arms(&grouped, by_resolution).map_err(failed("arms"))
 }
 
-fn read_arms(grouped: &DataFrame) -> PolarsResult<Vec<Arm>> {
+fn read_arms(grouped: &DataFrame, by_resolution: bool) -> PolarsResult<Vec<Arm>> {
     let variants = grouped.column("variant_index")?.u32()?;
     let (stages, sets, metrics) = (
         grouped.column("stage")?.str()?,
@@ -166,6 +185,9 @@ fn read_arms(grouped: &DataFrame) -> PolarsResult<Vec<Arm>> {
         grouped.column("seed")?.list()?,
         grouped.column("value")?.list()?,
     );
+    let resolutions = by_resolution
+        .then(|| grouped.column("resolution")?.u32())
+        .transpose()?;
     let mut arms = Vec::with_capacity(grouped.height());
     for row in 0..grouped.height() {
         let seeds = list_u64(seeds, row)?;
@@ -174,6 +196,7 @@ fn read_arms(grouped: &DataFrame) -> PolarsResult<Vec<Arm>> {
             variant_index: variants.get(row).unwrap_or_default(),
             stage: stages.get(row).unwrap_or_default().to_owned(),
             set: sets.get(row).unwrap_or_default().to_owned(),
+            resolution: resolutions.and_then(|resolutions| resolutions.get(row)),
             metric: metrics.get(row).unwrap_or_default().to_owned(),
             values: seeds.into_iter().zip(values).collect(),
         });

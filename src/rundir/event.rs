@@ -57,16 +57,18 @@ pub enum EventKind {
         #[serde(with = "float")]
         seconds: f64,
     },
-    /// An evaluation. Metric names: `top1`, `top5` (per cent), `loss`.
+    /// An evaluation. Metric names: `top1`, `top5` (per cent), `loss`; `top1` alone where images have
+    /// several labels.
     Evaluated {
         epoch: u32,
         step: u64,
-        /// Evaluation set (`val`).
+        /// Evaluation set: `val`, or one that the recipe names.
         set: String,
         resolution: u32,
         #[serde(with = "float_map")]
         metrics: BTreeMap<String, f64>,
-        /// The stage's last evaluation: its result.
+        /// Whether these are the final weights. There is one such event per test resolution and set that
+        /// the recipe lists, and then the headline's, which is the stage's result.
         last: bool,
     },
     Checkpointed {

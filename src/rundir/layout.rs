@@ -48,6 +48,12 @@ impl RunDir {
         self.root.join("predictions.bin")
     }
 
+    /// Per-image results of a further evaluation of the final weights.
+    pub fn further_predictions(&self, set: &str, resolution: usize) -> PathBuf {
+        self.root
+            .join(format!("predictions-{set}-{resolution}.bin"))
+    }
+
     pub fn attempt_log(&self, attempt: u32) -> PathBuf {
         self.root.join(format!("attempt-{attempt}.log"))
     }

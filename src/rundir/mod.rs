@@ -10,6 +10,7 @@
 //! | `events.jsonl` | worker | [`event::Event`]s, append-only, checksummed |
 //! | `checkpoints/` | worker | weights, optimizer state, position |
 //! | `predictions.bin` | worker | per-image results of the final evaluation |
+//! | `predictions-<set>-<resolution>.bin` | worker | those of the final weights' further evaluations |
 //! | `attempt-N.log` | scheduler | stdout and stderr of attempt N |
 
 pub mod event;

@@ -2,8 +2,9 @@
 //! (`launch.json`).
 
 use crate::spec::recipe::Recipe;
-pub use crate::spec::task::{DataShape, Task};
+pub use crate::spec::task::{DataShape, NamedSet, Task};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Revision of the trainer's semantics. Raised whenever the same configuration would give another
@@ -27,6 +28,8 @@ pub struct StageSpec {
     pub data_hash: String,
     /// Number of classes of the data set, and images in its train and val splits.
     pub data_shape: DataShape,
+    /// The sets that `recipe.eval.sets` names, in its order.
+    pub evaluation_sets: Vec<NamedSet>,
     /// Fingerprint of the stage whose final weights this one starts from.
     pub parent: Option<String>,
     /// BLAKE3 of the file of weights that this one starts from, instead of a parent.
@@ -47,6 +50,9 @@ pub struct Launch {
     pub loader_threads: usize,
     /// Root of the image folder; `None`: the embedded data set.
     pub data_root: Option<PathBuf>,
+    /// Roots of the evaluation sets by name; `None`: the embedded data set.
+    #[serde(default)]
+    pub evaluation_roots: BTreeMap<String, Option<PathBuf>>,
     /// Run directory of the parent stage.
     pub parent_dir: Option<PathBuf>,
     /// The file of weights that the stage starts from.

@@ -318,6 +318,7 @@ impl Actor<'_> {
             loader_threads: slot.loader_threads,
             data_root: files.data_root,
             init_file: files.init_file,
+            evaluation_roots: files.evaluation_roots,
             parent_dir: job.parent.map(|parent| {
                 RunDir::in_store(self.run.dir, &self.run.jobs[parent].fingerprint)
                     .root()

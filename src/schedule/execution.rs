@@ -39,6 +39,8 @@ pub struct JobFiles {
     pub data_root: Option<PathBuf>,
     /// The file of weights that it starts from.
     pub init_file: Option<PathBuf>,
+    /// Roots of the evaluation sets by name; `None`: the embedded data set.
+    pub evaluation_roots: BTreeMap<String, Option<PathBuf>>,
 }
 
 /// What can be tuned; the defaults are for people, tests are in a hurry.

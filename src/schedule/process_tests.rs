@@ -226,6 +226,7 @@ fn spec(stages: &[PlannedStage], index: usize) -> StageSpec {
             train_images: 4,
             val_images: 4,
         },
+        evaluation_sets: Vec::new(),
         parent: stages[index]
             .parent
             .map(|parent| stages[parent as usize].fingerprint.to_string()),
@@ -249,7 +250,7 @@ const RECIPE: &str = r#"{
                 "hflip": 0.0, "policy": "none", "three_augment_ops": [], "color_jitter": 0.0,
                 "random_erasing": 0.0},
     "ema": {"decay": null, "eval": false},
-    "eval": {"resolution": 8, "crop_ratio": 1.0, "every": 1}
+    "eval": {"resolution": 8, "crop_ratio": 1.0, "every": 1, "resolutions": [], "sets": []}
 }"#;
 
 impl Bench {
@@ -457,6 +458,7 @@ async fn execute(
         spec: spec(stages, index),
         data_root: None,
         init_file: None,
+        evaluation_roots: BTreeMap::new(),
     };
     let execution = Execution {
         store,

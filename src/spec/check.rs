@@ -37,6 +37,7 @@ const COLOR_JITTER: usize = index("augment.color_jitter");
 const EMA_DECAY: usize = index("ema.decay");
 const EMA_EVAL: usize = index("ema.eval");
 const EVAL_RESOLUTION: usize = index("eval.resolution");
+const EVAL_RESOLUTIONS: usize = index("eval.resolutions");
 
 /// A rule between fields.
 pub struct Rule {
@@ -127,6 +128,26 @@ pub const RULES: &[Rule] = &[
                 format!(
                     "`eval.resolution` {} is smaller than one patch ({})",
                     v.count(EVAL_RESOLUTION),
+                    v.count(PATCH_SIZE)
+                ),
+                "",
+            )
+        },
+    },
+    Rule {
+        severity: Severity::Error,
+        fields: &[PATCH_SIZE, EVAL_RESOLUTIONS],
+        training: false,
+        broken: |v| {
+            let smallest = v.value(EVAL_RESOLUTIONS).items().first();
+            smallest.is_some_and(|side| side.as_count().unwrap_or(0) < v.count(PATCH_SIZE))
+        },
+        explain: |v| {
+            let smallest = v.value(EVAL_RESOLUTIONS).items().first();
+            (
+                format!(
+                    "`eval.resolutions` has {}, which is smaller than one patch ({})",
+                    smallest.and_then(Value::as_count).unwrap_or(0),
                     v.count(PATCH_SIZE)
                 ),
                 "",

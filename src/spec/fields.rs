@@ -24,6 +24,14 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A list of different choices; may be empty.
     Choices(&'static [&'static str]),
+    /// A set of whole numbers in `min..=max`, kept in ascending order; may be empty.
+    Integers {
+        min: i64,
+        max: i64,
+    },
+    /// A set of data sets' names, kept in order; may be empty. They name files and columns of tables,
+    /// so they are short and plain, and none is `val`.
+    Names,
     /// Any text.
     Text,
     /// A text of `spec::policy`.
@@ -490,6 +498,18 @@ pub const FIELDS: &[Field] = &[
         count(1, 1_000_000),
         Some("1"),
         "Epochs between evaluations; the last epoch is always evaluated.",
+    ),
+    field(
+        "eval.resolutions",
+        Kind::Integers { min: 1, max: 4096 },
+        Some("[]"),
+        "Further test resolutions that the final weights are evaluated at, on `val`; the result stays `eval.resolution`'s.",
+    ),
+    field(
+        "eval.sets",
+        Kind::Names,
+        Some("[]"),
+        "Further evaluation sets for the final weights, at `eval.resolution`: names, looked up like `data.name`.",
     ),
 ];
 

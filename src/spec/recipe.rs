@@ -224,4 +224,9 @@ pub struct EvalConfig {
     pub crop_ratio: f64,
     /// Epochs between evaluations; the last epoch is always evaluated.
     pub every: usize,
+    /// Further test resolutions of the final weights, ascending.
+    pub resolutions: Vec<usize>,
+    /// Names of further evaluation sets of the final weights, in order. Their content is identified
+    /// by `StageSpec::evaluation_sets`.
+    pub sets: Vec<String>,
 }

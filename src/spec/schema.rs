@@ -276,6 +276,12 @@ fn field_schema(field: &Field) -> Json {
         Kind::Choices(choices) => {
             json!({"type": "array", "uniqueItems": true, "items": {"enum": choices}})
         }
+        Kind::Integers { min, max } => {
+            json!({"type": "array", "uniqueItems": true, "items": {"type": "integer", "minimum": min, "maximum": max}})
+        }
+        Kind::Names => {
+            json!({"type": "array", "uniqueItems": true, "items": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}})
+        }
         Kind::Text => json!({"type": "string", "minLength": 1}),
         Kind::Policy => {
             json!({"type": "string", "pattern": super::policy::PATTERN})
@@ -322,7 +328,8 @@ pub fn field_reference() -> String {
                 Kind::Couple(range) => format!("two numbers, {}", range.words()),
                 Kind::Choice(choices) => format!("`{}`", choices.join("`, `")),
                 Kind::Choices(choices) => format!("list of `{}`", choices.join("`, `")),
-                Kind::Text | Kind::Policy => expected(&Field {
+                Kind::Integers { min, max } => format!("list of whole numbers, {min} to {max}"),
+                Kind::Text | Kind::Policy | Kind::Names => expected(&Field {
                     nullable: false,
                     ..*field
                 })

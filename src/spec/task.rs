@@ -12,6 +12,16 @@ pub enum Task {
     Evaluate,
 }
 
+/// An evaluation set besides `val`: its name, which its results bear, and what identifies its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedSet {
+    pub name: String,
+    /// Content hash of its images and labels.
+    pub hash: String,
+    pub images: usize,
+}
+
 /// Size of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -64,7 +64,13 @@ impl Value {
             Kind::Choice(_) | Kind::Text | Kind::Policy => {
                 json.as_str().map(|text| Value::Text(text.to_owned()))
             }
-            Kind::Choices(_) => json
+            Kind::Integers { .. } => json
+                .as_array()?
+                .iter()
+                .map(|item| item.as_i64().map(Value::Integer))
+                .collect::<Option<_>>()
+                .map(Value::List),
+            Kind::Choices(_) | Kind::Names => json
                 .as_array()?
                 .iter()
                 .map(|item| item.as_str().map(|text| Value::Text(text.to_owned())))
@@ -92,6 +98,14 @@ impl Value {
         match self {
             Value::Integer(value) => u64::try_from(*value).ok(),
             _ => None,
+        }
+    }
+
+    /// The items of a list; none of anything else.
+    pub fn items(&self) -> &[Value] {
+        match self {
+            Value::List(items) => items,
+            _ => &[],
         }
     }
 
@@ -138,21 +152,8 @@ pub fn coerce(field: &Field, node: &Node) -> Result<Value, Report> {
             _ => Err(mistyped()),
         },
         Kind::Integer { min, max } => {
-            let value = number(node).ok_or_else(mistyped)?;
-            let whole = value.fract() == 0.0 && value.abs() < 9e15;
-            if !whole {
-                return Err(wrong(format!(
-                    "`{path}` expects a whole number, not {}",
-                    shown(node)
-                )));
-            }
-            let value = value as i64;
-            if value < min || value > max {
-                return Err(wrong(format!(
-                    "`{path}` must be {min} to {max}, not {value}"
-                )));
-            }
-            Ok(Value::Integer(value))
+            number(node).ok_or_else(mistyped)?;
+            integer(path, min, max, node).map(Value::Integer)
         }
         Kind::Number(range) => {
             let value = number(node).ok_or_else(mistyped)?;
@@ -189,17 +190,25 @@ pub fn coerce(field: &Field, node: &Node) -> Result<Value, Report> {
             let Content::List(items) = &node.content else {
                 return Err(mistyped());
             };
-            let chosen: Vec<String> = items
-                .iter()
-                .map(|item| choice(path, choices, item))
-                .collect::<Result<_, _>>()?;
-            for (index, name) in chosen.iter().enumerate() {
-                if chosen[..index].contains(name) {
-                    let message = format!("`{path}` names `{name}` twice");
-                    return Err(Report::error(items[index].position, message));
-                }
-            }
+            let chosen = distinct(path, items, |item| choice(path, choices, item))?;
             Ok(Value::List(chosen.into_iter().map(Value::Text).collect()))
+        }
+        // The order of a set says nothing, so equal sets have one text.
+        Kind::Integers { min, max } => {
+            let Content::List(items) = &node.content else {
+                return Err(mistyped());
+            };
+            let mut found = distinct(path, items, |item| integer(path, min, max, item))?;
+            found.sort_unstable();
+            Ok(Value::List(found.into_iter().map(Value::Integer).collect()))
+        }
+        Kind::Names => {
+            let Content::List(items) = &node.content else {
+                return Err(mistyped());
+            };
+            let mut found = distinct(path, items, |item| name(path, item))?;
+            found.sort_unstable();
+            Ok(Value::List(found.into_iter().map(Value::Text).collect()))
         }
         Kind::Text => {
             let text = node.text().ok_or_else(mistyped)?;
@@ -224,6 +233,72 @@ fn number(node: &Node) -> Option<f64> {
         },
         _ => None,
     }
+}
+
+/// A whole number in `min..=max`.
+fn integer(path: &str, min: i64, max: i64, node: &Node) -> Result<i64, Report> {
+    let wrong = |message: String| Report::error(node.position, message);
+    let value = number(node)
+        .filter(|value| value.fract() == 0.0 && value.abs() < 9e15)
+        .ok_or_else(|| {
+            wrong(format!(
+                "`{path}` expects a whole number, not {}",
+                shown(node)
+            ))
+        })? as i64;
+    if value < min || value > max {
+        return Err(wrong(format!(
+            "`{path}` must be {min} to {max}, not {value}"
+        )));
+    }
+    Ok(value)
+}
+
+/// The items of a list, each by `read`, no two alike.
+fn distinct<T: PartialEq + std::fmt::Display>(
+    path: &str,
+    items: &[Node],
+    read: impl Fn(&Node) -> Result<T, Report>,
+) -> Result<Vec<T>, Report> {
+    let mut found: Vec<T> = Vec::with_capacity(items.len());
+    for item in items {
+        let value = read(item)?;
+        if found.contains(&value) {
+            let message = format!("`{path}` names `{value}` twice");
+            return Err(Report::error(item.position, message));
+        }
+        found.push(value);
+    }
+    Ok(found)
+}
+
+/// Name of an evaluation set.
+fn name(path: &str, node: &Node) -> Result<String, Report> {
+    const LONGEST: usize = 64;
+    let wrong = |message: String| Report::error(node.position, message);
+    let Some(text) = node.text() else {
+        return Err(wrong(format!(
+            "`{path}` expects names of data sets, not {}",
+            node.noun()
+        )));
+    };
+    let plain = text.len() <= LONGEST
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    if !plain {
+        return Err(wrong(format!(
+            "`{path}` expects names of data sets, not {}",
+            shown(node)
+        ))
+        .hint("a name has letters, digits, `-`, `_` and `.`, at most 64"));
+    }
+    if text == "val" {
+        return Err(wrong(format!("`{path}` can't hold `val`"))
+            .hint("it is always evaluated; leave it out"));
+    }
+    Ok(text.to_owned())
 }
 
 fn in_range(range: &Range, value: f64) -> Option<f64> {
@@ -272,6 +347,8 @@ pub fn expected(field: &Field) -> String {
         Kind::Pair(_) | Kind::Couple(_) => "two numbers `[a, b]`".to_owned(),
         Kind::Choice(choices) => format!("one of {}", choices.join(", ")),
         Kind::Choices(choices) => format!("a list of {}", choices.join(", ")),
+        Kind::Integers { .. } => "a list of whole numbers".to_owned(),
+        Kind::Names => "a list of names of data sets".to_owned(),
         Kind::Text | Kind::Policy => "a string".to_owned(),
     };
     if field.nullable {

@@ -161,8 +161,32 @@ impl Store {
         })
     }
 
-    /// The results of the current runs of `experiment`: every metric of the last evaluation of each stage.
-    /// A value that isn't finite is NaN or an infinity here.
+    /// `eval.resolution` of those stages of `experiment` whose final weights were evaluated on `val` at
+    /// several resolutions, as (id, fingerprint, resolution). Few stages are, and a configuration is
+    /// kilobytes of JSON.
+    async fn headline_resolutions(
+        &self,
+        experiment: &str,
+    ) -> Result<Vec<(i64, String, u32)>, StoreError> {
+        sqlx::query_as(
+            "SELECT s.id, s.fingerprint, json_extract(c.config, '$.recipe.eval.resolution')
+             FROM stages s JOIN stage_configs c ON c.stage = s.id
+             WHERE json_type(c.config, '$.recipe.eval.resolution') = 'integer' AND s.id IN (
+                 SELECT v.stage
+                 FROM experiments e CROSS JOIN runs r ON r.experiment = e.id AND r.current = 1
+                 CROSS JOIN run_stages rs ON rs.run = r.id
+                 CROSS JOIN results v ON v.stage = rs.stage CROSS JOIN series n ON n.id = v.series
+                 WHERE e.name = ? AND n.eval_set = 'val'
+                 GROUP BY v.stage HAVING COUNT(DISTINCT n.resolution) > 1)",
+        )
+        .bind(experiment)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(self.sql())
+    }
+
+    /// The results of the current runs of `experiment`: every metric of the evaluations of each stage's
+    /// final weights. A value that isn't finite is NaN or an infinity here.
     pub async fn results(&self, experiment: &str) -> Result<Vec<ResultRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT r.name, r.variant_index, r.seed, rs.name, s.fingerprint, n.eval_set, n.resolution, n.metric,
@@ -177,33 +201,54 @@ impl Store {
         .fetch_all(&self.readers)
         .await
         .map_err(self.sql())?;
+        let several: HashMap<String, u32> = self
+            .headline_resolutions(experiment)
+            .await?
+            .into_iter()
+            .map(|(_, fingerprint, resolution)| (fingerprint, resolution))
+            .collect();
         Ok(rows
             .iter()
-            .map(|row| ResultRow {
-                run: row.get(0),
-                variant_index: row.get(1),
-                seed: row.get::<i64, _>(2) as u64,
-                stage: row.get(3),
-                fingerprint: row.get(4),
-                set: row.get(5),
-                resolution: row.get(6),
-                metric: row.get(7),
-                value: number(row.get(8), row.get(9)),
+            .map(|row| {
+                let (fingerprint, set, resolution): (String, String, u32) =
+                    (row.get(4), row.get(5), row.get(6));
+                let own = several.get(&fingerprint);
+                ResultRow {
+                    run: row.get(0),
+                    variant_index: row.get(1),
+                    seed: row.get::<i64, _>(2) as u64,
+                    stage: row.get(3),
+                    headline: set == "val" && own.is_none_or(|&own| own == resolution),
+                    fingerprint,
+                    set,
+                    resolution,
+                    metric: row.get(7),
+                    value: number(row.get(8), row.get(9)),
+                }
             })
             .collect())
     }
 
     /// The training curves of the current runs of `experiment`, one point per epoch and metric:
-    /// `train_loss`, `lr`, and evaluations as `<set>/<metric>`.
+    /// `train_loss`, `lr`, and evaluations as `<set>/<metric>`, those on `val` at the recipe's
+    /// `eval.resolution`.
     pub async fn curves(&self, experiment: &str) -> Result<Vec<CurveRow>, StoreError> {
         let sql = self.sql();
-        let series: HashMap<i64, String> =
-            sqlx::query_as("SELECT id, eval_set || '/' || metric FROM series")
-                .fetch_all(&self.readers)
-                .await
-                .map_err(&sql)?
-                .into_iter()
-                .collect();
+        let series: HashMap<i64, (String, bool, u32)> = sqlx::query(
+            "SELECT id, eval_set || '/' || metric, eval_set = 'val', resolution FROM series",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .map_err(&sql)?
+        .into_iter()
+        .map(|row| (row.get(0), (row.get(1), row.get(2), row.get(3))))
+        .collect();
+        let headlines: HashMap<i64, u32> = self
+            .headline_resolutions(experiment)
+            .await?
+            .into_iter()
+            .map(|(stage, _, resolution)| (stage, resolution))
+            .collect();
         // Every stage once, in the order of the tables' keys; runs that share it are joined here. One row
         // of SQLite per point and run would cost several times as much.
         let mut curves: HashMap<i64, Curves<'_>> = HashMap::new();
@@ -229,9 +274,17 @@ impl Store {
             .bind(experiment)
             .fetch(&self.readers);
         while let Some(row) = rows.try_next().await.map_err(&sql)? {
-            let Some(name) = series.get(&row.get(1)) else {
+            let Some((name, is_val, resolution)) = series.get(&row.get(1)) else {
                 continue;
             };
+            // The final weights at another resolution are no point of the curve.
+            if *is_val
+                && headlines
+                    .get(&row.get(0))
+                    .is_some_and(|own| own != resolution)
+            {
+                continue;
+            }
             let point = (row.get(2), number(row.get(3), row.get(4)));
             let curve = curves.entry(row.get(0)).or_default();
             curve.entry(name).or_default().push(point);

@@ -52,7 +52,7 @@ pub struct RunRow {
     pub wall_seconds: Option<f64>,
 }
 
-/// One result of one run: the last evaluation of one of its stages.
+/// One result of one run: a metric of an evaluation of the final weights of one of its stages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ResultRow {
     pub run: String,
@@ -67,6 +67,9 @@ pub struct ResultRow {
     pub resolution: u32,
     pub metric: String,
     pub value: f64,
+    /// Whether it belongs to the evaluation that is the stage's result: on `val`, at the recipe's
+    /// `eval.resolution`.
+    pub headline: bool,
 }
 
 /// One point of a training curve, per epoch.

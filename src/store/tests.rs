@@ -101,6 +101,7 @@ impl Sample {
                 train_images: 90,
                 val_images: 9,
             },
+            evaluation_sets: Vec::new(),
             parent: stage.parent.map(|parent| self.fingerprint(parent)),
             init_weights: None,
         }
@@ -221,6 +222,8 @@ fn recipe() -> Recipe {
             resolution: 48,
             crop_ratio: 1.0,
             every: 1,
+            resolutions: Vec::new(),
+            sets: Vec::new(),
         },
     }
 }

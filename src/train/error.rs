@@ -15,6 +15,14 @@ pub enum TrainError {
         "the data set has changed since the stage was planned: its hash was {planned}, is {found}"
     )]
     DataChanged { planned: String, found: String },
+    #[error(
+        "the evaluation set `{name}` has changed since the stage was planned: its hash was {planned}, is {found}"
+    )]
+    EvaluationSetChanged {
+        name: String,
+        planned: String,
+        found: String,
+    },
     #[error("the parent's weights don't fit: {0}")]
     Weights(#[from] WeightsError),
     #[error("the weights in {path} don't fit: {source}")]
@@ -54,7 +62,9 @@ impl TrainError {
             | TrainError::Init { .. }
             | TrainError::InitFile(_)
             | TrainError::InitChanged { .. } => FailureClass::Config,
-            TrainError::Data(_) | TrainError::DataChanged { .. } => FailureClass::Data,
+            TrainError::Data(_)
+            | TrainError::DataChanged { .. }
+            | TrainError::EvaluationSetChanged { .. } => FailureClass::Data,
             TrainError::Diverged { .. } => FailureClass::Diverged,
             TrainError::Stopped { .. } => FailureClass::Killed,
             TrainError::Io { .. } | TrainError::Damaged { .. } => FailureClass::Bug,

@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod device;
 pub mod error;
 pub mod evaluation;
+pub mod further;
 pub mod observer;
 pub mod stage;
 pub mod step;

@@ -2,6 +2,7 @@
 
 use super::checkpoint::{self, Checkpoint, Position};
 use super::evaluation::{Evaluation, evaluate};
+use super::further::{self, Evaluated};
 use super::observer::Observer;
 use super::step::{Learner, StepContext};
 use super::{TrainError, device};
@@ -19,6 +20,7 @@ use crate::rundir::predictions;
 use crate::rundir::stage::{Launch, StageSpec, Task};
 use crate::weights::write_atomically;
 use burn::tensor::{Device, Tensor, TensorData};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Runs the stage `spec` in `dir` to its end, from its last checkpoint if there is one.
@@ -40,11 +42,14 @@ pub fn run(
             found,
         });
     }
+    let further = further::open(spec, launch, &dataset)?;
     let started = Instant::now();
     let mut stage = Stage {
         spec,
         launch,
         dir,
+        headline: further::headline(spec, &dataset),
+        further,
         dataset,
         device,
         images: 0,
@@ -63,6 +68,10 @@ struct Stage<'a> {
     launch: &'a Launch,
     dir: &'a RunDir,
     dataset: Dataset,
+    /// The evaluation that is the stage's result.
+    headline: Evaluated,
+    /// Those of the final weights besides.
+    further: Vec<Evaluated>,
     device: Device,
     /// Images trained on by this attempt.
     images: u64,
@@ -163,10 +172,16 @@ impl Stage<'_> {
             position.loss_sum = 0.0;
             position.epoch_steps = 0;
             let last = epoch + 1 == recipe.train.epochs;
+            if last && !self.further.is_empty() {
+                let weights = self.final_weights(&mut learner);
+                self.evaluate_further(&weights, epoch as u32, position.step, observer)?;
+            }
             if last || (epoch + 1).is_multiple_of(recipe.eval.every) {
                 let weights = self.evaluated_weights(&mut learner);
-                let evaluation = self.evaluate(weights, observer)?;
-                self.record(&evaluation, epoch as u32, position.step, last, observer)?;
+                let evaluation = self.evaluate(weights, &self.headline, observer)?;
+                let path = last.then(|| self.dir.predictions());
+                let at = (epoch as u32, position.step);
+                self.record(&evaluation, &self.headline, at, path, observer)?;
             }
         }
         let weights = self.final_weights(&mut learner);
@@ -304,6 +319,7 @@ impl Stage<'_> {
     fn evaluate(
         &self,
         weights: Weights,
+        what: &Evaluated,
         observer: &mut dyn Observer,
     ) -> Result<Evaluation, TrainError> {
         let recipe = &self.spec.recipe;
@@ -311,7 +327,7 @@ impl Stage<'_> {
             Weights::Model(model) => *model,
             Weights::Host(weights) => {
                 let classes = self.spec.data_shape.classes;
-                let arch = Architecture::new(&recipe.model, recipe.eval.resolution, classes);
+                let arch = Architecture::new(&recipe.model, what.resolution, classes);
                 let mut model = VisionTransformer::new(arch, self.spec.seed, &self.device);
                 let adapted = weights::load(&mut model, weights, false)
                     .map_err(|error| self.misfit(error))?;
@@ -323,10 +339,10 @@ impl Stage<'_> {
                 model
             }
         };
-        let transform = EvalTransform::new(recipe.eval.resolution, recipe.eval.crop_ratio)?;
+        let transform = EvalTransform::new(what.resolution, recipe.eval.crop_ratio)?;
         evaluate(
             &model,
-            &self.dataset,
+            &what.set,
             &transform,
             self.launch.loader_threads,
             &self.device,
@@ -335,24 +351,42 @@ impl Stage<'_> {
         )
     }
 
+    /// The further evaluations of the final weights. They come before the headline, so that the log's last
+    /// evaluation is the stage's result.
+    fn evaluate_further(
+        &self,
+        weights: &[HostParameter],
+        epoch: u32,
+        step: u64,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        for what in &self.further {
+            let evaluation = self.evaluate(Weights::Host(weights.to_vec()), what, observer)?;
+            let path = self.dir.further_predictions(&what.name, what.resolution);
+            self.record(&evaluation, what, (epoch, step), Some(path), observer)?;
+        }
+        Ok(())
+    }
+
+    /// Tells of an evaluation; one of the final weights leaves its predictions at `path`.
     fn record(
         &self,
         evaluation: &Evaluation,
-        epoch: u32,
-        step: u64,
-        last: bool,
+        what: &Evaluated,
+        (epoch, step): (u32, u64),
+        path: Option<PathBuf>,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        if last {
-            let path = self.dir.predictions();
+        let last = path.is_some();
+        if let Some(path) = path {
             write_atomically(&path, &predictions::encode(&evaluation.predictions))
                 .map_err(TrainError::io(&path))?;
         }
         observer.event(EventKind::Evaluated {
             epoch,
             step,
-            set: "val".to_owned(),
-            resolution: self.spec.recipe.eval.resolution as u32,
+            set: what.name.clone(),
+            resolution: what.resolution as u32,
             metrics: evaluation.metrics(),
             last,
         })?;
@@ -403,8 +437,10 @@ impl Stage<'_> {
     fn evaluate_parent(&mut self, observer: &mut dyn Observer) -> Result<u64, TrainError> {
         observer.event(started(self.launch, 0, 0))?;
         let weights = self.starting_weights()?;
-        let evaluation = self.evaluate(Weights::Host(weights.clone()), observer)?;
-        self.record(&evaluation, 0, 0, true, observer)?;
+        self.evaluate_further(&weights, 0, 0, observer)?;
+        let evaluation = self.evaluate(Weights::Host(weights.clone()), &self.headline, observer)?;
+        let path = Some(self.dir.predictions());
+        self.record(&evaluation, &self.headline, (0, 0), path, observer)?;
         // A child of an evaluation starts from the same weights.
         checkpoint::write_final(&self.dir.weights(), &self.spec.fingerprint, &weights)?;
         Ok(0)

@@ -86,7 +86,11 @@ fn metrics() {
         for (size, reference) in batches.iter().zip(&per_batch) {
             let part = predictions[start..start + size].to_vec();
             start += size;
-            let mean = Evaluation { predictions: part }.metrics()["loss"];
+            let mean = Evaluation {
+                predictions: part,
+                single_labelled: true,
+            }
+            .metrics()["loss"];
             worst = worst.max((mean - reference).abs());
             sum += mean;
         }
@@ -102,6 +106,7 @@ fn metrics() {
         );
 
         let ours = Evaluation {
+            single_labelled: true,
             predictions: predictions.clone(),
         }
         .metrics();

@@ -1,6 +1,6 @@
 //! The embedded data set, image folders, content hashes.
 
-use crate::data::content_hash::folder_hash;
+use crate::data::content_hash::{Purpose, folder_hash};
 use crate::data::{DataError, Dataset, Split, embedded};
 use std::fs;
 use std::path::Path;
@@ -71,7 +71,7 @@ fn a_folder_of_the_same_files_is_the_same_set() {
             .flat_map(|s| opened.samples(*s))
             .map(|s| s.path.as_str())
     };
-    let hash = folder_hash(folder.path(), paths().collect(), None).unwrap();
+    let hash = folder_hash(folder.path(), paths().collect(), Purpose::Training, None).unwrap();
     assert_eq!(hash, embedded.hash().unwrap());
     assert_eq!(hash.len(), 32);
     assert_eq!(
@@ -202,7 +202,8 @@ fn the_hash_is_remembered_and_never_trusted_blindly() {
     let paths = vec!["train/a/1.png", "val/a/1.png"];
     write(root, paths[0], b"one");
     write(root, paths[1], b"two");
-    let cached = || folder_hash(root, paths.clone(), Some(cache.path())).unwrap();
+    let cached =
+        || folder_hash(root, paths.clone(), Purpose::Training, Some(cache.path())).unwrap();
     let entry = || {
         fs::read_dir(cache.path())
             .unwrap()
@@ -251,9 +252,15 @@ fn the_hash_is_remembered_and_never_trusted_blindly() {
     assert_ne!(changed, first);
     write(root, paths[1], b"two");
     fs::rename(root.join("val/a/1.png"), root.join("val/a/2.png")).unwrap();
-    let renamed = folder_hash(root, vec![paths[0], "val/a/2.png"], Some(cache.path())).unwrap();
+    let renamed = folder_hash(
+        root,
+        vec![paths[0], "val/a/2.png"],
+        Purpose::Training,
+        Some(cache.path()),
+    )
+    .unwrap();
     assert_ne!(renamed, first);
-    assert!(folder_hash(root, paths.clone(), Some(cache.path())).is_err());
+    assert!(folder_hash(root, paths.clone(), Purpose::Training, Some(cache.path())).is_err());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! torchvision, timm and Pillow is tested in `tests/parity.rs`.
 
 mod datasets;
+mod evaluation_sets;
 mod loading;
 mod mixing;
 mod policies;

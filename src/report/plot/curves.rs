@@ -44,6 +44,10 @@ pub fn plots(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
             .collect();
         for name in evaluated.into_iter().chain(["train_loss".to_owned()]) {
             let points = frame::curve_points(&curves, stage, &name)?;
+            // A set that only the final weights are evaluated on has no curve.
+            if points.iter().all(|point| point.epoch == points[0].epoch) {
+                continue;
+            }
             plots.extend(plot(cells, position, stage, &name, &points)?);
         }
     }

@@ -3,6 +3,7 @@
 //! One file per kind of plot; what they share lies in [`style`] (the house style), `canvas` (pen
 //! and paper), `chart` (axes) and `legend`.
 
+mod against;
 mod canvas;
 mod chart;
 mod curves;
@@ -13,6 +14,7 @@ mod scale;
 mod series;
 pub mod style;
 mod sweep;
+mod test_resolution;
 mod variants;
 
 #[cfg(test)]
@@ -53,6 +55,7 @@ pub fn plots(data: &ExperimentData) -> Result<Vec<Plot>, PlotError> {
     let mut plots = Vec::new();
     plots.extend(variants::plot(&cells)?);
     plots.extend(sweep::plots(&cells)?);
+    plots.extend(test_resolution::plots(&cells)?);
     plots.extend(curves::plots(&cells)?);
     tell_apart(&mut plots);
     Ok(plots)

@@ -33,6 +33,7 @@ fn gallery() -> Vec<ExperimentData> {
         fixture::loss().data,
         fixture::augmentation(3).data,
         fixture::fixres(3).data,
+        fixture::test_resolutions(3).data,
         fixture::epochs(3).data,
         fixture::crop(1).predictions().data,
         fixture::epochs(1).predictions().data,
@@ -108,6 +109,7 @@ fn every_kind_is_there() {
         "fixres/curves-pretrain-val-top1",
         "fixres/curves-finetune-train_loss",
         "grid/by-learning-rate",
+        "test-resolutions/by-test-resolution",
     ] {
         assert!(
             names.iter().any(|other| other == name),
@@ -219,6 +221,41 @@ fn the_png_has_the_svgs_size_times_three() {
 fn an_experiment_without_results_has_no_plots() {
     let data = Fixture::product("pending", &[("loss", &["ce", "bce"])], 3, &["train"]).data;
     assert_eq!(plots(&data).unwrap(), []);
+}
+
+#[test]
+fn a_plot_against_the_test_resolution() {
+    let all = plots(&fixture::test_resolutions(3).data).unwrap();
+    let named = |name: &str| all.iter().find(|plot| plot.name == name);
+    let plot = named("by-test-resolution").unwrap();
+    assert_eq!(
+        plot.caption.split(". ").next().unwrap(),
+        "Top-1 accuracy (%) against test resolution after pretrain (n = 3)"
+    );
+    let lines: Vec<&str> = plot.csv.lines().collect();
+    assert_eq!(lines[0], "series,test resolution,n,mean,sd,low,high");
+    assert_eq!(lines.len(), 1 + 4 * 6);
+    assert!(
+        lines[1].starts_with("resolution 24,24.0,3,"),
+        "{}",
+        lines[1]
+    );
+    // The plot against the training resolution stays that of the headline.
+    let by_axis = |data: &ExperimentData| {
+        let all = plots(data).unwrap();
+        all.into_iter()
+            .find(|plot| plot.name == "by-resolution")
+            .unwrap()
+    };
+    assert_eq!(
+        by_axis(&fixture::test_resolutions(3).data)
+            .csv
+            .lines()
+            .count(),
+        by_axis(&fixture::fixres(3).data).csv.lines().count()
+    );
+    let without = plots(&fixture::fixres(3).data).unwrap();
+    assert!(without.iter().all(|plot| plot.name != "by-test-resolution"));
 }
 
 #[test]

@@ -10,23 +10,23 @@ use crate::report::metric::Metric;
 const MAX_PIVOT_DELTAS: usize = 4;
 
 /// The table that answers the experiment: the pivot if the file names columns, else one row per
-/// variant.
+/// variant. Further test resolutions, which would fill a screen, are left to [`tables`].
 pub fn summary_table(data: &ExperimentData) -> Result<Table, FrameError> {
     let cells = Cells::new(data)?;
     Ok(if data.experiment.report.columns.is_empty() {
-        long(&cells, "table")
+        long(&cells, "table", false)
     } else {
         pivot(&cells)
     })
 }
 
-/// All tables of the experiment, the one of [`summary_table`] first.
+/// All tables of the experiment, the one of [`summary_table`] first, with every column.
 pub fn tables(data: &ExperimentData) -> Result<Vec<Table>, FrameError> {
     let cells = Cells::new(data)?;
     Ok(if data.experiment.report.columns.is_empty() {
-        vec![long(&cells, "table")]
+        vec![long(&cells, "table", true)]
     } else {
-        vec![pivot(&cells), long(&cells, "variants")]
+        vec![pivot(&cells), long(&cells, "variants", true)]
     })
 }
 
@@ -35,17 +35,21 @@ pub(in crate::report) fn headline(cells: &Cells<'_>) -> Source {
     Source {
         stage: cells.data.stages().last().cloned().unwrap_or_default(),
         set: cells.sets().first().cloned().unwrap_or_default(),
+        resolution: None,
         metric: cells.data.metrics().first().cloned().unwrap_or_default(),
     }
 }
 
 /// One row per variant: labels, the headline metric after each stage, further metrics after the last,
 /// n, the delta to the baseline, failed runs.
-fn long(cells: &Cells<'_>, name: &str) -> Table {
+fn long(cells: &Cells<'_>, name: &str, with_resolutions: bool) -> Table {
     let data = cells.data;
     let headline = headline(cells);
     let by_axis = cells.by_labels();
-    let sources = sources(cells, &headline);
+    let mut sources = sources(cells, &headline);
+    if !with_resolutions {
+        sources.retain(|source| source.resolution.is_none());
+    }
     let mut columns: Vec<Column> = Vec::new();
     let mut push = |head: String, kind| columns.push(Column { head, kind });
     if by_axis {
@@ -128,19 +132,22 @@ fn long(cells: &Cells<'_>, name: &str) -> Table {
 }
 
 /// Sources of the value columns of a long table: the headline metric after each stage in order, then
-/// the further metrics after the last stage; each for every evaluation set.
+/// the further metrics after the last stage; each for every evaluation set that has it. Last the headline
+/// metric at the further test resolutions of each stage.
 fn sources(cells: &Cells<'_>, headline: &Source) -> Vec<Source> {
     let metrics = cells.data.metrics();
     let stages = cells.data.stages();
     let mut sources = Vec::new();
     let mut push = |stage: &String, metric: &String| {
-        for set in cells.sets() {
+        for (position, set) in cells.sets().iter().enumerate() {
             let source = Source {
                 stage: stage.clone(),
                 set: set.clone(),
+                resolution: None,
                 metric: metric.clone(),
             };
-            if !sources.contains(&source) {
+            // Not every set is evaluated after every stage, nor has every metric.
+            if !sources.contains(&source) && (position == 0 || cells.has(&source)) {
                 sources.push(source);
             }
         }
@@ -150,6 +157,14 @@ fn sources(cells: &Cells<'_>, headline: &Source) -> Vec<Source> {
     }
     if let Some(last) = stages.last() {
         metrics.iter().for_each(|metric| push(last, metric));
+    }
+    for stage in stages {
+        sources.extend(cells.resolutions(stage).map(|resolution| Source {
+            stage: stage.clone(),
+            set: "val".to_owned(),
+            resolution: Some(resolution),
+            metric: headline.metric.clone(),
+        }));
     }
     sources
 }
@@ -164,11 +179,17 @@ fn head(cells: &Cells<'_>, source: &Source) -> String {
     if cells.sets().len() > 1 || source.metric == "loss" {
         parts.push(source.set.as_str());
     }
-    let metric = Metric::named(&source.metric).head;
+    let metric = Metric::named(&source.metric);
+    if let Some(resolution) = source.resolution {
+        // The width of these many columns counts; their unit is that of the headline.
+        parts.retain(|part| *part != "val");
+        parts.push(&metric.short);
+        return format!("{} at {resolution} px", parts.join(" "));
+    }
     if parts.is_empty() {
-        metric
+        metric.head
     } else {
-        format!("{} {metric}", parts.join(" "))
+        format!("{} {}", parts.join(" "), metric.head)
     }
 }
 

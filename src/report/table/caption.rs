@@ -30,6 +30,10 @@ pub fn caption(
         })
     };
     let mut sentences = vec![subject(cells, sources)];
+    if sources.iter().any(|source| source.resolution.is_some()) {
+        sentences
+            .push("\u{201c}At … px\u{201d}: the same weights at that test resolution".to_owned());
+    }
     let (least, most) = (
         values().map(|value| value.n).min(),
         values().map(|value| value.n).max(),
@@ -91,7 +95,13 @@ fn subject(cells: &Cells<'_>, sources: &[Source]) -> String {
         }
     }
     let mut words = sentence(&metrics.join(" and "));
-    words.push_str(&format!(" on {}", cells.sets().join(" and ")));
+    let mut sets: Vec<&str> = Vec::new();
+    for source in sources {
+        if !sets.contains(&source.set.as_str()) {
+            sets.push(&source.set);
+        }
+    }
+    words.push_str(&format!(" on {}", sets.join(" and ")));
     let stages = cells.data.stages();
     let several = sources
         .iter()

@@ -5,13 +5,15 @@ use crate::report::data::{ExperimentData, Variant};
 use crate::report::frame::{self, Arm, FrameError};
 use crate::report::metric::{self, Metric};
 use crate::report::statistics::{self, Interval, Sample};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Where a number comes from: a metric of an evaluation set after a stage.
+/// Where a number comes from: a metric of an evaluation set at a test resolution after a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source {
     pub stage: String,
     pub set: String,
+    /// Side of the test images; `None`: the recipe's `eval.resolution`, which variants may differ in.
+    pub resolution: Option<u32>,
     pub metric: String,
 }
 
@@ -21,6 +23,8 @@ pub struct Cells<'a> {
     pub variants: Vec<Variant<'a>>,
     arms: HashMap<(u32, Source), Vec<(u64, f64)>>,
     sets: Vec<String>,
+    /// Stages with further test resolutions, and all of their resolutions.
+    resolutions: BTreeMap<String, BTreeSet<u32>>,
     baselines: HashMap<u32, u32>,
     by_labels: bool,
 }
@@ -30,23 +34,49 @@ impl<'a> Cells<'a> {
     pub fn new(data: &'a ExperimentData) -> Result<Self, FrameError> {
         let mut sets = Vec::new();
         let mut arms = HashMap::new();
+        let mut resolutions: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
+        let val = || data.results.iter().filter(|row| row.set == "val");
+        for further in val().filter(|row| !row.headline) {
+            resolutions.entry(further.stage.clone()).or_default();
+        }
+        for row in val() {
+            if let Some(known) = resolutions.get_mut(&row.stage) {
+                known.insert(row.resolution);
+            }
+        }
+        let results = frame::results(data)?;
+        let mut all = frame::arms(&results, false)?;
+        if !resolutions.is_empty() {
+            let by_resolution = frame::arms(&results, true)?.into_iter();
+            all.extend(
+                by_resolution
+                    .filter(|arm| arm.set == "val" && resolutions.contains_key(&arm.stage)),
+            );
+        }
         for Arm {
             variant_index,
             stage,
             set,
+            resolution,
             metric,
             mut values,
-        } in frame::arms(&frame::results(data)?)?
+        } in all
         {
             if !sets.contains(&set) {
                 sets.push(set.clone());
             }
             values.retain(|(_, value)| value.is_finite());
-            // One value a run: of several resolutions, the largest.
+            // One value a run: of several resolutions the headline's, else the largest.
             values.reverse();
             values.dedup_by_key(|(seed, _)| *seed);
             values.reverse();
-            arms.insert((variant_index, Source { stage, set, metric }), values);
+            let source = Source {
+                stage,
+                set,
+                resolution,
+                metric,
+            };
+            arms.insert((variant_index, source), values);
         }
         if sets.is_empty() {
             sets.push("val".to_owned());
@@ -59,6 +89,7 @@ impl<'a> Cells<'a> {
             data,
             arms,
             sets,
+            resolutions,
             baselines: baselines
                 .filter_map(|(variant, baseline)| Some((variant.index, baseline?)))
                 .collect(),
@@ -92,6 +123,18 @@ impl<'a> Cells<'a> {
         &self.sets
     }
 
+    /// The test resolutions of `val` after a stage, ascending; none where there is only the headline's.
+    pub fn resolutions(&self, stage: &str) -> impl Iterator<Item = u32> {
+        self.resolutions.get(stage).into_iter().flatten().copied()
+    }
+
+    /// Whether any variant has numbers from this source.
+    pub fn has(&self, source: &Source) -> bool {
+        self.variants
+            .iter()
+            .any(|variant| self.arms.contains_key(&(variant.index, source.clone())))
+    }
+
     /// (seed, value) of a variant; empty where there is none.
     pub fn values(&self, variant: u32, source: &Source) -> &[(u64, f64)] {
         self.arms
@@ -115,6 +158,10 @@ impl<'a> Cells<'a> {
         let [(seed, value)] = self.values(variant.index, source) else {
             return None;
         };
+        // The predictions that are kept are the headline's.
+        if source.resolution.is_some() || Some(&source.set) != self.sets.first() {
+            return None;
+        }
         let within = match source.metric.as_str() {
             "top1" => 1,
             "top5" => 5,

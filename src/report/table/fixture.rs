@@ -138,6 +138,7 @@ impl Fixture {
                         resolution: 48,
                         metric: metric.to_owned(),
                         value,
+                        headline: true,
                     });
                 }
                 for epoch in 0..EPOCHS {
@@ -189,6 +190,49 @@ impl Fixture {
                 .predictions
                 .insert(row.fingerprint.clone(), predictions);
         }
+        self
+    }
+
+    /// Top-1 at further test resolutions after `stage`, highest at 4/3 of each variant's own `train` side;
+    /// the headline is that of the own side.
+    pub fn resolutions(mut self, stage: &str, train: &[u32], sides: &[u32]) -> Self {
+        let own: Vec<ResultRow> = self
+            .data
+            .results
+            .extract_if(.., |row| row.stage == stage && row.metric == "top1")
+            .collect();
+        for row in own {
+            let train = train[row.variant_index as usize];
+            for &side in sides {
+                let off = |side: u32| (f64::from(3 * side) / f64::from(4 * train)).ln().powi(2);
+                self.data.results.push(ResultRow {
+                    resolution: side,
+                    value: row.value + 20.0 * (off(train) - off(side)),
+                    headline: side == train,
+                    ..row.clone()
+                });
+            }
+        }
+        self
+    }
+
+    /// Results on another evaluation set, after the last stage.
+    pub fn set(mut self, name: &str, metrics: &[&str]) -> Self {
+        let last = self.data.experiment.stage_names.last().cloned();
+        let rows: Vec<ResultRow> = self
+            .data
+            .results
+            .iter()
+            .filter(|row| Some(&row.stage) == last.as_ref() && row.headline)
+            .filter(|row| metrics.contains(&row.metric.as_str()))
+            .map(|row| ResultRow {
+                set: name.to_owned(),
+                value: row.value - 8.0,
+                headline: false,
+                ..row.clone()
+            })
+            .collect();
+        self.data.results.extend(rows);
         self
     }
 
@@ -297,4 +341,14 @@ pub fn crop(seeds: u64) -> Fixture {
     )
     .baseline(&[Some("rrc")])
     .finish(0.5, |variant, _| [53.4, 55.1][variant])
+}
+
+/// `fixres.yaml` with the train/test resolution curve, and two further sets.
+pub fn test_resolutions(seeds: u64) -> Fixture {
+    let mut fixture = fixres(seeds)
+        .resolutions("pretrain", &[24, 32, 40, 48], &[24, 32, 40, 48, 56, 64])
+        .set("imagenet-real", &["top1"])
+        .set("imagenet-v2", &["top1", "top5", "loss"]);
+    fixture.data.experiment.name = "test-resolutions".to_owned();
+    fixture
 }

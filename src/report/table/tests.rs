@@ -348,3 +348,56 @@ fn csv_has_every_digit() {
         "crop,top-1 (%),top-1 (%) sd,top-1 (%) n,top-1 (%) image low,top-1 (%) image high,n,"
     ));
 }
+
+#[test]
+fn further_sets_and_resolutions_are_further_columns() {
+    let mut data = fixture::test_resolutions(3).data;
+    data.experiment.report.metrics = vec!["top1".to_owned(), "loss".to_owned()];
+    let table = tables(&data).unwrap().remove(0);
+    let short = summary_table(&data).unwrap();
+    assert_eq!(short.columns.len(), table.columns.len() - 6);
+    assert!(!short.caption.contains("at that test resolution"));
+    let heads: Vec<&str> = table.columns.iter().map(|column| &*column.head).collect();
+    assert_eq!(
+        heads,
+        [
+            "resolution",
+            "pretrain val top-1 (%)",
+            "finetune val top-1 (%)",
+            "finetune imagenet-real top-1 (%)",
+            "finetune imagenet-v2 top-1 (%)",
+            "finetune val loss",
+            "finetune imagenet-v2 loss",
+            "pretrain top-1 at 24 px",
+            "pretrain top-1 at 32 px",
+            "pretrain top-1 at 40 px",
+            "pretrain top-1 at 48 px",
+            "pretrain top-1 at 56 px",
+            "pretrain top-1 at 64 px",
+            "n",
+            "Δ top-1",
+            "failed"
+        ]
+    );
+    // The headline is each variant's own resolution, wherever it lies among the others.
+    let mean = |table: &Table, row: usize, head: &str| match cell(table, row, head) {
+        Cell::Value(value) => value.mean,
+        other => panic!("{other:?}"),
+    };
+    for (row, side) in [24, 32, 40, 48].into_iter().enumerate() {
+        let own = mean(&table, row, &format!("pretrain top-1 at {side} px"));
+        assert_eq!(mean(&table, row, "pretrain val top-1 (%)"), own);
+        let plain = summary_table(&fixture::fixres(3).data).unwrap();
+        assert!((own - mean(&plain, row, "pretrain top-1 (%)")).abs() < 1e-9);
+    }
+    assert!(
+        table
+            .caption
+            .starts_with("Top-1 accuracy (%) and loss on val and imagenet-real and imagenet-v2")
+            && table
+                .caption
+                .contains("the same weights at that test resolution"),
+        "{}",
+        table.caption
+    );
+}

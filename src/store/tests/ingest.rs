@@ -226,6 +226,68 @@ async fn values_that_are_not_finite_are_marked() {
 }
 
 #[tokio::test]
+async fn the_headline_is_told_from_further_evaluations() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let sample = Sample::new("loss", 1, 1);
+    sample.save(&store).await;
+    let fingerprint = sample.fingerprint(0);
+    let last = |set: &str, resolution: u32, top1: f64| EventKind::Evaluated {
+        epoch: 1,
+        step: 20,
+        set: set.to_owned(),
+        resolution,
+        metrics: BTreeMap::from([("top1".to_owned(), top1)]),
+        last: true,
+    };
+    // In any order: what is the headline doesn't hang on it.
+    let kinds = [
+        started(0),
+        epoch(0, 1.9),
+        evaluated(0, 40.0, false),
+        epoch(1, 1.8),
+        last("val", 64, 44.0),
+        last("val", 48, 42.0),
+        last("val", 32, 30.0),
+        last("other", 48, 20.0),
+    ];
+    let events: Vec<Event> = kinds
+        .into_iter()
+        .zip(1..)
+        .map(|(kind, seq)| event(seq, 1, kind))
+        .collect();
+    store.record_events(&fingerprint, &events).await.unwrap();
+    let results = store.results("loss").await.unwrap();
+    let told: Vec<(&str, u32, bool)> = results
+        .iter()
+        .map(|row| (row.set.as_str(), row.resolution, row.headline))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("other", 48, false),
+            ("val", 32, false),
+            ("val", 48, true),
+            ("val", 64, false)
+        ]
+    );
+    let rows = store
+        .query_all("SELECT value FROM v_results WHERE headline ORDER BY resolution")
+        .await
+        .unwrap();
+    assert_eq!(rows.rows.concat(), [Cell::Real(42.0)]);
+    let curve: Vec<(u32, f64)> = store
+        .curves("loss")
+        .await
+        .unwrap()
+        .into_iter()
+        .filter(|row| row.metric == "val/top1")
+        .map(|row| (row.epoch, row.value))
+        .collect();
+    assert_eq!(curve, [(0, 40.0), (1, 42.0)]);
+}
+
+#[tokio::test]
 async fn abandoned_attempts_end_as_their_events_say() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await;

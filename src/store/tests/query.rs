@@ -169,12 +169,14 @@ async fn the_views_are_as_documented() {
     let store = sample_store(folder.path()).await;
     let docs = view_docs();
     let views = store
-        .query_all("SELECT name FROM sqlite_schema WHERE type = 'view' AND name LIKE 'v\\_%' ESCAPE '\\' ORDER BY rowid")
+        .query_all("SELECT name FROM sqlite_schema WHERE type = 'view' AND name LIKE 'v\\_%' ESCAPE '\\' ORDER BY name")
         .await
         .unwrap();
-    let names: Vec<Cell> = docs
-        .iter()
-        .map(|view| Cell::Text(view.name.clone()))
+    let mut names: Vec<&str> = docs.iter().map(|view| view.name.as_str()).collect();
+    names.sort_unstable();
+    let names: Vec<Cell> = names
+        .into_iter()
+        .map(|name| Cell::Text(name.to_owned()))
         .collect();
     assert_eq!(views.rows.concat(), names);
     for view in docs {
