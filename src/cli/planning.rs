@@ -207,25 +207,28 @@ mod tests {
         let class = folder.path().join("val/ice");
         std::fs::create_dir_all(&class).unwrap();
         std::fs::write(class.join("1.png"), b"opened when it is evaluated").unwrap();
-        let overrides = [("v2".to_owned(), folder.path().to_owned())];
-        let set = describe_set("v2", &data, &overrides).unwrap();
+        let overrides = [("imagenet-v2".to_owned(), folder.path().to_owned())];
+        let set = describe_set("imagenet-v2", &data, &overrides).unwrap();
         assert_eq!(
             (set.name.as_str(), set.images, set.hash.len()),
-            ("v2", 1, 32)
+            ("imagenet-v2", 1, 32)
         );
         assert_eq!(
-            locate_set("v2", &overrides).unwrap().as_deref(),
+            locate_set("imagenet-v2", &overrides).unwrap().as_deref(),
             Some(folder.path())
         );
-        let error = describe_set("v3", &data, &overrides).unwrap_err();
+        let error = describe_set("imagenet-v3", &data, &overrides).unwrap_err();
         assert!(
-            error.contains("`v3` is not known (did you mean `v2`?)")
-                && error.contains("--data v3="),
+            error.contains("`imagenet-v3` is not known (did you mean `imagenet-v2`?)")
+                && error.contains("--data imagenet-v3="),
             "{error}"
         );
         std::fs::rename(&class, folder.path().join("val/lava")).unwrap();
-        let error = describe_set("v2", &data, &overrides).unwrap_err();
-        assert!(error.contains("`v2` has the class `lava`"), "{error}");
+        let error = describe_set("imagenet-v2", &data, &overrides).unwrap_err();
+        assert!(
+            error.contains("`imagenet-v2` has the class `lava`"),
+            "{error}"
+        );
     }
 
     #[test]
