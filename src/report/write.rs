@@ -335,7 +335,7 @@ mod tests {
             "{page}"
         );
         assert!(
-            page.contains("With 3 seeds a variant, Welch's interval"),
+            page.contains("With 3 seeds a variant, the paired interval"),
             "{page}"
         );
     }

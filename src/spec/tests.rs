@@ -350,7 +350,7 @@ fn stages_are_checked() {
     assert_eq!(
         with("a: {task: evaluate}"),
         [
-            "f.yaml:2:10: stage `a` evaluates, but has no weights to evaluate; name a stage in `from`"
+            "f.yaml:2:10: stage `a` evaluates, but has no weights to evaluate; name a stage in `from`, or a file in `init`"
         ]
     );
     assert_eq!(
