@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// Which experiments, and how they are changed.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct PlanningArgs {
-    /// Experiment files, or names of built-in experiments (loss, augmentation, crop, epochs, fixres)
+    /// Experiment files, or names of built-in experiments (loss, augmentation, crop, epochs, fixres, in21k)
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Profile of the experiments [default: quick, where there is one]
