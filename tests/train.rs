@@ -99,6 +99,10 @@ fn launch(data: &Path) -> Launch {
         init_file: None,
         log_seconds: 0.0,
         checkpoint_seconds: 1e9,
+        checkpoint_epochs: None,
+        keep_checkpoints: 2,
+        keep_best: false,
+        accumulation: None,
     }
 }
 

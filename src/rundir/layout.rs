@@ -44,6 +44,11 @@ impl RunDir {
         self.root.join("checkpoints").join("final.safetensors")
     }
 
+    /// Weights of the best evaluation, where they are kept.
+    pub fn best(&self) -> PathBuf {
+        self.root.join("checkpoints").join("best.safetensors")
+    }
+
     pub fn predictions(&self) -> PathBuf {
         self.root.join("predictions.bin")
     }

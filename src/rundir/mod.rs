@@ -13,6 +13,7 @@
 //! | `predictions-<set>-<resolution>.bin` | worker | those of the final weights' further evaluations |
 //! | `attempt-N.log` | scheduler | stdout and stderr of attempt N |
 
+pub mod durable;
 pub mod event;
 pub mod host;
 pub mod layout;

@@ -5,6 +5,7 @@
 
 pub mod local;
 
+use crate::rundir::durable;
 use crate::rundir::event::FailureClass;
 use crate::schedule::device::Slot;
 use crate::schedule::outcome::Exit;
@@ -76,6 +77,7 @@ impl StartError {
         | StartError::Spawn { source, .. }
         | StartError::Thread(source)) = self;
         match source.kind() {
+            _ if durable::is_full(source) => FailureClass::DiskFull,
             std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
                 FailureClass::Bug
             }
