@@ -115,7 +115,7 @@ async fn run_plans(args: &RunArgs, planned: &Planned, slots: Vec<Slot>) -> Resul
         .iter()
         .map(|plan| plan.experiment.name.clone())
         .collect();
-    let _lock = StoreLock::acquire(&args.store)?;
+    let _lock = StoreLock::exclusive(&args.store)?;
     let store = Store::open(&args.store).await?;
     store.warnings().iter().for_each(say);
     let provenance = provenance();
