@@ -298,6 +298,7 @@ fn oom_kills_of(line: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rundir::stage::Task;
     use crate::schedule::device::Slot;
 
     fn run(script: &str, slot: Slot) -> (Exit, String) {
@@ -306,6 +307,7 @@ mod tests {
             run_dir: folder.path().into(),
             log: folder.path().join("log"),
             slot,
+            task: Task::Train,
         };
         let executor =
             LocalExecutor::program("/bin/sh", vec!["-c".into(), script.into(), "worker".into()]);
@@ -412,6 +414,7 @@ mod tests {
             run_dir: folder.path().into(),
             log: folder.path().join("log"),
             slot: slot(),
+            task: Task::Train,
         };
         let executor = LocalExecutor::program("/nonexistent/program", Vec::new());
         let error = executor
