@@ -93,7 +93,7 @@ pub fn judge(exit: &Exit, word: &LastWord, last_lines: Option<&str>) -> Outcome 
         };
     }
     match exit.code {
-        Some(0) => fail(FailureClass::Bug, "ended without a result".into()),
+        Some(0) => fail(FailureClass::Incomplete, "ended without a result".into()),
         Some(code) => match FailureClass::from_exit_code(code) {
             Some(class) => match last_lines {
                 Some(lines) => Outcome::Failed(Failure {
@@ -164,7 +164,7 @@ mod tests {
         let Outcome::Failed(failure) = judge(&code(0), &LastWord::Nothing, None) else {
             panic!()
         };
-        assert_eq!(failure.class, FailureClass::Bug);
+        assert_eq!(failure.class, FailureClass::Incomplete);
         assert_eq!(failure.message, "ended without a result");
     }
 

@@ -545,7 +545,7 @@ async fn failures_keep_their_cause_and_block_descendants() {
     assert_eq!(summary.ends[2], End::Blocked { by: 0 });
     assert_eq!(failure(&summary.ends[3]).0, FailureClass::Data);
     let (class, message) = failure(&summary.ends[4]);
-    assert_eq!(class, FailureClass::Bug);
+    assert_eq!(class, FailureClass::Incomplete);
     assert!(message.starts_with("ended without a result"), "{message}");
     let (class, message) = failure(&summary.ends[5]);
     assert_eq!(class, FailureClass::Bug);
