@@ -308,7 +308,7 @@ async fn inspect(dir: &Path, path: &Path, alone: bool) -> Result<Found, StoreErr
             what: "a database of another program".to_owned(),
         });
     }
-    let unclean = log_bytes > 0 && (alone || StoreLock::holder(dir).is_none());
+    let unclean = log_bytes > 0 && (alone || StoreLock::holders(dir).is_empty());
     if length <= CHECK_BYTES || unclean {
         let problem: String = sqlx::query_scalar("PRAGMA quick_check(1)")
             .fetch_one(&mut connection)

@@ -2,6 +2,7 @@
 
 use super::stop;
 use crate::rundir::event::{EventKind, FailureClass};
+use crate::rundir::host;
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::{EventLog, LogError};
 use crate::rundir::stage::{Launch, StageSpec};
@@ -14,6 +15,7 @@ const STAGE_VERSION: u32 = 1;
 
 /// Runs the stage of the run directory at `path`; returns the exit code.
 pub fn run(path: &Path) -> i32 {
+    host::set_process_name("ablate-worker");
     stop::install();
     let dir = RunDir::new(path);
     let orders = read::<StageSpec>(&dir.stage())

@@ -3,7 +3,9 @@
 //! An executor knows nothing of queues, retries or stores; what it gets is a prepared run directory
 //! and a slot. Exits are pushed, never polled for.
 
+pub mod child;
 pub mod local;
+pub mod process;
 
 use crate::rundir::event::FailureClass;
 use crate::rundir::stage::Task;
