@@ -216,6 +216,10 @@ async fn execute(
             })
             .collect();
         JobFiles {
+            folder: spec
+                .command
+                .is_some()
+                .then(|| planned.plans[plan].folder().to_owned()),
             spec,
             data_root,
             evaluation_roots,

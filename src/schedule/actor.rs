@@ -320,6 +320,7 @@ impl Actor<'_> {
             data_root: files.data_root,
             init_file: files.init_file,
             evaluation_roots: files.evaluation_roots,
+            folder: files.folder,
             parent_dir: job.parent.map(|parent| {
                 RunDir::in_store(self.run.dir, &self.run.jobs[parent].fingerprint)
                     .root()
@@ -337,6 +338,7 @@ impl Actor<'_> {
             run_dir: dir.root().into(),
             log: dir.attempt_log(number),
             slot: slot.clone(),
+            task: files.spec.task,
         };
         let sender = self.sender.clone();
         let on_exit = Box::new(move |exit| {

@@ -231,6 +231,7 @@ fn spec(stages: &[PlannedStage], index: usize) -> StageSpec {
             .parent
             .map(|parent| stages[parent as usize].fingerprint.to_string()),
         init_weights: None,
+        command: None,
     }
 }
 
@@ -459,6 +460,7 @@ async fn execute(
         data_root: None,
         init_file: None,
         evaluation_roots: BTreeMap::new(),
+        folder: None,
     };
     let execution = Execution {
         store,

@@ -535,7 +535,7 @@ fn anchors_and_merge_keys_work() {
     let of = |patch: &[patch::Setting]| {
         patch
             .iter()
-            .find(|setting| setting.field == prob)
+            .find(|setting| setting.field() == Some(prob))
             .map(|s| s.value.clone())
     };
     assert_eq!(of(patches[1]), Some(Value::Number(1.0)));
@@ -570,7 +570,7 @@ fn samples() -> Vec<Recipe> {
                 settings.unwrap_or_else(|| panic!("{}", Problems::new(&sources, &reports)));
             let mut values = defaults();
             for setting in settings {
-                values[setting.field] = Some(setting.value);
+                values[setting.field().unwrap()] = Some(setting.value);
             }
             let resolution = values[fields::index("train.resolution")].clone();
             values[fields::index("eval.resolution")] = resolution;

@@ -66,9 +66,10 @@ impl Executor for LocalExecutor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rundir::stage::Task;
+    use crate::schedule::device::Slot;
     use crate::schedule::outcome::Exit;
     use std::sync::mpsc;
-    use crate::schedule::device::Slot;
 
     fn run(script: &str, slot: Slot) -> (Exit, String) {
         let folder = tempfile::tempdir().unwrap();
@@ -76,6 +77,7 @@ mod tests {
             run_dir: folder.path().into(),
             log: folder.path().join("log"),
             slot,
+            task: Task::Train,
         };
         let executor =
             LocalExecutor::program("/bin/sh", vec!["-c".into(), script.into(), "worker".into()]);
@@ -182,6 +184,7 @@ mod tests {
             run_dir: folder.path().into(),
             log: folder.path().join("log"),
             slot: slot(),
+            task: Task::Train,
         };
         let executor = LocalExecutor::program("/nonexistent/program", Vec::new());
         let error = executor
