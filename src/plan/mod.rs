@@ -7,6 +7,7 @@
 //! | [`design`] | from axes to variants |
 //! | [`init`] | files of weights that stages start from |
 //! | [`layers`] | which value of a field wins |
+//! | [`difference`] | what distinguishes two stages |
 //! | `identify` | checks, costs and fingerprints of all stages |
 //! | `share` | equal stages become one |
 //! | [`fingerprint`] | identity of stages |
@@ -15,6 +16,7 @@
 pub mod build;
 pub mod cost;
 pub mod design;
+pub mod difference;
 pub mod fingerprint;
 mod identify;
 pub mod init;

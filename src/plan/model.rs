@@ -1,12 +1,13 @@
 //! The plan: plain data that `schedule`, `store` and `report` read.
 
+use super::difference::differences;
 use super::fingerprint::STAGE_FORMAT;
 use super::init::InitWeights;
 use super::layers::StageLayers;
 use crate::rundir::stage::{DataShape, NamedSet, StageSpec, TRAINER_REVISION, Task};
 use crate::spec::problem::Problem;
 use crate::spec::recipe::DataConfig;
-use crate::spec::resolved::{Flat, ValueId, Values, from_recipe, to_recipe};
+use crate::spec::resolved::{Flat, ValueId, Values, to_recipe};
 use serde::{Deserialize, Serialize};
 
 /// What an experiment file expands to.
@@ -235,55 +236,8 @@ impl Plan {
         )
     }
 
-    /// Fields in which stage `index` differs from another stage's configuration, as
-    /// `path: theirs -> ours`, in the order of the table; seed, data and parent included.
+    /// Fields in which stage `index` differs from another stage's configuration: [`differences`].
     pub fn differences(&self, index: u32, other: &StageSpec) -> Vec<String> {
-        let ours = self.stage_spec(index);
-        let mut differences = Vec::new();
-        let pairs = from_recipe(&other.recipe)
-            .into_iter()
-            .zip(from_recipe(&ours.recipe));
-        for (field, (theirs, ours)) in crate::spec::fields::FIELDS.iter().zip(pairs) {
-            if field.identity && theirs != ours {
-                differences.push(format!(
-                    "{}: {} -> {}",
-                    field.path,
-                    theirs.canonical(),
-                    ours.canonical()
-                ));
-            }
-        }
-        let mut other_than = |what: &str, theirs: String, ours: String| {
-            if theirs != ours {
-                differences.push(format!("{what}: {theirs} -> {ours}"));
-            }
-        };
-        other_than("seed", other.seed.to_string(), ours.seed.to_string());
-        other_than("data", short(&other.data_hash), short(&ours.data_hash));
-        let sets = |spec: &StageSpec| {
-            let set = |set: &NamedSet| format!("{} {}", set.name, short(&set.hash));
-            let sets: Vec<String> = spec.evaluation_sets.iter().map(set).collect();
-            format!("[{}]", sets.join(", "))
-        };
-        other_than("evaluation sets", sets(other), sets(&ours));
-        other_than(
-            "trainer revision",
-            other.trainer_revision.to_string(),
-            ours.trainer_revision.to_string(),
-        );
-        let parent = |spec: &StageSpec| spec.parent.as_deref().map_or("none".to_owned(), short);
-        other_than("parent", parent(other), parent(&ours));
-        let init = |spec: &StageSpec| {
-            spec.init_weights
-                .as_deref()
-                .map_or("none".to_owned(), short)
-        };
-        other_than("initial weights", init(other), init(&ours));
-        differences
+        differences(other, &self.stage_spec(index))
     }
-}
-
-/// The first digits of a hash.
-fn short(hash: &str) -> String {
-    hash.chars().take(12).collect()
 }
