@@ -35,6 +35,11 @@ impl RunDir {
         self.root.join("events.jsonl")
     }
 
+    /// How the attempts began and ended, written by the scheduler.
+    pub fn attempts(&self) -> PathBuf {
+        self.root.join("attempts.jsonl")
+    }
+
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")
     }

@@ -570,7 +570,8 @@ fn samples() -> Vec<Recipe> {
                 settings.unwrap_or_else(|| panic!("{}", Problems::new(&sources, &reports)));
             let mut values = defaults();
             for setting in settings {
-                values[setting.field().unwrap()] = Some(setting.value);
+                let field = setting.field().unwrap();
+                values[field] = Some(setting.value);
             }
             let resolution = values[fields::index("train.resolution")].clone();
             values[fields::index("eval.resolution")] = resolution;

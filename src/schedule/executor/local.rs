@@ -48,7 +48,6 @@ impl LocalExecutor {
             arguments,
         }
     }
-
 }
 
 impl Executor for LocalExecutor {
@@ -196,5 +195,4 @@ mod tests {
             "{error}"
         );
     }
-
 }
