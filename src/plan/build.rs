@@ -155,6 +155,7 @@ fn build(
         variants,
         runs,
         stages,
+        execution: experiment.execution.clone(),
         warnings: Vec::new(),
         configurations: Configurations {
             values,

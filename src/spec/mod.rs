@@ -13,6 +13,8 @@
 //! | [`stages`] | stages of a run |
 //! | [`seeds`] | seeds of the replicates |
 //! | [`arguments`] | the command line's changes |
+//! | [`execution`] | how stages are carried out: limits, checkpoints |
+//! | [`duration`] | durations as people write them |
 //! | [`experiment`] | experiment files and profiles |
 //! | [`library`] | recipes and experiments, built in or beside the file |
 //! | [`resolved`] | complete recipes as values of the table |
@@ -25,6 +27,8 @@ pub mod arguments;
 pub mod axes;
 pub mod check;
 pub mod document;
+pub mod duration;
+pub mod execution;
 pub mod experiment;
 pub mod fields;
 pub mod library;
