@@ -6,6 +6,7 @@ use crate::cli::report::ReportError;
 use crate::plan::model::Plan;
 use crate::report::table::render::{Render, Terminal, may_colour};
 use crate::report::{load, summary_table};
+use crate::rundir::host;
 use crate::schedule::actor::{self, Execution};
 use crate::schedule::core::{End, Prior};
 use crate::schedule::device::{self, DeviceChoice, Machine, Slot, SlotRequest};
@@ -114,7 +115,7 @@ async fn run_plans(args: &RunArgs, planned: &Planned, slots: Vec<Slot>) -> Resul
         .iter()
         .map(|plan| plan.experiment.name.clone())
         .collect();
-    let _lock = StoreLock::acquire(&args.store)?;
+    let _lock = StoreLock::exclusive(&args.store)?;
     let store = Store::open(&args.store).await?;
     store.warnings().iter().for_each(say);
     let provenance = provenance();
@@ -215,6 +216,10 @@ async fn execute(
             })
             .collect();
         JobFiles {
+            folder: spec
+                .command
+                .is_some()
+                .then(|| planned.plans[plan].folder().to_owned()),
             spec,
             data_root,
             evaluation_roots,
@@ -313,7 +318,7 @@ fn provenance() -> Provenance {
     Provenance {
         program: concat!("ablate ", env!("CARGO_PKG_VERSION")).to_owned(),
         git_revision: option_env!("ABLATE_GIT_REVISION").map(str::to_owned),
-        host: device::host_name(),
+        host: host::name(),
         command_line: std::env::args().collect::<Vec<_>>().join(" "),
     }
 }

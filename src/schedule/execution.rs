@@ -44,6 +44,8 @@ pub struct JobFiles {
     pub evaluation_roots: BTreeMap<String, Option<PathBuf>>,
     /// How it is carried out.
     pub rules: ExecutionRules,
+    /// The folder that a program is started in; `None`: the scheduler's own.
+    pub folder: Option<PathBuf>,
 }
 
 /// What can be tuned; the defaults are for people, tests are in a hurry.

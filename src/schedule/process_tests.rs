@@ -232,6 +232,7 @@ fn spec(stages: &[PlannedStage], index: usize) -> StageSpec {
             .parent
             .map(|parent| stages[parent as usize].fingerprint.to_string()),
         init_weights: None,
+        command: None,
     }
 }
 
@@ -461,6 +462,7 @@ async fn execute(
         init_file: None,
         evaluation_roots: BTreeMap::new(),
         rules: ExecutionRules::default(),
+        folder: None,
     };
     let execution = Execution {
         store,
@@ -696,7 +698,7 @@ fn fake_scheduler() {
         .build()
         .unwrap();
     let code = runtime.block_on(async {
-        let _lock = StoreLock::acquire(&dir).unwrap();
+        let _lock = StoreLock::exclusive(&dir).unwrap();
         let store = Store::open(&dir).await.unwrap();
         let parents: Vec<Option<usize>> =
             serde_json::from_slice(&std::fs::read(dir.join("parents.json")).unwrap()).unwrap();

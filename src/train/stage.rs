@@ -58,6 +58,11 @@ pub fn run(
     let steps = match spec.task {
         Task::Train => stage.train(observer)?,
         Task::Evaluate => stage.evaluate_parent(observer)?,
+        Task::Command => {
+            return Err(TrainError::Config(
+                "a program's stage is not for the trainer".into(),
+            ));
+        }
     };
     observer.event(resources(started, stage.images))?;
     observer.event(EventKind::Finished { step: steps })?;

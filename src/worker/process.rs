@@ -3,6 +3,7 @@
 use super::panic::judge_panic;
 use super::stop;
 use crate::rundir::event::{EventKind, FailureClass};
+use crate::rundir::host;
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::EventLog;
 use crate::rundir::stage::{Launch, StageSpec};
@@ -15,6 +16,7 @@ const STAGE_VERSION: u32 = 1;
 
 /// Runs the stage of the run directory at `path`; returns the exit code.
 pub fn run(path: &Path) -> i32 {
+    host::set_process_name("ablate-worker");
     stop::install();
     let dir = RunDir::new(path);
     let orders = read::<StageSpec>(&dir.stage())
