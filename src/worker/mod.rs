@@ -5,6 +5,7 @@
 //! [`FailureClass::exit_code`](crate::rundir::event::FailureClass::exit_code), 0 for a finished stage.
 
 pub mod process;
+pub mod program;
 pub mod stop;
 
 pub use process::run;
