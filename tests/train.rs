@@ -100,6 +100,10 @@ fn launch(data: &Path) -> Launch {
         folder: None,
         log_seconds: 0.0,
         checkpoint_seconds: 1e9,
+        checkpoint_epochs: None,
+        keep_checkpoints: 2,
+        keep_best: false,
+        accumulation: None,
     }
 }
 

@@ -184,7 +184,12 @@ impl Program {
     }
 
     /// A field that a placeholder names and that nothing sets, in this variant.
-    pub fn missing(&self, layers: &StageLayers, variant: &Variant, values: &Values) -> Option<usize> {
+    pub fn missing(
+        &self,
+        layers: &StageLayers,
+        variant: &Variant,
+        values: &Values,
+    ) -> Option<usize> {
         let flat = layers.resolve(variant, values);
         self.fields
             .iter()

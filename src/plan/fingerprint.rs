@@ -39,7 +39,11 @@ pub(in crate::plan) fn header(
 
 /// The text of a program's stage: no field of the recipe, no data set and no revision of the trainer can change what it
 /// does.
-pub(in crate::plan) fn of_command(seed: u64, parent: Option<&str>, command: &CommandSpec) -> String {
+pub(in crate::plan) fn of_command(
+    seed: u64,
+    parent: Option<&str>,
+    command: &CommandSpec,
+) -> String {
     let task = Task::Command.name();
     let parent = parent.unwrap_or("none");
     format!(

@@ -193,7 +193,8 @@ fn matching(
 
 /// Whether `name` matches a pattern of `*` (any characters) and `?` (one).
 fn is_match(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (pattern, name): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), name.chars().collect());
     let (mut p, mut n) = (0, 0);
     // Where the last `*` stands, and what it has swallowed up to.
     let mut star: Option<(usize, usize)> = None;
@@ -251,7 +252,12 @@ mod tests {
         let all = ["data/1.csv", "data/2.csv", "data/deep/3.csv"];
         assert_eq!(names(folder, "**/*.csv"), all);
         assert_eq!(names(folder, "data/**/*.csv"), all);
-        let below = ["data/1.csv", "data/2.csv", "data/deep/3.csv", "data/notes.txt"];
+        let below = [
+            "data/1.csv",
+            "data/2.csv",
+            "data/deep/3.csv",
+            "data/notes.txt",
+        ];
         assert_eq!(names(folder, "data"), below);
         assert_eq!(names(folder, "data/"), below);
         let absolute = folder.join("data/1.csv").display().to_string();

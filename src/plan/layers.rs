@@ -13,9 +13,9 @@ use crate::spec::fields::COUNT;
 use crate::spec::params;
 use crate::spec::patch::{Patch, Setting, Target};
 use crate::spec::problem::{Position, Report, nearest};
+use crate::spec::resolved::{Flat, UNSET, ValueId, Values, complete, defaults};
 use crate::spec::value::Value;
 use indexmap::IndexMap;
-use crate::spec::resolved::{Flat, UNSET, ValueId, Values, complete, defaults};
 
 /// One field or parameter that an axis value sets.
 #[derive(Debug, Clone, Copy)]
@@ -202,12 +202,11 @@ fn recipes(experiment: &mut Experiment, reports: &mut Vec<Report>) -> Option<Vec
         let recipe = match named {
             None if stage.command.is_some() => Some(Vec::new()),
             None => None,
-            Some((name, position)) => experiment.library.recipe(
-                name,
-                *position,
-                &mut experiment.sources,
-                reports,
-            ),
+            Some((name, position)) => {
+                experiment
+                    .library
+                    .recipe(name, *position, &mut experiment.sources, reports)
+            }
         };
         usable &= recipe.is_some();
         found.push(recipe.unwrap_or_default());
@@ -256,9 +255,8 @@ fn declare(
                 let report = Report::error(setting.position, message);
                 reports.push(match nearest(name, declared.keys().map(String::as_str)) {
                     Some(near) => report.hint(format!("did you mean `params.{near}`?")),
-                    None => report.hint(
-                        "declare it in the section `params` of the experiment or its recipe",
-                    ),
+                    None => report
+                        .hint("declare it in the section `params` of the experiment or its recipe"),
                 });
             }
         }

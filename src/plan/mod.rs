@@ -9,6 +9,7 @@
 //! | [`inputs`] | files that programs read |
 //! | [`init`] | files of weights that stages start from |
 //! | [`layers`] | which value of a field wins |
+//! | [`difference`] | what distinguishes two stages |
 //! | `identify` | checks, costs and fingerprints of all stages |
 //! | `share` | equal stages become one |
 //! | [`fingerprint`] | identity of stages |
@@ -18,6 +19,7 @@ pub mod build;
 mod command;
 pub mod cost;
 pub mod design;
+pub mod difference;
 pub mod fingerprint;
 mod identify;
 pub mod init;

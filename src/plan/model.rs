@@ -1,18 +1,16 @@
 //! The plan: plain data that `schedule`, `store` and `report` read.
 
 use super::command::Program;
+use super::difference::differences;
 use super::fingerprint::STAGE_FORMAT;
 use super::init::InitWeights;
 use super::layers::StageLayers;
-use crate::rundir::stage::{
-    CommandSpec, DataShape, InputFile, NamedSet, StageSpec, TRAINER_REVISION, Task,
-};
+use crate::rundir::stage::{DataShape, NamedSet, StageSpec, TRAINER_REVISION, Task};
 use crate::spec::command::{Command, Metric};
 use crate::spec::problem::Problem;
 use crate::spec::recipe::{DataConfig, Recipe};
-use crate::spec::resolved::{Flat, ValueId, Values, from_recipe, to_recipe};
+use crate::spec::resolved::{Flat, ValueId, Values, to_recipe};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What an experiment file expands to.
@@ -300,117 +298,8 @@ impl Plan {
         )
     }
 
-    /// Fields in which stage `index` differs from another stage's configuration, as
-    /// `path: theirs -> ours`, in the order of the table; seed, data and parent included.
+    /// Fields in which stage `index` differs from another stage's configuration: [`differences`].
     pub fn differences(&self, index: u32, other: &StageSpec) -> Vec<String> {
-        let ours = self.stage_spec(index);
-        let mut differences = Vec::new();
-        if let (Some(theirs), Some(own)) = (&other.command, &ours.command) {
-            differences.extend(command_differences(theirs, own));
-        }
-        let pairs = from_recipe(&other.recipe)
-            .into_iter()
-            .zip(from_recipe(&ours.recipe));
-        for (field, (theirs, ours)) in crate::spec::fields::FIELDS.iter().zip(pairs) {
-            if field.identity && theirs != ours {
-                differences.push(format!(
-                    "{}: {} -> {}",
-                    field.path,
-                    theirs.canonical(),
-                    ours.canonical()
-                ));
-            }
-        }
-        let mut other_than = |what: &str, theirs: String, ours: String| {
-            if theirs != ours {
-                differences.push(format!("{what}: {theirs} -> {ours}"));
-            }
-        };
-        other_than("seed", other.seed.to_string(), ours.seed.to_string());
-        other_than("data", short(&other.data_hash), short(&ours.data_hash));
-        let sets = |spec: &StageSpec| {
-            let set = |set: &NamedSet| format!("{} {}", set.name, short(&set.hash));
-            let sets: Vec<String> = spec.evaluation_sets.iter().map(set).collect();
-            format!("[{}]", sets.join(", "))
-        };
-        other_than("evaluation sets", sets(other), sets(&ours));
-        if ours.command.is_none() {
-            other_than(
-                "trainer revision",
-                other.trainer_revision.to_string(),
-                ours.trainer_revision.to_string(),
-            );
-        }
-        let parent = |spec: &StageSpec| spec.parent.as_deref().map_or("none".to_owned(), short);
-        other_than("parent", parent(other), parent(&ours));
-        let init = |spec: &StageSpec| {
-            spec.init_weights
-                .as_deref()
-                .map_or("none".to_owned(), short)
-        };
-        other_than("initial weights", init(other), init(&ours));
-        differences
+        differences(other, &self.stage_spec(index))
     }
-}
-
-/// In what two programs differ, as `what: theirs -> ours`.
-fn command_differences(theirs: &CommandSpec, ours: &CommandSpec) -> Vec<String> {
-    let mut differences = Vec::new();
-    let mut maps = |what: &str, theirs: BTreeMap<&str, String>, ours: BTreeMap<&str, String>| {
-        let names: BTreeSet<&str> = theirs.keys().chain(ours.keys()).copied().collect();
-        for name in names {
-            let (theirs, ours) = (theirs.get(name), ours.get(name));
-            if theirs != ours {
-                let word = |value: Option<&String>| value.map_or("none".to_owned(), String::clone);
-                differences.push(format!("{what}{name}: {} -> {}", word(theirs), word(ours)));
-            }
-        }
-    };
-    fn json<'a>(
-        map: &'a BTreeMap<String, serde_json::Value>,
-    ) -> BTreeMap<&'a str, String> {
-        map.iter()
-            .map(|(name, value)| (name.as_str(), value.to_string()))
-            .collect()
-    }
-    maps("params.", json(&theirs.params), json(&ours.params));
-    maps("", json(&theirs.fields), json(&ours.fields));
-    fn inputs(spec: &CommandSpec) -> BTreeMap<&str, String> {
-        let input = |input: &'_ InputFile| short(&input.hash);
-        spec.inputs
-            .iter()
-            .map(|file| (file.path.as_str(), input(file)))
-            .collect()
-    }
-    maps("input ", inputs(theirs), inputs(ours));
-    fn environment(spec: &CommandSpec) -> BTreeMap<&str, String> {
-        spec.environment
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.clone()))
-            .collect()
-    }
-    maps("environment ", environment(theirs), environment(ours));
-    let mut lists = |what: &str, theirs: &[String], ours: &[String]| {
-        if theirs != ours {
-            let list = |words: &[String]| words.join(" ");
-            differences.push(format!("{what}: {} -> {}", list(theirs), list(ours)));
-        }
-    };
-    lists("metrics", &theirs.metrics, &ours.metrics);
-    lists("outputs", &theirs.outputs, &ours.outputs);
-    // What differs in the command line follows from the rest, unless its text was changed.
-    if differences.is_empty() && theirs.argv != ours.argv {
-        let list = |words: &[String]| words.join(" ");
-        differences.push(format!(
-            "command: {} -> {}",
-            list(&theirs.argv),
-            list(&ours.argv)
-        ));
-    }
-    differences
-}
-
-/// The first digits of a hash.
-fn short(hash: &str) -> String {
-    hash.chars().take(12).collect()
 }

@@ -35,6 +35,11 @@ impl RunDir {
         self.root.join("events.jsonl")
     }
 
+    /// How the attempts began and ended, written by the scheduler.
+    pub fn attempts(&self) -> PathBuf {
+        self.root.join("attempts.jsonl")
+    }
+
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")
     }
@@ -42,6 +47,11 @@ impl RunDir {
     /// Final weights: what a child stage starts from.
     pub fn weights(&self) -> PathBuf {
         self.root.join("checkpoints").join("final.safetensors")
+    }
+
+    /// Weights of the best evaluation, where they are kept.
+    pub fn best(&self) -> PathBuf {
+        self.root.join("checkpoints").join("best.safetensors")
     }
 
     pub fn predictions(&self) -> PathBuf {

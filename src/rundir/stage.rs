@@ -75,4 +75,21 @@ pub struct Launch {
     pub log_seconds: f64,
     /// Seconds between checkpoints.
     pub checkpoint_seconds: f64,
+    /// Epochs between checkpoints, besides those by time; `None`: by time only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_epochs: Option<u32>,
+    /// The newest checkpoints that are kept while the stage isn't done; at least 1.
+    #[serde(default = "two")]
+    pub keep_checkpoints: usize,
+    /// Keep the weights of the best evaluation (`checkpoints/best.safetensors`), too.
+    #[serde(default)]
+    pub keep_best: bool,
+    /// Parts of an optimizer step, instead of the recipe's `train.accumulation`: smaller parts for a device
+    /// that ran out of memory. The batch and every draw stay the same, sums are taken in another order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accumulation: Option<usize>,
+}
+
+fn two() -> usize {
+    2
 }

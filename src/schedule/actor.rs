@@ -328,6 +328,10 @@ impl Actor<'_> {
             }),
             log_seconds: self.run.settings.log_seconds,
             checkpoint_seconds: self.run.settings.checkpoint_seconds,
+            checkpoint_epochs: None,
+            keep_checkpoints: 2,
+            keep_best: false,
+            accumulation: None,
         };
         attempt::write_launch(&dir, &launch, fingerprint)?;
         let order = Order {

@@ -70,12 +70,13 @@ pub fn judge(exit: &Exit, word: &LastWord, last_lines: Option<&str>) -> Outcome 
         return match signal {
             libc::SIGKILL if exit.oom_kill => Outcome::Failed(Failure {
                 class: FailureClass::OutOfMemory,
-                message: "ended by the kernel, for the machine's memory was full".into(),
+                message: "the machine's memory is full: ended by the kernel".into(),
             }),
             // Rust aborts where an allocation fails.
             libc::SIGABRT
                 if last_lines.is_some_and(|lines| lines.contains("memory allocation of")) =>
             {
+                let what = format!("the machine's memory is full: {what}");
                 fail(FailureClass::OutOfMemory, what)
             }
             libc::SIGSEGV

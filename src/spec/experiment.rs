@@ -54,12 +54,12 @@ pub struct Experiment {
 }
 
 const KEYS: &[&str] = &[
-    "name", "title", "claim", "recipe", "params", "set", "axes", "design", "exclude", "include", "seeds",
-    "stages", "profiles", "report", "baseline",
+    "name", "title", "claim", "recipe", "params", "set", "axes", "design", "exclude", "include",
+    "seeds", "stages", "profiles", "report", "baseline",
 ];
 const PROFILE_KEYS: &[&str] = &[
-    "title", "claim", "recipe", "params", "set", "axes", "design", "exclude", "include", "seeds", "stages",
-    "report", "baseline",
+    "title", "claim", "recipe", "params", "set", "axes", "design", "exclude", "include", "seeds",
+    "stages", "report", "baseline",
 ];
 /// Most axes, stages and profiles of an experiment, and most cells that `exclude` names.
 const MOST: usize = 100;

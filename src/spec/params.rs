@@ -113,7 +113,10 @@ mod tests {
     fn value(text: &str) -> Result<Value, Report> {
         let mut sources = Sources::default();
         let source = sources.add("x", text);
-        read("x", &document::parse(&sources, source, &mut Vec::new()).unwrap())
+        read(
+            "x",
+            &document::parse(&sources, source, &mut Vec::new()).unwrap(),
+        )
     }
 
     #[test]
@@ -125,7 +128,12 @@ mod tests {
         assert_eq!(value("null").unwrap(), Value::Null);
         let list = vec![Value::Integer(64), Value::Text("a".into())];
         assert_eq!(value("[64, a]").unwrap(), Value::List(list));
-        assert!(value("[[1]]").unwrap_err().message.contains("expects scalars"));
+        assert!(
+            value("[[1]]")
+                .unwrap_err()
+                .message
+                .contains("expects scalars")
+        );
         assert!(value(".inf").unwrap_err().message.contains("finite"));
     }
 

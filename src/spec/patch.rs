@@ -230,11 +230,7 @@ impl Reader<'_> {
         value: Result<Value, Report>,
         entry: &Entry,
     ) {
-        if self
-            .explicit
-            .iter()
-            .any(|setting| setting.target == target)
-        {
+        if self.explicit.iter().any(|setting| setting.target == target) {
             let message = format!("`{path}` is set twice here");
             self.reports.push(Report::error(entry.position, message));
             return;

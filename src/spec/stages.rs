@@ -87,9 +87,10 @@ pub fn read(parts: &[StageParts<'_>], reports: &mut Vec<Report>) -> Vec<Stage> {
     }
     for stage in &stages {
         let parent = stage.from.map(|parent| &stages[parent]);
-        if let (None, Some((parent, program))) =
-            (&stage.command, parent.and_then(|parent| Some((parent, parent.command.as_ref()?))))
-            && !program.outputs.iter().any(|output| output == WEIGHTS)
+        if let (None, Some((parent, program))) = (
+            &stage.command,
+            parent.and_then(|parent| Some((parent, parent.command.as_ref()?))),
+        ) && !program.outputs.iter().any(|output| output == WEIGHTS)
         {
             let message = format!(
                 "stage `{}` starts from the weights of stage `{}`, whose program promises none",
@@ -229,7 +230,8 @@ fn read_stage(
     stage.command = command::read(part.name, &commands, reports);
     match (&stage.command, task) {
         (Some(_), None) => stage.task = Task::Command,
-        (Some(_), Some((own @ Task::Command, _))) | (None, Some((own @ (Task::Train | Task::Evaluate), _))) => {
+        (Some(_), Some((own @ Task::Command, _)))
+        | (None, Some((own @ (Task::Train | Task::Evaluate), _))) => {
             stage.task = own;
         }
         (Some(command), Some(_)) => {
@@ -238,9 +240,8 @@ fn read_stage(
         }
         (None, Some((Task::Command, position))) => {
             let message = format!("{place} has no `command`");
-            reports.push(
-                Report::error(position, message).hint("write `command: [python, train.py]`"),
-            );
+            reports
+                .push(Report::error(position, message).hint("write `command: [python, train.py]`"));
         }
         (None, None) => {}
     }

@@ -13,13 +13,20 @@
 mod attempts;
 mod bulk;
 mod error;
+mod garbage;
 mod ingest;
+mod journal;
 mod lock;
+mod marks;
+mod network;
 mod open;
 mod owner;
+mod patience;
 mod plans;
 mod query;
 mod reads;
+mod records;
+mod recover;
 mod reference;
 pub mod rows;
 mod status;
@@ -27,13 +34,16 @@ mod views;
 
 pub use attempts::{AttemptEnd, AttemptStart, StageState};
 pub use error::StoreError;
+pub use garbage::{Garbage, Item, KeepWeights, Named, Policy as GarbagePolicy, Reason};
 pub use lock::{StoreHolder, StoreLock};
+pub use marks::{Marks, Note, Tag};
 pub use open::Store;
 pub use owner::{Life, Owner, OwnerLock};
 #[cfg(test)]
 pub(crate) use plans::Parts;
 pub use plans::Provenance;
 pub use query::{Cell, Query, Rows};
+pub use recover::{Recovered, check, recover};
 pub use status::{ExperimentStatus, RunningStage};
 pub use views::{ColumnDoc, ViewDoc, view_docs};
 

@@ -49,7 +49,6 @@ impl LocalExecutor {
             arguments,
         }
     }
-
 }
 
 impl Executor for LocalExecutor {
@@ -199,5 +198,4 @@ mod tests {
             "{error}"
         );
     }
-
 }

@@ -8,6 +8,7 @@ pub mod local;
 pub mod process;
 mod program;
 
+use crate::rundir::durable;
 use crate::rundir::event::FailureClass;
 use crate::rundir::stage::Task;
 use crate::schedule::device::Slot;
@@ -82,6 +83,7 @@ impl StartError {
         | StartError::Spawn { source, .. }
         | StartError::Thread(source)) = self;
         match source.kind() {
+            _ if durable::is_full(source) => FailureClass::DiskFull,
             std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
                 FailureClass::Bug
             }
