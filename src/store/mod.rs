@@ -12,6 +12,7 @@
 mod attempts;
 mod bulk;
 mod error;
+mod facts;
 mod ingest;
 mod lock;
 mod open;
@@ -25,6 +26,8 @@ mod views;
 
 pub use attempts::{AttemptEnd, AttemptStart, StageState};
 pub use error::StoreError;
+pub use facts::{MachineRow, PlanRow, StageRow, TroubledAttempt};
+pub(crate) use lock::utc;
 pub use lock::{StoreHolder, StoreLock};
 pub use open::Store;
 #[cfg(test)]
