@@ -10,13 +10,16 @@
 //! | [`table`] | the table model, its builders, and a rendering per form |
 //! | [`plot`] | SVG by plotters, PNG from the SVG |
 //! | [`page`] | the report as web pages |
-//! | [`mod@write`] | the files of a report |
+//! | [`export`] | runs, results, curves and tables for other programs |
+//! | [`mod@write`], [`files`] | the files of a report |
 //!
 //! Nothing here knows how a result came to be, and nothing depends on the time, the locale, the
 //! machine's fonts or the number of threads: the same rows give the same bytes.
 
 pub mod background;
 pub mod data;
+pub mod export;
+pub mod files;
 pub mod frame;
 pub mod load;
 pub mod metric;

@@ -12,6 +12,7 @@
 mod attempts;
 mod bulk;
 mod error;
+mod extract;
 mod facts;
 mod ingest;
 mod lock;
@@ -26,6 +27,7 @@ mod views;
 
 pub use attempts::{AttemptEnd, AttemptStart, StageState};
 pub use error::StoreError;
+pub use extract::View;
 pub use facts::{MachineRow, PlanRow, StageRow, TroubledAttempt};
 pub(crate) use lock::utc;
 pub use lock::{StoreHolder, StoreLock};

@@ -7,6 +7,7 @@ use crate::report::plot::Plot;
 use crate::report::table::Table;
 use crate::store::rows::Status;
 use crate::store::{StageRow, utc};
+use minijinja::value::Serde;
 use minijinja::{Value, context};
 use serde::Serialize;
 
@@ -54,7 +55,7 @@ pub fn page(content: &Content<'_>) -> Result<String, PageError> {
         .map(|plot| {
             let file = |form: &str| (format!("{}.{form}", plot.name), form.to_uppercase());
             context! {
-                name => plot.name,
+                name => plot.name.clone(),
                 svg => Value::from_safe_string(plot.svg.clone()),
                 caption => clean(&plot.caption),
                 files => [file("svg"), file("png"), file("pdf"), file("csv")],
@@ -81,7 +82,7 @@ pub fn page(content: &Content<'_>) -> Result<String, PageError> {
         &experiment.name,
         context! {
             name => clean(&experiment.name),
-            title,
+            title => title.clone(),
             claim => clean(experiment.claim.trim()),
             profile => clean(&experiment.profile),
             data_set => data.data_set.as_deref().map(clean),
@@ -94,12 +95,12 @@ pub fn page(content: &Content<'_>) -> Result<String, PageError> {
             tables,
             effect => content.effect.as_deref().map(clean),
             plots,
-            differences => differences(data, &variants, &names),
-            cost => cost(data, &variants, &names),
-            attempts => attempts(data),
+            differences => Value::from(Serde(differences(data, &variants, &names))),
+            cost => Value::from(Serde(cost(data, &variants, &names))),
+            attempts => Value::from(Serde(attempts(data))),
             provenance => provenance(data),
             source => data.background.plan.as_ref().map(|plan| source(&plan.source)),
-            files => content.files,
+            files => content.files.clone(),
         },
     )?;
     whole(&experiment.name, &title, body)
@@ -147,7 +148,9 @@ fn differences(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]
         return none("The configurations of these runs aren't in the store.");
     }
     if variants.len() > MOST_VARIANTS {
-        return none("There are too many variants for a table: `ablate compare` lays two side by side.");
+        return none(
+            "There are too many variants for a table: `ablate compare` lays two side by side.",
+        );
     }
     let found = data.configuration_differences(variants);
     if found.is_empty() {
@@ -233,7 +236,14 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
         .collect();
     let any = |get: fn(&VariantCost) -> Option<f64>| costs.iter().any(|cost| get(cost).is_some());
     let with_energy = any(|cost| cost.energy_joules);
-    let mut heads = vec!["variant", "parameters", "epochs", "FLOPs", "wall time", "CPU time"];
+    let mut heads = vec![
+        "variant",
+        "parameters",
+        "epochs",
+        "FLOPs",
+        "wall time",
+        "CPU time",
+    ];
     if with_energy {
         heads.push("energy");
     }
@@ -256,7 +266,9 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
         if with_energy {
             row.push(CostCell::new(cost.energy_joules, words::energy));
         }
-        row.push(CostCell::new(cost.throughput, |speed| format!("{speed:.0}")));
+        row.push(CostCell::new(cost.throughput, |speed| {
+            format!("{speed:.0}")
+        }));
         row
     };
     let rows = costs

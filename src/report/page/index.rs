@@ -66,7 +66,9 @@ impl Summary {
             done: count(Status::Done),
             failed: count(Status::Failed),
             date: utc(experiment.updated)[..10].to_owned(),
-            best: best.as_ref().map(|(variant, _)| cells.display_name(variant)),
+            best: best
+                .as_ref()
+                .map(|(variant, _)| cells.display_name(variant)),
             value: best.map(|(_, sample)| {
                 let mut text = number(sample.mean, decimals);
                 if let Some(sd) = sample.sd {

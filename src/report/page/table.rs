@@ -67,7 +67,10 @@ pub fn html(table: &Table) -> String {
         out.push_str("</tr>\n");
     }
     out.push_str("</tbody>\n</table></div>\n");
-    out.push_str(&format!("<p class=\"notes\">{}</p>\n", escape(&table.caption)));
+    out.push_str(&format!(
+        "<p class=\"notes\">{}</p>\n",
+        escape(&table.caption)
+    ));
     if !table.footnotes.is_empty() {
         out.push_str("<ul class=\"notes\">\n");
         for note in &table.footnotes {

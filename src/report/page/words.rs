@@ -81,6 +81,9 @@ mod tests {
         assert_eq!(bytes(150 << 20), "150 MiB");
         assert_eq!(bytes(3 << 30), "3.0 GiB");
         assert_eq!(energy(7200.0), "2.0 Wh");
-        assert_eq!((count(1, "run"), count(3, "run")), ("1 run".into(), "3 runs".into()));
+        assert_eq!(
+            (count(1, "run"), count(3, "run")),
+            ("1 run".into(), "3 runs".into())
+        );
     }
 }

@@ -344,7 +344,8 @@ fn paint_bar(
         canvas.fill(
             Rect {
                 left: at(step),
-                right: at(step + 1),
+                // Over the next one, which covers it again: no seams where edges fall between pixels.
+                right: (at(step + 1) + 1.0).min(rect.right),
                 ..rect
             },
             colour((step as f64 + 0.5) / STEPS as f64),

@@ -81,11 +81,12 @@ pub fn plots(data: &ExperimentData) -> Result<Vec<Plot>, PlotError> {
     for what in [
         Curves::Metric(&headline.metric),
         Curves::TrainLoss,
+        Curves::EvalLoss,
         Curves::LearningRate,
     ] {
         plots.extend(curves::plots(&cells, what)?);
     }
-    plots.extend(samples::plot(&cells, "samples".to_owned(), false)?);
+    plots.extend(samples::plot(&cells, "samples".to_owned(), None)?);
     tell_apart(&mut plots);
     Ok(plots)
 }

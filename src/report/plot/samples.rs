@@ -15,8 +15,10 @@ use crate::rng::{KeyedRng, Purpose};
 use crate::spec::recipe::AugmentConfig;
 use polars::prelude::*;
 
-/// Samples of each row.
+/// Pictures of each row, unless an experiment asks for another number.
 const COLUMNS: usize = 6;
+/// Classes of the data set in the program, each of which gives one picture.
+const MOST_COLUMNS: usize = 9;
 /// More policies than this don't fit a page.
 const MOST_ROWS: usize = 12;
 /// Side of a picture in the file, at most, in its own pixels.
@@ -36,9 +38,19 @@ struct Row {
 }
 
 /// The plot; `None` unless at least two variants differ in their augmentation.
-pub fn plot(cells: &Cells<'_>, name: String, wanted: bool) -> Result<Option<Plot>, PlotError> {
+///
+/// `wanted`: the file asks for it, with this many pictures a row or the usual number; then one augmentation is
+/// enough.
+pub fn plot(
+    cells: &Cells<'_>,
+    name: String,
+    wanted: Option<Option<u32>>,
+) -> Result<Option<Plot>, PlotError> {
     let policies = policies(cells);
-    let least = if wanted { 1 } else { 2 };
+    let least = if wanted.is_some() { 1 } else { 2 };
+    let columns = wanted
+        .flatten()
+        .map_or(COLUMNS, |count| (count as usize).clamp(1, MOST_COLUMNS));
     if policies.len() < least || policies.len() > MOST_ROWS {
         return Ok(None);
     }
@@ -46,7 +58,7 @@ pub fn plot(cells: &Cells<'_>, name: String, wanted: bool) -> Result<Option<Plot
         plot: name.clone(),
         message,
     };
-    let originals = originals().map_err(|error| failed(error.to_string()))?;
+    let originals = originals(columns).map_err(|error| failed(error.to_string()))?;
     let resolution = policies
         .iter()
         .map(|(_, _, side)| *side)
@@ -78,11 +90,12 @@ pub fn plot(cells: &Cells<'_>, name: String, wanted: bool) -> Result<Option<Plot
         }
         rows.push(row);
     }
-    let (svg, pictures) = paint(&name, &rows, &cells.data.experiment.title)?;
+    let (svg, pictures) = paint(&name, &rows, originals.len(), &cells.data.experiment.title)?;
     Ok(Some(Plot {
         caption: format!(
-            "What the training transforms do to the same {COLUMNS} pictures (of the data set in the program), \
-             one row per augmentation, before normalisation, random erasing and mixing."
+            "What the training transforms do to the same {} pictures (of the data set in the program), \
+             one row per augmentation, before normalisation, random erasing and mixing.",
+            originals.len()
         ),
         csv: csv(&rows, &originals)?,
         svg,
@@ -138,31 +151,47 @@ fn policies(cells: &Cells<'_>) -> Vec<(String, AugmentConfig, usize)> {
     found
 }
 
-/// One picture of each of the first classes, from the train split: path and image.
-fn originals() -> Result<Vec<(String, Rgb8)>, crate::data::DataError> {
+/// One picture of each of the classes that show the most, from the train split: class and image. Much of the
+/// Earth is one colour, on which no operation shows.
+fn originals(columns: usize) -> Result<Vec<(String, Rgb8)>, crate::data::DataError> {
+    /// Every so many files are looked at.
+    const STEP: usize = 10;
     let data = Dataset::embedded();
-    // Some way into each class: its first files lie side by side on the map.
-    const INTO: usize = 40;
-    let mut chosen: Vec<(usize, u32)> = Vec::new();
-    let (mut class, mut seen) = (None, 0);
-    for index in 0..data.len(Split::Train) {
-        let label = data.label(Split::Train, index);
-        if class != Some(label) {
-            (class, seen) = (Some(label), 0);
+    let mut best: Vec<Option<(f64, std::sync::Arc<Rgb8>)>> = vec![None; data.classes().len()];
+    for index in (0..data.len(Split::Train)).step_by(STEP) {
+        let image = data.image(Split::Train, index)?;
+        let contrast = contrast(&image);
+        let label = data.label(Split::Train, index) as usize;
+        if let Some(known) = best.get_mut(label)
+            && known.as_ref().is_none_or(|(most, _)| contrast > *most)
+        {
+            *known = Some((contrast, image));
         }
-        if seen == INTO {
-            chosen.push((index, label));
-        }
-        seen += 1;
     }
-    let step = (chosen.len() as f64 / COLUMNS as f64).max(1.0);
-    (0..COLUMNS)
-        .filter_map(|column| chosen.get((column as f64 * step) as usize))
-        .map(|(index, label)| {
-            let class = data.classes()[*label as usize].clone();
-            Ok((class, (*data.image(Split::Train, *index)?).clone()))
-        })
-        .collect()
+    let mut chosen: Vec<(usize, f64, std::sync::Arc<Rgb8>)> = best
+        .into_iter()
+        .enumerate()
+        .filter_map(|(label, found)| found.map(|(contrast, image)| (label, contrast, image)))
+        .collect();
+    chosen.sort_by(|a, b| b.1.total_cmp(&a.1));
+    chosen.truncate(columns);
+    chosen.sort_by_key(|(label, ..)| *label);
+    Ok(chosen
+        .into_iter()
+        .map(|(label, _, image)| (data.classes()[label].clone(), (*image).clone()))
+        .collect())
+}
+
+/// Variance of the bytes, with that between the channels' means: a picture with structure and colour.
+fn contrast(image: &Rgb8) -> f64 {
+    let bytes = image.data();
+    let n = bytes.len() as f64;
+    let mean = bytes.iter().map(|byte| f64::from(*byte)).sum::<f64>() / n;
+    let squares: f64 = bytes
+        .iter()
+        .map(|byte| (f64::from(*byte) - mean).powi(2))
+        .sum();
+    squares / n
 }
 
 /// At most [`MOST_PIXELS`] wide and high.
@@ -184,7 +213,12 @@ fn words(draw: &crate::data::transform::Draw) -> String {
     parts.join("; ")
 }
 
-fn paint(name: &str, rows: &[Row], title: &str) -> Result<(String, Vec<Picture>), PlotError> {
+fn paint(
+    name: &str,
+    rows: &[Row],
+    columns: usize,
+    title: &str,
+) -> Result<(String, Vec<Picture>), PlotError> {
     let room = style::WIDTH * LABELS;
     let labels: Vec<Vec<String>> = rows
         .iter()
@@ -200,7 +234,7 @@ fn paint(name: &str, rows: &[Row], title: &str) -> Result<(String, Vec<Picture>)
         .fold(0.0, f64::max);
     let left = style::MARGIN + widest + style::GAP + 2.0;
     let side =
-        (style::WIDTH - style::MARGIN - left - BETWEEN * (COLUMNS - 1) as f64) / COLUMNS as f64;
+        (style::WIDTH - style::MARGIN - left - BETWEEN * (columns - 1) as f64) / columns as f64;
     let height =
         2.0 * style::MARGIN + rows.len() as f64 * (side + BETWEEN_ROWS) - BETWEEN_ROWS + 4.0;
     let mut pictures = Vec::new();
