@@ -7,6 +7,7 @@ pub mod completions;
 pub mod devices;
 pub mod eval;
 pub mod exit;
+pub mod export;
 pub mod logs;
 pub mod lookup;
 pub mod man;
@@ -52,6 +53,7 @@ enum Command {
     Run(run::RunArgs),
     Plan(plan::PlanArgs),
     Report(report::ReportArgs),
+    Export(export::ExportArgs),
     Eval(eval::EvalArgs),
     Weights(weights::WeightsArgs),
     /// How far every experiment is
@@ -92,6 +94,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Run(args) => asynchronous(run::run(&args, cuda_device_count)),
         Command::Plan(args) => asynchronous(plan::run(&args)),
         Command::Report(args) => asynchronous(report::run(&args)),
+        Command::Export(args) => asynchronous(export::run(&args)),
         Command::Eval(args) => asynchronous(eval::run(&args)),
         Command::Weights(args) => asynchronous(weights::run(&args)),
         Command::Status(args) => {

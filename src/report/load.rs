@@ -1,5 +1,6 @@
 //! From the store to [`ExperimentData`].
 
+use super::background::Background;
 use super::data::ExperimentData;
 use crate::rundir::layout::RunDir;
 use crate::rundir::predictions::{self, Prediction};
@@ -26,6 +27,7 @@ pub async fn load(
             .and_then(data_set_name),
         None => None,
     };
+    let background = Background::load(store, &experiment).await?;
     let (predictions, warnings) = single_run_predictions(store.dir(), &runs);
     Ok((
         ExperimentData {
@@ -35,6 +37,7 @@ pub async fn load(
             curves,
             predictions,
             data_set,
+            background,
         },
         warnings,
     ))
