@@ -38,6 +38,7 @@ impl Jobs {
                             fingerprint: stage.fingerprint.to_string(),
                             parent: None,
                             flops: stage.cost.flops,
+                            devices: 1,
                             label: label(plan, stage.name, runs[index], plans.len() > 1),
                             prior: Prior::Pending,
                         });
@@ -157,6 +158,7 @@ mod tests {
             fingerprint: name.into(),
             parent,
             flops: 1.0,
+            devices: 1,
             label: name.into(),
             prior: Prior::Pending,
         }

@@ -13,6 +13,7 @@
 mod attempts;
 mod bulk;
 mod error;
+mod gpus;
 mod ingest;
 mod lock;
 mod open;
@@ -27,6 +28,8 @@ mod views;
 
 pub use attempts::{AttemptEnd, AttemptStart, StageState};
 pub use error::StoreError;
+pub use gpus::AttemptGpu;
+pub(crate) use lock::utc;
 pub use lock::{StoreHolder, StoreLock};
 pub use open::Store;
 pub use owner::{Life, Owner, OwnerLock};

@@ -183,7 +183,11 @@ fn files(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
 /// The owner that the file at `path` names.
 fn read(path: &Path) -> Option<Owner> {
     let mut text = Vec::new();
-    File::open(path).ok()?.take(4096).read_to_end(&mut text).ok()?;
+    File::open(path)
+        .ok()?
+        .take(4096)
+        .read_to_end(&mut text)
+        .ok()?;
     serde_json::from_slice(&text).ok()
 }
 

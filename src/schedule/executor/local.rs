@@ -48,7 +48,6 @@ impl LocalExecutor {
             arguments,
         }
     }
-
 }
 
 impl Executor for LocalExecutor {
@@ -66,9 +65,9 @@ impl Executor for LocalExecutor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::device::Slot;
     use crate::schedule::outcome::Exit;
     use std::sync::mpsc;
-    use crate::schedule::device::Slot;
 
     fn run(script: &str, slot: Slot) -> (Exit, String) {
         let folder = tempfile::tempdir().unwrap();
@@ -92,9 +91,7 @@ mod tests {
             name: "cpu:0".into(),
             device: "cpu".into(),
             threads: 3,
-            loader_threads: 0,
-            cores: Vec::new(),
-            visible_gpu: None,
+            ..Slot::default()
         }
     }
 
@@ -127,10 +124,8 @@ mod tests {
 
     #[test]
     fn a_worker_is_bound_to_its_cores() {
-        let core = *crate::schedule::device::Machine::discover(0)
-            .cores
-            .last()
-            .unwrap();
+        let cpu = crate::schedule::device::cpu::Cpu::discover();
+        let core = *cpu.cores.last().unwrap();
         let (_, log) = run(
             "grep Cpus_allowed_list /proc/self/status",
             Slot {
@@ -193,5 +188,4 @@ mod tests {
             "{error}"
         );
     }
-
 }
