@@ -31,8 +31,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 /// Train every variant that is not known yet, and print the tables
 ///
 /// What is done is skipped, what was interrupted goes on from its last checkpoint. Stages that failed
-/// through no fault of their own (killed, device_lost, out_of_memory, timeout) are tried again; others
-/// only with --retry-failed.
+/// through no fault of their own (killed, device_lost, out_of_memory, timeout, hung, disk_full, io_error)
+/// are tried again; others only with --retry-failed.
 ///
 /// Ctrl-C lets the workers write checkpoints and ends; a second one ends at once. Ctrl-Z stops the workers
 /// and all limits of time, too.
@@ -284,6 +284,10 @@ async fn execute(
             })
             .collect();
         JobFiles {
+            folder: spec
+                .command
+                .is_some()
+                .then(|| planned.plans[plan].folder().to_owned()),
             spec,
             data_root,
             evaluation_roots,
@@ -348,8 +352,8 @@ fn report(args: &RunArgs, jobs: &Jobs, summary: &Summary, done_before: usize) {
         say(if transient {
             "the next `ablate run` tries them again"
         } else {
-            "the next `ablate run` tries those again that were killed, lost their device, ran out of memory \
-             or time; the others with --retry-failed"
+            "the next `ablate run` tries those again that circumstances were to blame for (killed, out of memory, \
+             time or space, ...); the others with --retry-failed"
         });
     }
     let done = summary.count(|end| *end == End::Done);

@@ -434,6 +434,7 @@ impl Actor<'_> {
             data_root: files.data_root,
             init_file: files.init_file,
             evaluation_roots: files.evaluation_roots,
+            folder: files.folder,
             parent_dir: job.parent.map(|parent| {
                 RunDir::in_store(self.run.dir, &self.run.jobs[parent].fingerprint)
                     .root()
@@ -441,12 +442,17 @@ impl Actor<'_> {
             }),
             log_seconds: self.run.settings.log_seconds,
             checkpoint_seconds: self.run.settings.checkpoint_seconds,
+            checkpoint_epochs: None,
+            keep_checkpoints: 2,
+            keep_best: false,
+            accumulation: None,
         };
         attempt::write_launch(&dir, &launch, fingerprint)?;
         let order = Order {
             run_dir: dir.root().into(),
             log: dir.attempt_log(number),
             slot: slot.clone(),
+            task: files.spec.task,
         };
         let sender = self.sender.clone();
         let on_exit = Box::new(move |exit| {

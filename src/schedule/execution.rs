@@ -43,6 +43,8 @@ pub struct JobFiles {
     pub init_file: Option<PathBuf>,
     /// Roots of the evaluation sets by name; `None`: the embedded data set.
     pub evaluation_roots: BTreeMap<String, Option<PathBuf>>,
+    /// The folder that a program is started in; `None`: the scheduler's own.
+    pub folder: Option<PathBuf>,
 }
 
 /// What can be tuned; the defaults are for people, tests are in a hurry.

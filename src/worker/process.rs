@@ -1,10 +1,11 @@
 //! The worker's life: read the orders, run the stage, say how it ended.
 
+use super::panic::judge_panic;
 use super::stop;
 use crate::rundir::event::{EventKind, FailureClass};
 use crate::rundir::host;
 use crate::rundir::layout::RunDir;
-use crate::rundir::log::{EventLog, LogError};
+use crate::rundir::log::EventLog;
 use crate::rundir::stage::{Launch, StageSpec};
 use crate::train::{self, Observer, TrainError};
 use serde::de::DeserializeOwned;
@@ -32,7 +33,7 @@ pub fn run(path: &Path) -> i32 {
         Ok(log) => Log(log),
         Err(error) => {
             eprintln!("error: {error}");
-            return FailureClass::Bug.exit_code();
+            return error.class().exit_code();
         }
     };
     // Outside a pool of its own rayon would start one thread per core.
@@ -54,7 +55,7 @@ pub fn run(path: &Path) -> i32 {
                 .cloned()
                 .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
                 .unwrap_or_else(|| "unknown panic".to_owned());
-            (FailureClass::Bug, format!("the trainer panicked: {text}"))
+            judge_panic(&text, &launch.device)
         }
     };
     eprintln!("error: {message}");
@@ -88,21 +89,15 @@ struct Log(EventLog);
 
 impl Observer for Log {
     fn event(&mut self, event: EventKind) -> Result<(), TrainError> {
-        self.0.append(event).map(drop).map_err(log_error)
+        self.0.append(event)?;
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), TrainError> {
-        self.0.sync().map_err(log_error)
+        Ok(self.0.sync()?)
     }
 
     fn stop_requested(&self) -> bool {
         stop::requested()
-    }
-}
-
-fn log_error(error: LogError) -> TrainError {
-    TrainError::Damaged {
-        path: "events.jsonl".to_owned(),
-        what: error.to_string(),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::units::{duration, many, scaled, wrapped};
 use super::{Capacity, Known};
+use crate::plan::difference::Nearest;
 use crate::plan::model::Plan;
 use crate::report::statistics;
 use crate::spec::problem::Problem;
@@ -360,20 +361,6 @@ fn stage_line(
 /// What differs from the finished stage that is most like this one.
 fn nearest(plan: &Plan, known: &Known, index: u32) -> Option<String> {
     const SHOWN: usize = 4;
-    let task = plan.task(index);
-    let candidates = known.finished.iter().filter(|spec| spec.task == task);
-    let (differences, spec) = candidates
-        .map(|spec| (plan.differences(index, spec), spec))
-        .min_by_key(|(differences, _)| differences.len())?;
-    let short: String = spec.fingerprint.chars().take(12).collect();
-    let more = differences.len().saturating_sub(SHOWN);
-    let mut list = differences
-        .into_iter()
-        .take(SHOWN)
-        .collect::<Vec<_>>()
-        .join(", ");
-    if more > 0 {
-        let _ = write!(list, " and {more} more");
-    }
-    Some(format!("differs from {short}: {list}"))
+    let nearest = Nearest::of(&plan.stage_spec(index), &known.finished)?;
+    Some(nearest.text(SHOWN))
 }

@@ -65,6 +65,7 @@ impl Executor for LocalExecutor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rundir::stage::Task;
     use crate::schedule::device::Slot;
     use crate::schedule::outcome::Exit;
     use std::sync::mpsc;
@@ -75,6 +76,7 @@ mod tests {
             run_dir: folder.path().into(),
             log: folder.path().join("log"),
             slot,
+            task: Task::Train,
         };
         let executor =
             LocalExecutor::program("/bin/sh", vec!["-c".into(), script.into(), "worker".into()]);
@@ -177,6 +179,7 @@ mod tests {
             run_dir: folder.path().into(),
             log: folder.path().join("log"),
             slot: slot(),
+            task: Task::Train,
         };
         let executor = LocalExecutor::program("/nonexistent/program", Vec::new());
         let error = executor
