@@ -12,6 +12,10 @@ mod lab;
 
 #[path = "cli_cases/data.rs"]
 mod data;
+#[path = "cli_cases/gpus.rs"]
+mod gpus;
+#[path = "cli_cases/sessions.rs"]
+mod sessions;
 #[path = "cli_cases/faults.rs"]
 mod faults;
 #[path = "cli_cases/files.rs"]
