@@ -292,6 +292,7 @@ async fn execute(
             data_root,
             evaluation_roots,
             init_file: init.map(|init| init.path.clone()),
+            rules: planned.plans[plan].execution.clone(),
         }
     };
     let execution = Execution {

@@ -5,7 +5,7 @@
 
 use super::data::ExperimentData;
 use super::frame::{self, FrameError};
-use super::metric::{self, Metric};
+use super::metric;
 use super::plot::{self, Plot, PlotError};
 use super::statistics;
 use super::table::build::headline;
@@ -222,7 +222,7 @@ fn smallest_effect(data: &ExperimentData) -> Result<Option<String>, FrameError> 
         .collect();
     if !spreads.is_empty() {
         let pooled = (spreads.iter().map(|sd| sd * sd).sum::<f64>() / spreads.len() as f64).sqrt();
-        let metric = Metric::named(&source.metric);
+        let metric = data.metric(&source.metric);
         let unit = if metric.is_accuracy { " points" } else { "" };
         let smallest = metric::number(effect * pooled, cells.decimals(&source));
         text.push_str(&format!(

@@ -441,10 +441,10 @@ impl Actor<'_> {
                     .into()
             }),
             log_seconds: self.run.settings.log_seconds,
-            checkpoint_seconds: self.run.settings.checkpoint_seconds,
-            checkpoint_epochs: None,
-            keep_checkpoints: 2,
-            keep_best: false,
+            checkpoint_seconds: files.rules.checkpoints.every.as_secs_f64(),
+            checkpoint_epochs: files.rules.checkpoints.every_epochs,
+            keep_checkpoints: files.rules.checkpoints.keep,
+            keep_best: files.rules.checkpoints.best,
             accumulation: None,
         };
         attempt::write_launch(&dir, &launch, fingerprint)?;

@@ -20,6 +20,7 @@ use crate::rundir::event::{EventKind, FailureClass};
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::{self, EventLog};
 use crate::rundir::stage::{DataShape, Launch, StageSpec, TRAINER_REVISION, Task};
+use crate::spec::execution::ExecutionRules;
 use crate::store::rows::Status;
 use crate::store::{Parts, Provenance, Store, StoreLock};
 use std::collections::BTreeMap;
@@ -459,6 +460,7 @@ async fn execute(
         data_root: None,
         init_file: None,
         evaluation_roots: BTreeMap::new(),
+        rules: ExecutionRules::default(),
         folder: None,
     };
     let execution = Execution {
