@@ -26,3 +26,5 @@ mod program;
 mod stages;
 #[path = "cli_cases/terminal.rs"]
 mod terminal;
+#[path = "cli_cases/upkeep.rs"]
+mod upkeep;

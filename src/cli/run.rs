@@ -114,9 +114,10 @@ async fn run_plans(args: &RunArgs, planned: &Planned, slots: Vec<Slot>) -> Resul
         .iter()
         .map(|plan| plan.experiment.name.clone())
         .collect();
-    let _lock = StoreLock::acquire(&args.store)?;
+    let _lock = StoreLock::exclusive(&args.store)?;
     let store = Store::open(&args.store).await?;
     store.warnings().iter().for_each(say);
+    store.on_notice(|text| say(text));
     let provenance = provenance();
     for plan in &plans {
         store.save_plan(plan, &provenance).await?;

@@ -694,7 +694,7 @@ fn fake_scheduler() {
         .build()
         .unwrap();
     let code = runtime.block_on(async {
-        let _lock = StoreLock::acquire(&dir).unwrap();
+        let _lock = StoreLock::exclusive(&dir).unwrap();
         let store = Store::open(&dir).await.unwrap();
         let parents: Vec<Option<usize>> =
             serde_json::from_slice(&std::fs::read(dir.join("parents.json")).unwrap()).unwrap();

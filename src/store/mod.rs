@@ -1,8 +1,9 @@
 //! The SQLite store: migrations, queries, views; the only SQL.
 //!
 //! A store is a folder with `ablate.db` and `stages/`. The database is an index over what the run
-//! directories say, and the only memory of plans and attempts. One process at a time writes, under
-//! [`StoreLock`]; any number read, and never block it (WAL).
+//! directories say, and the only memory of plans and attempts. Schedulers write side by side, each under a
+//! shared [`StoreLock`] and as an [`Owner`] of leases; what must be alone takes the lock exclusively. Any
+//! number read, and never block them (WAL).
 //!
 //! Every change of state is on disk before the call returns (`synchronous = FULL`). Events are stored
 //! with `synchronous = NORMAL`: a power loss may take the last of them together with the sequence number
@@ -15,10 +16,12 @@ mod error;
 mod garbage;
 mod ingest;
 mod journal;
+mod kin;
 mod lock;
 mod marks;
 mod network;
 mod open;
+mod owner;
 mod patience;
 mod plans;
 mod query;
@@ -33,9 +36,11 @@ mod views;
 pub use attempts::{AttemptEnd, AttemptStart, StageState};
 pub use error::StoreError;
 pub use garbage::{Garbage, Item, KeepWeights, Named, Policy as GarbagePolicy, Reason};
+pub(crate) use lock::utc;
 pub use lock::{StoreHolder, StoreLock};
 pub use marks::{Marks, Note, Tag};
 pub use open::Store;
+pub use owner::{Life, Owner, OwnerLock};
 #[cfg(test)]
 pub(crate) use plans::Parts;
 pub use plans::Provenance;
