@@ -20,6 +20,8 @@ mod files;
 mod first_run;
 #[path = "cli_cases/plan.rs"]
 mod plan;
+#[path = "cli_cases/pretraining.rs"]
+mod pretraining;
 #[path = "cli_cases/program.rs"]
 mod program;
 #[path = "cli_cases/stages.rs"]

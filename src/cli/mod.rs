@@ -8,6 +8,7 @@ pub mod confirm;
 pub mod devices;
 pub mod eval;
 pub mod exit;
+pub mod export;
 pub mod gc;
 pub mod logs;
 pub mod lookup;
@@ -59,6 +60,7 @@ enum Command {
     Run(run::RunArgs),
     Plan(plan::PlanArgs),
     Report(report::ReportArgs),
+    Export(export::ExportArgs),
     Eval(eval::EvalArgs),
     Weights(weights::WeightsArgs),
     /// How far every experiment is
@@ -111,6 +113,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Run(args) => asynchronous(run::run(&args, cuda_device_count)),
         Command::Plan(args) => asynchronous(plan::run(&args)),
         Command::Report(args) => asynchronous(report::run(&args)),
+        Command::Export(args) => asynchronous(export::run(&args)),
         Command::Eval(args) => asynchronous(eval::run(&args)),
         Command::Weights(args) => asynchronous(weights::run(&args)),
         Command::Status(args) => {

@@ -6,6 +6,7 @@ use crate::cli::report::ReportError;
 use crate::plan::model::Plan;
 use crate::report::table::render::{Render, Terminal, may_colour};
 use crate::report::{load, summary_table};
+use crate::rundir::host;
 use crate::schedule::actor::{self, Execution};
 use crate::schedule::core::{End, Prior};
 use crate::schedule::device::{self, DeviceChoice, Machine, Slot, SlotRequest};
@@ -26,8 +27,8 @@ use std::path::PathBuf;
 /// Train every variant that is not known yet, and print the tables
 ///
 /// What is done is skipped, what was interrupted goes on from its last checkpoint. Stages that failed
-/// through no fault of their own (killed, device_lost, out_of_memory, timeout) are tried again; others
-/// only with --retry-failed.
+/// through no fault of their own (killed, device_lost, out_of_memory, timeout, hung, disk_full, io_error)
+/// are tried again; others only with --retry-failed.
 ///
 /// Ctrl-C lets the workers write checkpoints and ends; a second one ends at once.
 ///
@@ -216,10 +217,15 @@ async fn execute(
             })
             .collect();
         JobFiles {
+            folder: spec
+                .command
+                .is_some()
+                .then(|| planned.plans[plan].folder().to_owned()),
             spec,
             data_root,
             evaluation_roots,
             init_file: init.map(|init| init.path.clone()),
+            rules: planned.plans[plan].execution.clone(),
         }
     };
     let execution = Execution {
@@ -279,8 +285,8 @@ fn report(args: &RunArgs, jobs: &Jobs, summary: &Summary, done_before: usize) {
         say(if transient {
             "the next `ablate run` tries them again"
         } else {
-            "the next `ablate run` tries those again that were killed, lost their device, ran out of memory \
-             or time; the others with --retry-failed"
+            "the next `ablate run` tries those again that circumstances were to blame for (killed, out of memory, \
+             time or space, ...); the others with --retry-failed"
         });
     }
     let done = summary.count(|end| *end == End::Done);
@@ -313,7 +319,7 @@ fn provenance() -> Provenance {
     Provenance {
         program: concat!("ablate ", env!("CARGO_PKG_VERSION")).to_owned(),
         git_revision: option_env!("ABLATE_GIT_REVISION").map(str::to_owned),
-        host: device::host_name(),
+        host: host::name(),
         command_line: std::env::args().collect::<Vec<_>>().join(" "),
     }
 }

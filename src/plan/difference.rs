@@ -1,13 +1,17 @@
 //! What distinguishes two stages: the answer to "why would this run again?".
 
-use crate::rundir::stage::{NamedSet, StageSpec};
+use crate::rundir::stage::{CommandSpec, InputFile, NamedSet, StageSpec};
 use crate::spec::fields::FIELDS;
 use crate::spec::resolved::from_recipe;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Fields in which `ours` differs from `theirs`, as `path: theirs -> ours`, in the order of the table of
 /// fields; seed, data and parent included. Empty: the fingerprints are equal.
 pub fn differences(theirs: &StageSpec, ours: &StageSpec) -> Vec<String> {
     let mut differences = Vec::new();
+    if let (Some(theirs), Some(ours)) = (&theirs.command, &ours.command) {
+        differences.extend(command_differences(theirs, ours));
+    }
     let pairs = from_recipe(&theirs.recipe)
         .into_iter()
         .zip(from_recipe(&ours.recipe));
@@ -34,11 +38,13 @@ pub fn differences(theirs: &StageSpec, ours: &StageSpec) -> Vec<String> {
         format!("[{}]", sets.join(", "))
     };
     other_than("evaluation sets", sets(theirs), sets(ours));
-    other_than(
-        "trainer revision",
-        theirs.trainer_revision.to_string(),
-        ours.trainer_revision.to_string(),
-    );
+    if ours.command.is_none() {
+        other_than(
+            "trainer revision",
+            theirs.trainer_revision.to_string(),
+            ours.trainer_revision.to_string(),
+        );
+    }
     let parent = |spec: &StageSpec| spec.parent.as_deref().map_or("none".to_owned(), short);
     other_than("parent", parent(theirs), parent(ours));
     let init = |spec: &StageSpec| {
@@ -47,6 +53,61 @@ pub fn differences(theirs: &StageSpec, ours: &StageSpec) -> Vec<String> {
             .map_or("none".to_owned(), short)
     };
     other_than("initial weights", init(theirs), init(ours));
+    differences
+}
+
+/// In what two programs differ, as `what: theirs -> ours`.
+fn command_differences(theirs: &CommandSpec, ours: &CommandSpec) -> Vec<String> {
+    let mut differences = Vec::new();
+    let mut maps = |what: &str, theirs: BTreeMap<&str, String>, ours: BTreeMap<&str, String>| {
+        let names: BTreeSet<&str> = theirs.keys().chain(ours.keys()).copied().collect();
+        for name in names {
+            let (theirs, ours) = (theirs.get(name), ours.get(name));
+            if theirs != ours {
+                let word = |value: Option<&String>| value.map_or("none".to_owned(), String::clone);
+                differences.push(format!("{what}{name}: {} -> {}", word(theirs), word(ours)));
+            }
+        }
+    };
+    fn json<'a>(map: &'a BTreeMap<String, serde_json::Value>) -> BTreeMap<&'a str, String> {
+        map.iter()
+            .map(|(name, value)| (name.as_str(), value.to_string()))
+            .collect()
+    }
+    maps("params.", json(&theirs.params), json(&ours.params));
+    maps("", json(&theirs.fields), json(&ours.fields));
+    fn inputs(spec: &CommandSpec) -> BTreeMap<&str, String> {
+        let input = |input: &'_ InputFile| short(&input.hash);
+        spec.inputs
+            .iter()
+            .map(|file| (file.path.as_str(), input(file)))
+            .collect()
+    }
+    maps("input ", inputs(theirs), inputs(ours));
+    fn environment(spec: &CommandSpec) -> BTreeMap<&str, String> {
+        spec.environment
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.clone()))
+            .collect()
+    }
+    maps("environment ", environment(theirs), environment(ours));
+    let mut lists = |what: &str, theirs: &[String], ours: &[String]| {
+        if theirs != ours {
+            let list = |words: &[String]| words.join(" ");
+            differences.push(format!("{what}: {} -> {}", list(theirs), list(ours)));
+        }
+    };
+    lists("metrics", &theirs.metrics, &ours.metrics);
+    lists("outputs", &theirs.outputs, &ours.outputs);
+    // What differs in the command line follows from the rest, unless its text was changed.
+    if differences.is_empty() && theirs.argv != ours.argv {
+        let list = |words: &[String]| words.join(" ");
+        differences.push(format!(
+            "command: {} -> {}",
+            list(&theirs.argv),
+            list(&ours.argv)
+        ));
+    }
     differences
 }
 

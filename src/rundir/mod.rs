@@ -13,7 +13,11 @@
 //! | `predictions.bin` | worker | per-image results of the final evaluation |
 //! | `predictions-<set>-<resolution>.bin` | worker | those of the final weights' further evaluations |
 //! | `attempt-N.log` | scheduler | stdout and stderr of attempt N |
+//! | `work/` | program | the folder of a stage's own program: its checkpoints and outputs |
+//! | `reports-N.jsonl` | program | what the program of attempt N reported; the scheduler makes events of it |
 
+pub mod command;
+pub mod durable;
 pub mod event;
 pub mod host;
 pub mod layout;

@@ -5,12 +5,13 @@
 //! input is taken. Only this loop writes to the store.
 
 use crate::rundir::event::{Event, EventKind, FailureClass};
+use crate::rundir::host;
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::LogError;
 use crate::rundir::stage::Launch;
 use crate::schedule::attempt::{self, Attempt};
 use crate::schedule::core::{Action, Core, End, Failure, Message, Outcome, SlotTraits, Timer};
-use crate::schedule::device::{self, Slot};
+use crate::schedule::device::Slot;
 use crate::schedule::execution::{Job, JobFiles, ScheduleError, Settings, Summary};
 use crate::schedule::executor::{Executor, Order, Signal};
 use crate::schedule::outcome::{Exit, LastWord, judge, signal_name};
@@ -306,7 +307,7 @@ impl Actor<'_> {
             } else {
                 slot.device.clone()
             },
-            host: device::host_name(),
+            host: host::name(),
             pid: None,
             log: self.in_store(&dir.attempt_log(next)),
         };
@@ -319,19 +320,25 @@ impl Actor<'_> {
             data_root: files.data_root,
             init_file: files.init_file,
             evaluation_roots: files.evaluation_roots,
+            folder: files.folder,
             parent_dir: job.parent.map(|parent| {
                 RunDir::in_store(self.run.dir, &self.run.jobs[parent].fingerprint)
                     .root()
                     .into()
             }),
             log_seconds: self.run.settings.log_seconds,
-            checkpoint_seconds: self.run.settings.checkpoint_seconds,
+            checkpoint_seconds: files.rules.checkpoints.every.as_secs_f64(),
+            checkpoint_epochs: files.rules.checkpoints.every_epochs,
+            keep_checkpoints: files.rules.checkpoints.keep,
+            keep_best: files.rules.checkpoints.best,
+            accumulation: None,
         };
         attempt::write_launch(&dir, &launch, fingerprint)?;
         let order = Order {
             run_dir: dir.root().into(),
             log: dir.attempt_log(number),
             slot: slot.clone(),
+            task: files.spec.task,
         };
         let sender = self.sender.clone();
         let on_exit = Box::new(move |exit| {

@@ -20,6 +20,7 @@ use crate::rundir::event::{EventKind, FailureClass};
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::{self, EventLog};
 use crate::rundir::stage::{DataShape, Launch, StageSpec, TRAINER_REVISION, Task};
+use crate::spec::execution::ExecutionRules;
 use crate::store::rows::Status;
 use crate::store::{Parts, Provenance, Store, StoreLock};
 use std::collections::BTreeMap;
@@ -231,6 +232,7 @@ fn spec(stages: &[PlannedStage], index: usize) -> StageSpec {
             .parent
             .map(|parent| stages[parent as usize].fingerprint.to_string()),
         init_weights: None,
+        command: None,
     }
 }
 
@@ -459,6 +461,8 @@ async fn execute(
         data_root: None,
         init_file: None,
         evaluation_roots: BTreeMap::new(),
+        rules: ExecutionRules::default(),
+        folder: None,
     };
     let execution = Execution {
         store,
@@ -543,7 +547,7 @@ async fn failures_keep_their_cause_and_block_descendants() {
     assert_eq!(summary.ends[2], End::Blocked { by: 0 });
     assert_eq!(failure(&summary.ends[3]).0, FailureClass::Data);
     let (class, message) = failure(&summary.ends[4]);
-    assert_eq!(class, FailureClass::Bug);
+    assert_eq!(class, FailureClass::Incomplete);
     assert!(message.starts_with("ended without a result"), "{message}");
     let (class, message) = failure(&summary.ends[5]);
     assert_eq!(class, FailureClass::Bug);

@@ -177,10 +177,15 @@ impl Progress {
                 ..
             } => {
                 self.eta.reached(stage, *step, view.steps);
-                message = Some(format!(
-                    "epoch {}  loss {loss:.4}  {images_per_second:.0} img/s",
-                    epoch + 1
-                ));
+                let mut text = format!("epoch {}", epoch + 1);
+                // A program of the user's own may not say.
+                if !loss.is_nan() {
+                    text += &format!("  loss {loss:.4}");
+                }
+                if !images_per_second.is_nan() {
+                    text += &format!("  {images_per_second:.0} img/s");
+                }
+                message = Some(text);
                 if let Some(bar) = &view.bar {
                     bar.set_position(*step);
                 }

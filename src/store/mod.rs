@@ -13,6 +13,8 @@
 mod attempts;
 mod bulk;
 mod error;
+mod extract;
+mod facts;
 mod garbage;
 mod ingest;
 mod journal;
@@ -35,6 +37,8 @@ mod views;
 
 pub use attempts::{AttemptEnd, AttemptStart, StageState};
 pub use error::StoreError;
+pub use extract::View;
+pub use facts::{MachineRow, PlanRow, StageRow, TroubledAttempt};
 pub use garbage::{Garbage, Item, KeepWeights, Named, Policy as GarbagePolicy, Reason};
 pub(crate) use lock::utc;
 pub use lock::{StoreHolder, StoreLock};

@@ -2,7 +2,7 @@
 
 use crate::plan::model::{AxisInfo, ExperimentInfo, Plan, PlannedRun, PlannedStage, Variant};
 use crate::rundir::log::unix_time;
-use crate::rundir::stage::{StageSpec, Task};
+use crate::rundir::stage::StageSpec;
 use crate::store::open::{Durability, Store};
 use crate::store::{StoreError, bulk};
 use rayon::prelude::*;
@@ -236,12 +236,12 @@ impl Store {
                         fingerprint: fingerprints[index].clone(),
                         parent: stage.parent.map(|parent| ids[parent as usize]),
                         cost: stage.cost,
-                        task: match spec.task {
-                            Task::Train => "train",
-                            Task::Evaluate => "evaluate",
-                        },
+                        task: spec.task.name(),
                         seed: spec.seed as i64,
-                        data_name: spec.recipe.data.name.clone(),
+                        data_name: match spec.command {
+                            None => spec.recipe.data.name.clone(),
+                            Some(_) => String::new(),
+                        },
                         data_hash: spec.data_hash.clone(),
                         config: json(&spec),
                     }

@@ -7,7 +7,7 @@
 
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::{Tail, unix_time};
-use crate::rundir::stage::{StageSpec, Task};
+use crate::rundir::stage::StageSpec;
 use crate::store::journal::{self, STAGE_STATUS};
 use crate::store::open::{Durability, Store, with_suffix};
 use crate::store::{StoreError, StoreLock, records};
@@ -238,12 +238,12 @@ impl Store {
              VALUES (?, ?, ?, ?, ?, 0, 0, 0, 0, ?) RETURNING id",
         )
         .bind(&spec.fingerprint)
-        .bind(match spec.task {
-            Task::Train => "train",
-            Task::Evaluate => "evaluate",
-        })
+        .bind(spec.task.name())
         .bind(spec.seed as i64)
-        .bind(&spec.recipe.data.name)
+        .bind(match spec.command {
+            None => spec.recipe.data.name.as_str(),
+            Some(_) => "",
+        })
         .bind(&spec.data_hash)
         .bind(unix_time())
         .fetch_one(&mut *transaction)

@@ -178,14 +178,6 @@ fn gpu_names(count: usize, visible: Option<&str>) -> Vec<String> {
         .collect()
 }
 
-/// The name of this host.
-pub fn host_name() -> String {
-    match std::fs::read_to_string("/proc/sys/kernel/hostname") {
-        Ok(name) if !name.trim().is_empty() => name.trim().to_owned(),
-        _ => "unknown".to_owned(),
-    }
-}
-
 /// Cores that this process may run on, ascending; empty where that can't be asked.
 fn allowed_cores() -> Vec<usize> {
     // Up to 65,536 cores; the kernel refuses a mask smaller than its own.
