@@ -236,6 +236,7 @@ async fn explain(
         planned,
         schedulers: StoreLock::holders(dir),
         state: None,
+        lease: None,
         attempts: Vec::new(),
         ancestors: Vec::new(),
         running: Vec::new(),
@@ -249,6 +250,7 @@ async fn explain(
         let mut states = store.stage_states(&names).await?;
         facts.state = states.remove(&asked.fingerprint);
         facts.attempts = store.attempts(&asked.fingerprint).await?;
+        facts.lease = store.leaseholder(&asked.fingerprint).await?;
         facts.ancestors = asked
             .ancestors
             .into_iter()

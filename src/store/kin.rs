@@ -3,12 +3,48 @@
 use crate::store::StoreError;
 use crate::store::open::Store;
 use crate::store::plans::json;
+use sqlx::Row;
 use std::collections::HashSet;
 
 /// Configurations that are compared at most.
 const LIMIT: usize = 256;
 
+/// The scheduler that has a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaseholder {
+    pub host: String,
+    pub pid: u32,
+}
+
+impl std::fmt::Display for Leaseholder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "pid {} on host {}", self.pid, self.host)
+    }
+}
+
 impl Store {
+    /// The scheduler that has taken a stage, over the pauses between attempts too, alive or not. `None` also in a
+    /// store whose version has no leases.
+    pub async fn leaseholder(&self, fingerprint: &str) -> Result<Option<Leaseholder>, StoreError> {
+        let known: bool =
+            sqlx::query_scalar("SELECT COUNT(*) > 0 FROM sqlite_schema WHERE name = 'v_leases'")
+                .fetch_one(&self.readers)
+                .await
+                .map_err(self.sql())?;
+        if !known {
+            return Ok(None);
+        }
+        let row = sqlx::query("SELECT host, pid FROM v_leases WHERE fingerprint = ?")
+            .bind(fingerprint)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(self.sql())?;
+        Ok(row.map(|row| Leaseholder {
+            host: row.get(0),
+            pid: row.get(1),
+        }))
+    }
+
     /// The stage that a stage starts from, the one that this starts from, and so on: fingerprints, nearest first.
     pub async fn ancestors(&self, fingerprint: &str) -> Result<Vec<String>, StoreError> {
         sqlx::query_scalar(

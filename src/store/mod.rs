@@ -40,6 +40,7 @@ pub use error::StoreError;
 pub use extract::View;
 pub use facts::{MachineRow, PlanRow, StageRow, TroubledAttempt};
 pub use garbage::{Garbage, Item, KeepWeights, Named, Policy as GarbagePolicy, Reason};
+pub use kin::Leaseholder;
 pub(crate) use lock::utc;
 pub use lock::{StoreHolder, StoreLock};
 pub use marks::{Marks, Note, Tag};

@@ -244,8 +244,6 @@ fn nothing_is_removed_beside_a_run() {
             .expect(3)
             .says(&["in use by", &pid]);
     }
-    // Marks are set beside it.
-    lab.ablate("tag small/ce/s0 paper --store s", &[]).expect(0);
     lab.ablate("gc --dry-run --store s", &[]).expect(0);
     let why = lab.ablate("why --store s", &[&busy[..12]]).expect(0);
     assert!(
@@ -318,4 +316,44 @@ fn why_names_the_field_that_changed() {
     lab.ablate("why small/ce/s0 --store none --file small.yaml", &[])
         .expect(0)
         .shows(&[": new"]);
+}
+
+#[tokio::test]
+async fn a_store_of_a_newer_version_is_read_and_not_written() {
+    let lab = trained();
+    let mut other = other_program(&lab.path("s/ablate.db")).await;
+    (&mut other)
+        .execute(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+             VALUES (9999, 'future', 1, x'00', 0)",
+        )
+        .await
+        .unwrap();
+    other.close().await.unwrap();
+    let bytes = lab.read("s/ablate.db");
+    for command in [
+        "report --no-plots --store s",
+        "status --store s",
+        "show small/ce/s0 --store s",
+    ] {
+        lab.ablate(command, &[])
+            .expect(0)
+            .says(&["warning: ", "newer ablate"])
+            .shows(&["small"]);
+    }
+    lab.ablate("query --store s", &["SELECT run FROM v_runs"])
+        .expect(0)
+        .shows(&["small/ce/s0"]);
+    for command in [
+        "run small.yaml --store s",
+        "gc --yes --store s",
+        "tag small/ce/s0 x --store s",
+    ] {
+        lab.ablate(command, &[]).expect(3).says(&[
+            "newer ablate",
+            "it can be read, not written",
+            "update ablate",
+        ]);
+    }
+    assert_eq!(lab.read("s/ablate.db"), bytes);
 }

@@ -6,7 +6,7 @@ use crate::plan::difference::Nearest;
 use crate::rundir::event::FailureClass;
 use crate::schedule::policy::policy;
 use crate::store::rows::{AttemptRow, Status};
-use crate::store::{RunningStage, StageState, StoreHolder};
+use crate::store::{Leaseholder, RunningStage, StageState, StoreHolder};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -33,6 +33,8 @@ pub struct Facts {
     pub schedulers: Vec<StoreHolder>,
     /// `None`: the store doesn't know the stage.
     pub state: Option<StageState>,
+    /// The scheduler that has taken it, if that may still be alive or not.
+    pub lease: Option<Leaseholder>,
     /// Oldest first.
     pub attempts: Vec<AttemptRow>,
     /// Fingerprint, name and state of the stages that it comes from, nearest first.
@@ -56,6 +58,17 @@ impl Facts {
         self.state
             .as_ref()
             .map_or(Status::Pending, |state| state.status)
+    }
+
+    /// Whether a scheduler that is alive has it, as far as leases tell.
+    fn is_held(&self) -> bool {
+        match &self.lease {
+            None => !self.schedulers.is_empty(),
+            Some(lease) => self
+                .schedulers
+                .iter()
+                .any(|one| one.pid == lease.pid && one.host == lease.host),
+        }
     }
 
     /// What follows.
@@ -108,18 +121,26 @@ impl Facts {
             last.pid
                 .map_or(String::new(), |pid| format!(" (pid {pid})"))
         );
-        if self.schedulers.is_empty() {
+        if !self.is_held() {
+            let gone = match &self.lease {
+                Some(lease) if !self.schedulers.is_empty() => format!(
+                    "its `ablate run` ({lease}) is gone: another one takes it over, from the last checkpoint"
+                ),
+                _ => "no `ablate run` is at work on this store any more: the next one goes on from the last checkpoint"
+                    .to_owned(),
+            };
             return Reasons {
                 status: "interrupted".to_owned(),
-                because: vec![
-                    place,
-                    "no `ablate run` is at work on this store any more: the next one goes on from the last checkpoint"
-                        .to_owned(),
-                ],
+                because: vec![place, gone],
                 ..Reasons::default()
             };
         }
         let mut because = vec![place];
+        because.extend(
+            self.lease
+                .as_ref()
+                .map(|lease| format!("leased by `ablate run` ({lease})")),
+        );
         if let Some(stage) = self
             .running
             .iter()
@@ -254,6 +275,14 @@ impl Facts {
         };
         if let Some(pause) = self.pause() {
             return of("waits", vec![pause]);
+        }
+        if let (Some(lease), true) = (&self.lease, self.is_held()) {
+            return of(
+                "waits",
+                vec![format!(
+                    "`ablate run` ({lease}) has the lease: it starts the next attempt"
+                )],
+            );
         }
         let mut because = match self.running.len() {
             0 => vec![format!(
@@ -391,6 +420,7 @@ mod tests {
             planned: false,
             schedulers: Vec::new(),
             state: Some(state(Status::Pending, None)),
+            lease: None,
             attempts: Vec::new(),
             ancestors: Vec::new(),
             running: Vec::new(),
@@ -547,6 +577,38 @@ mod tests {
             "interrupted",
             &["goes on from the last checkpoint"],
         );
+
+        // Two schedulers share the store, and the one that had it has died.
+        let lease = |pid| {
+            Some(Leaseholder {
+                host: "lab".to_owned(),
+                pid,
+            })
+        };
+        let held = Facts {
+            lease: lease(5),
+            ..running(vec![scheduler()])
+        };
+        check(
+            &held,
+            "running",
+            &["leased by `ablate run` (pid 5 on host lab)"],
+        );
+        let orphan = Facts {
+            lease: lease(6),
+            ..held
+        };
+        check(
+            &orphan,
+            "interrupted",
+            &["(pid 6 on host lab) is gone: another one takes it over"],
+        );
+        let next = Facts {
+            lease: lease(5),
+            schedulers: vec![scheduler()],
+            ..facts()
+        };
+        check(&next, "waits", &["has the lease"]);
 
         let done = Facts {
             state: Some(state(Status::Done, None)),

@@ -499,6 +499,35 @@ async fn marks_are_of_the_run_as_it_was() {
     assert!(store.tags().await.unwrap().is_empty());
 }
 
+#[tokio::test]
+async fn marks_are_set_beside_schedulers() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let error = Store::open_beside(dir).await.unwrap_err();
+    assert!(matches!(error, StoreError::Missing { .. }), "{error}");
+    let store = open(dir).await;
+    let sample = Sample::new("loss", 1, 1);
+    sample.save(&store).await;
+    let _scheduler = StoreLock::shared(dir).unwrap();
+    let attempt = store
+        .begin_attempt(&sample.fingerprint(0), &start())
+        .await
+        .unwrap();
+    let (beside, lock) = Store::open_beside(dir).await.unwrap();
+    beside.tag(&["loss/l0/s0".to_owned()], "x").await.unwrap();
+    beside.close().await.unwrap();
+    drop(lock);
+    assert!(
+        StoreLock::exclusive(dir).is_err(),
+        "a removal needs the store alone"
+    );
+    store
+        .end_attempt(&sample.fingerprint(0), attempt, &end(Status::Done))
+        .await
+        .unwrap();
+    assert_eq!(store.marks("loss/l0/s0").await.unwrap().tags, ["x"]);
+}
+
 /// Removes all garbage of the store in the environment.
 #[tokio::test]
 #[ignore = "the child of another test"]
