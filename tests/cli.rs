@@ -32,3 +32,5 @@ mod sessions;
 mod stages;
 #[path = "cli_cases/terminal.rs"]
 mod terminal;
+#[path = "cli_cases/upkeep.rs"]
+mod upkeep;

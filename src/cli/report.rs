@@ -72,7 +72,12 @@ pub enum ReportError {
 /// Runs the command: tables to stdout, the paths of the written files to stderr.
 pub async fn run(args: &ReportArgs) -> Exit {
     let result = match Store::open_read_only(&args.store).await {
-        Ok(store) => report(args, &store).await,
+        Ok(store) => {
+            for warning in store.warnings() {
+                say(format_args!("warning: {warning}"));
+            }
+            report(args, &store).await
+        }
         Err(error) => Err(error.into()),
     };
     match result {

@@ -150,6 +150,7 @@ async fn run_plans(
     signals::forward(&sender).map_err(RunError::Signals)?;
     let me = OwnerLock::create(&args.store)?;
     store.warnings().iter().for_each(say);
+    store.on_notice(|text| say(text));
     let provenance = provenance();
     for plan in &plans {
         store.save_plan(plan, &provenance).await?;
