@@ -100,7 +100,9 @@ enum CommandError {
     Export(#[from] ExportError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("TensorBoard shows curves: `--format tensorboard` goes with `--what metrics` or without `--what`")]
+    #[error(
+        "TensorBoard shows curves: `--format tensorboard` goes with `--what metrics` or without `--what`"
+    )]
     OnlyCurves,
     #[error("can't make the folder {path}: {source}")]
     Folder {

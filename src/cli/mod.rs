@@ -3,6 +3,7 @@
 //! Data goes to stdout, everything else to stderr. Exit codes are those of [`exit::Exit`].
 
 pub mod bench;
+pub mod compare;
 pub mod completions;
 pub mod devices;
 pub mod eval;
@@ -53,6 +54,8 @@ enum Command {
     Run(run::RunArgs),
     Plan(plan::PlanArgs),
     Report(report::ReportArgs),
+    /// Two runs, variants or experiments side by side: configuration and effect
+    Compare(InStore<compare::CompareArgs>),
     Export(export::ExportArgs),
     Eval(eval::EvalArgs),
     Weights(weights::WeightsArgs),
@@ -94,6 +97,9 @@ pub fn run(cli: Cli) -> Exit {
         Command::Run(args) => asynchronous(run::run(&args, cuda_device_count)),
         Command::Plan(args) => asynchronous(plan::run(&args)),
         Command::Report(args) => asynchronous(report::run(&args)),
+        Command::Compare(args) => {
+            look_up(async |out, err| compare::run(&args.args, &args.store, out, err).await)
+        }
         Command::Export(args) => asynchronous(export::run(&args)),
         Command::Eval(args) => asynchronous(eval::run(&args)),
         Command::Weights(args) => asynchronous(weights::run(&args)),

@@ -51,8 +51,11 @@ impl Store {
             View::Attempts => "ORDER BY started, fingerprint, attempt",
             View::Reference => "ORDER BY id",
         };
-        self.query(&format!("SELECT * FROM {} {condition} {order}", view.name()))
-            .await
+        self.query(&format!(
+            "SELECT * FROM {} {condition} {order}",
+            view.name()
+        ))
+        .await
     }
 
     /// The curves of one run: stage, step, metric, resolution, value, time.

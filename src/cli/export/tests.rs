@@ -12,7 +12,15 @@ struct Line {
 #[test]
 fn the_command_line_is_sound() {
     Line::command().debug_assert();
-    let line = Line::parse_from(["export", "out", "loss", "--what", "runs,tables", "--format", "csv"]);
+    let line = Line::parse_from([
+        "export",
+        "out",
+        "loss",
+        "--what",
+        "runs,tables",
+        "--format",
+        "csv",
+    ]);
     assert_eq!(line.export.out, Path::new("out"));
     assert_eq!(line.export.experiments, ["loss"]);
     assert_eq!(line.export.what, [What::Runs, What::Tables]);

@@ -58,11 +58,7 @@ pub async fn run(
             path.clone()
         };
         let scalars = scalars(points);
-        let Some(first) = scalars
-            .iter()
-            .map(|scalar| scalar.time)
-            .reduce(f64::min)
-        else {
+        let Some(first) = scalars.iter().map(|scalar| scalar.time).reduce(f64::min) else {
             continue;
         };
         std::fs::create_dir_all(&folder).map_err(io_error(&folder))?;
