@@ -11,6 +11,8 @@ mod compare;
 mod export;
 #[path = "report_cases/page.rs"]
 mod page;
+#[path = "report_cases/readme.rs"]
+mod readme;
 #[path = "report_cases/store.rs"]
 mod store;
 #[path = "report_cases/watch.rs"]
