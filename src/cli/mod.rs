@@ -2,9 +2,11 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes are those of [`exit::Exit`].
 
+pub mod attach;
 pub mod bench;
 pub mod compare;
 pub mod completions;
+pub mod detach;
 pub mod devices;
 pub mod eval;
 pub mod exit;
@@ -12,6 +14,7 @@ pub mod export;
 pub mod logs;
 pub mod lookup;
 pub mod man;
+pub mod places;
 pub mod plan;
 pub mod planning;
 pub mod query;
@@ -19,7 +22,9 @@ pub mod report;
 pub mod run;
 pub mod schema;
 pub mod show;
+pub mod size;
 pub mod status;
+pub mod stop;
 pub mod weights;
 pub mod worker;
 
@@ -52,6 +57,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Attach(attach::AttachArgs),
+    Stop(stop::StopArgs),
     Plan(plan::PlanArgs),
     Report(report::ReportArgs),
     /// Two runs, variants or experiments side by side: configuration and effect
@@ -94,7 +101,10 @@ struct InStore<T: Args> {
 /// Runs the command of the command line.
 pub fn run(cli: Cli) -> Exit {
     match cli.command {
+        Command::Run(args) if args.detaches() => detach::start(&args.store),
         Command::Run(args) => asynchronous(run::run(&args, cuda_device_count)),
+        Command::Attach(args) => asynchronous(attach::run(&args)),
+        Command::Stop(args) => stop::run(&args),
         Command::Plan(args) => asynchronous(plan::run(&args)),
         Command::Report(args) => asynchronous(report::run(&args)),
         Command::Compare(args) => {

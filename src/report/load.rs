@@ -53,6 +53,7 @@ pub async fn load(
 fn data_set_name(stage: &str) -> Option<String> {
     serde_json::from_str::<StageSpec>(stage)
         .ok()
+        .filter(|stage| stage.command.is_none())
         .map(|stage| stage.recipe.data.name)
 }
 

@@ -6,7 +6,7 @@
 use super::data::ExperimentData;
 use super::files::{folder_name, replace};
 use super::frame::{self, FrameError};
-use super::metric::{self, Metric};
+use super::metric;
 use super::page::PageError;
 use super::page::experiment::{self, Content};
 use super::page::index::{self, Summary};
@@ -249,7 +249,7 @@ fn smallest_effect(cells: &Cells<'_>) -> Option<String> {
         .collect();
     if !spreads.is_empty() {
         let pooled = (spreads.iter().map(|sd| sd * sd).sum::<f64>() / spreads.len() as f64).sqrt();
-        let metric = Metric::named(&source.metric);
+        let metric = data.metric(&source.metric);
         let unit = if metric.is_accuracy { " points" } else { "" };
         let smallest = metric::number(effect * pooled, cells.decimals(&source));
         text.push_str(&format!(

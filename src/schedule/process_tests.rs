@@ -20,6 +20,7 @@ use crate::rundir::event::{EventKind, FailureClass};
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::{self, EventLog};
 use crate::rundir::stage::{DataShape, Launch, StageSpec, TRAINER_REVISION, Task};
+use crate::spec::execution::ExecutionRules;
 use crate::store::rows::Status;
 use crate::store::{Parts, Provenance, Store, StoreLock};
 use std::collections::BTreeMap;
@@ -186,9 +187,7 @@ fn slots(count: usize) -> Vec<Slot> {
             name: format!("cpu:{index}"),
             device: "cpu".into(),
             threads: 1,
-            loader_threads: 0,
-            cores: Vec::new(),
-            visible_gpu: None,
+            ..Slot::default()
         })
         .collect()
 }
@@ -415,6 +414,7 @@ async fn execute(
         fingerprint: stage.fingerprint.to_string(),
         parent: stage.parent.map(|parent| parent as usize),
         flops: stage.cost.flops,
+        devices: 1,
         label: format!("stage {index}"),
         prior: Prior::Pending,
     };
@@ -460,6 +460,7 @@ async fn execute(
         data_root: None,
         init_file: None,
         evaluation_roots: BTreeMap::new(),
+        rules: ExecutionRules::default(),
         folder: None,
     };
     let execution = Execution {
@@ -467,6 +468,7 @@ async fn execute(
         dir,
         jobs: jobs.jobs,
         slots: slots(count),
+        gpus: None,
         executor,
         files: &files,
         progress,

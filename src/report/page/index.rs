@@ -5,7 +5,7 @@
 
 use super::{INDEX, PageError, clean, render, whole, words};
 use crate::report::data::ExperimentData;
-use crate::report::metric::{Metric, number};
+use crate::report::metric::number;
 use crate::report::table::build::headline;
 use crate::report::table::cells::Cells;
 use crate::store::rows::Status;
@@ -41,7 +41,7 @@ impl Summary {
         let experiment = &data.experiment;
         let count = |status| data.runs.iter().filter(|run| run.status == status).count();
         let source = headline(cells);
-        let metric = Metric::named(&source.metric);
+        let metric = data.metric(&source.metric);
         let best = cells
             .variants
             .iter()

@@ -8,7 +8,6 @@ use super::series::{n_words, scale_for};
 use super::style::{self, Look};
 use super::{Plot, PlotError};
 use crate::report::frame;
-use crate::report::metric::Metric;
 use crate::report::statistics::{Interval, Sample};
 use crate::report::table::cells::{Cells, Source};
 use crate::report::text::sentence;
@@ -86,7 +85,7 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
         log,
         joined,
     } = sweep;
-    let metric = Metric::named(metric);
+    let metric = cells.data.metric(metric);
     let shown: std::collections::BTreeSet<u64> = series
         .iter()
         .flat_map(|series| series.points.iter().map(|point| point.x.to_bits()))

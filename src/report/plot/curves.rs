@@ -8,7 +8,6 @@ use super::series::{file_part, n_words};
 use super::style::{self, Look};
 use super::{Plot, PlotError};
 use crate::report::frame::{self, CurvePoint};
-use crate::report::metric::Metric;
 use crate::report::statistics::Sample;
 use crate::report::table::cells::Cells;
 use crate::report::text::sentence;
@@ -80,8 +79,8 @@ fn plot(
     let by_value = metric_name == "lr";
     let lines = lines(cells, position, points, by_value);
     let (set, metric) = match metric_name.split_once('/') {
-        Some((set, metric)) => (Some(set), Metric::named(metric)),
-        None => (None, Metric::named(metric_name)),
+        Some((set, metric)) => (Some(set), cells.data.metric(metric)),
+        None => (None, cells.data.metric(metric_name)),
     };
     let with_bands = lines.len() <= MOST_BANDS;
     let band = |sample: &Sample| {

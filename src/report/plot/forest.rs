@@ -56,7 +56,7 @@ impl Item<'_> {
 
 /// The plot of `source`'s metric; `None` without a baseline or without a difference.
 pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<Plot>, PlotError> {
-    let metric = Metric::named(&source.metric);
+    let metric = cells.data.metric(&source.metric);
     let mut items: Vec<Item<'_>> = cells
         .variants
         .iter()

@@ -57,7 +57,7 @@ pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<P
     ) else {
         return Ok(None);
     };
-    let metric = Metric::named(&source.metric);
+    let metric = cells.data.metric(&source.metric);
     let decimals = cells.decimals(source);
     let svg = paint(
         &name,

@@ -46,7 +46,7 @@ pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<P
     if panels.is_empty() || panels.len() > MOST_PANELS {
         return Ok(None);
     }
-    let metric = Metric::named(&source.metric);
+    let metric = cells.data.metric(&source.metric);
     let values = panels
         .iter()
         .flat_map(|panel| panel.pairs.iter().flat_map(|pair| [pair.1, pair.2]));

@@ -38,7 +38,7 @@ pub fn plot(cells: &Cells<'_>) -> Result<Option<Plot>, PlotError> {
         return Ok(None);
     }
     let source = headline(cells);
-    let metric = Metric::named(&source.metric);
+    let metric = cells.data.metric(&source.metric);
     let mut items: Vec<Item> = cells
         .variants
         .iter()
