@@ -4,6 +4,7 @@
 
 pub mod attach;
 pub mod bench;
+pub mod compare;
 pub mod completions;
 pub mod detach;
 pub mod confirm;
@@ -67,6 +68,8 @@ enum Command {
     Stop(stop::StopArgs),
     Plan(plan::PlanArgs),
     Report(report::ReportArgs),
+    /// Two runs, variants or experiments side by side: configuration and effect
+    Compare(InStore<compare::CompareArgs>),
     Export(export::ExportArgs),
     Eval(eval::EvalArgs),
     Weights(weights::WeightsArgs),
@@ -123,6 +126,9 @@ pub fn run(cli: Cli) -> Exit {
         Command::Stop(args) => stop::run(&args),
         Command::Plan(args) => asynchronous(plan::run(&args)),
         Command::Report(args) => asynchronous(report::run(&args)),
+        Command::Compare(args) => {
+            look_up(async |out, err| compare::run(&args.args, &args.store, out, err).await)
+        }
         Command::Export(args) => asynchronous(export::run(&args)),
         Command::Eval(args) => asynchronous(eval::run(&args)),
         Command::Weights(args) => asynchronous(weights::run(&args)),

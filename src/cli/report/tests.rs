@@ -126,6 +126,8 @@ fn args(out: &Path, experiments: &[&str]) -> ReportArgs {
         format: Format::Terminal,
         store: PathBuf::from("ablate-store"),
         no_plots: false,
+        watch: false,
+        forever: false,
     }
 }
 

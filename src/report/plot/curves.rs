@@ -16,7 +16,7 @@ use polars::prelude::*;
 /// Bands of more lines than this only hide each other.
 const MOST_BANDS: usize = 6;
 /// More lines than this can't be told apart.
-const MOST_LINES: usize = 24;
+pub const MOST_LINES: usize = 24;
 /// Marks on a line.
 const MARKS: usize = 5;
 
@@ -104,7 +104,10 @@ fn plot(
     let x_scale = Scale::linear(0.0, f64::from(last));
     let y_scale = Scale::linear(low, high).padded(0.04);
     let words = match set {
-        Some(set) if cells.sets().len() > 1 => format!("{} on {set}", metric.words),
+        // "loss" alone could be the training loss.
+        Some(set) if cells.sets().len() > 1 || metric.name == "loss" => {
+            format!("{} on {set}", metric.words)
+        }
         _ => metric.words.clone(),
     };
     let x = Axis {
