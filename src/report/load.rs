@@ -18,6 +18,7 @@ pub async fn load(
     let runs = store.runs(Some(&experiment.name)).await?;
     let results = store.results(&experiment.name).await?;
     let curves = store.curves(&experiment.name).await?;
+    let deviations = store.deviations(&experiment.name).await?;
     let data_set = match runs.first().and_then(|run| run.stages.last()) {
         Some(fingerprint) => store
             .stage_config(fingerprint)
@@ -35,6 +36,7 @@ pub async fn load(
             curves,
             predictions,
             data_set,
+            deviations,
         },
         warnings,
     ))

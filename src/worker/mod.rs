@@ -9,3 +9,6 @@ pub mod process;
 pub mod stop;
 
 pub use process::run;
+
+#[cfg(test)]
+mod fault_tests;

@@ -90,6 +90,7 @@ impl Fixture {
             curves: Vec::new(),
             predictions: BTreeMap::new(),
             data_set: Some("bluemarble-climate".to_owned()),
+            deviations: Vec::new(),
         };
         Fixture { data }
     }
