@@ -22,6 +22,8 @@ mod files;
 mod first_run;
 #[path = "cli_cases/fsync.rs"]
 mod fsync;
+#[path = "cli_cases/gpus.rs"]
+mod gpus;
 #[path = "cli_cases/kill.rs"]
 mod kill;
 #[path = "cli_cases/plan.rs"]
@@ -30,6 +32,8 @@ mod plan;
 mod pretraining;
 #[path = "cli_cases/program.rs"]
 mod program;
+#[path = "cli_cases/sessions.rs"]
+mod sessions;
 #[path = "cli_cases/stages.rs"]
 mod stages;
 #[path = "cli_cases/terminal.rs"]

@@ -311,7 +311,9 @@ impl EventLog {
             kind,
         };
         let line = encode(&event);
-        if let Err(error) = durable::gate(Step::Write, &self.scanner.path).and_then(|()| self.file.write_all(&line)) {
+        if let Err(error) =
+            durable::gate(Step::Write, &self.scanner.path).and_then(|()| self.file.write_all(&line))
+        {
             self.dirty = true;
             // The write's error is the one to report; a failing cut is tried again before the next.
             let _ = self.cut();

@@ -17,6 +17,8 @@ pub struct Job {
     pub parent: Option<usize>,
     /// Expected floating-point operations.
     pub flops: f64,
+    /// Devices that it uses at once.
+    pub devices: usize,
     /// What the user sees.
     pub label: String,
     pub prior: Prior,

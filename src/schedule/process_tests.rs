@@ -187,9 +187,7 @@ fn slots(count: usize) -> Vec<Slot> {
             name: format!("cpu:{index}"),
             device: "cpu".into(),
             threads: 1,
-            loader_threads: 0,
-            cores: Vec::new(),
-            visible_gpu: None,
+            ..Slot::default()
         })
         .collect()
 }
@@ -416,6 +414,7 @@ async fn execute(
         fingerprint: stage.fingerprint.to_string(),
         parent: stage.parent.map(|parent| parent as usize),
         flops: stage.cost.flops,
+        devices: 1,
         label: format!("stage {index}"),
         prior: Prior::Pending,
     };
@@ -469,6 +468,7 @@ async fn execute(
         dir,
         jobs: jobs.jobs,
         slots: slots(count),
+        gpus: None,
         executor,
         files: &files,
         progress,

@@ -13,7 +13,10 @@
 mod attempts;
 mod bulk;
 mod error;
+mod extract;
+mod facts;
 mod garbage;
+mod gpus;
 mod ingest;
 mod journal;
 mod lock;
@@ -35,7 +38,11 @@ mod views;
 
 pub use attempts::{AttemptEnd, AttemptStart, StageState};
 pub use error::StoreError;
+pub use extract::View;
+pub use facts::{MachineRow, PlanRow, StageRow, TroubledAttempt};
 pub use garbage::{Garbage, Item, KeepWeights, Named, Policy as GarbagePolicy, Reason};
+pub use gpus::AttemptGpu;
+pub(crate) use lock::utc;
 pub use lock::{StoreHolder, StoreLock};
 pub use marks::{Marks, Note, Tag};
 pub use open::Store;

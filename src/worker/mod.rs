@@ -6,6 +6,7 @@
 
 pub mod panic;
 pub mod process;
+pub mod program;
 pub mod stop;
 
 pub use process::run;

@@ -1,15 +1,19 @@
 //! The worker's life: read the orders, run the stage, say how it ended.
 
 use super::panic::judge_panic;
+use super::program::guard::End;
+use super::program::{Control, Program};
 use super::stop;
 use crate::rundir::event::{EventKind, FailureClass};
 use crate::rundir::host;
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::EventLog;
-use crate::rundir::stage::{Launch, StageSpec};
+use crate::rundir::stage::{Launch, StageSpec, Task};
 use crate::train::{self, Observer, TrainError};
 use serde::de::DeserializeOwned;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Stdio;
 
 /// Version of `stage.json` that this program reads.
 const STAGE_VERSION: u32 = 1;
@@ -29,6 +33,9 @@ pub fn run(path: &Path) -> i32 {
             return FailureClass::Config.exit_code();
         }
     };
+    if spec.task == Task::Command {
+        return run_program(dir, spec, launch);
+    }
     let mut log = match EventLog::open(&dir.events(), launch.attempt) {
         Ok(log) => Log(log),
         Err(error) => {
@@ -66,6 +73,29 @@ pub fn run(path: &Path) -> i32 {
         eprintln!("error: {error}");
     }
     class.exit_code()
+}
+
+/// Looks after a program in this process.
+fn run_program(dir: RunDir, spec: StageSpec, launch: Launch) -> i32 {
+    let ended = Program::of(dir, spec, launch).and_then(|program| {
+        let mut command = program.command();
+        command.process_group(0).stdin(Stdio::null());
+        program.supervise(command, &Control::of_worker(), |_| {})
+    });
+    match ended {
+        Ok(End {
+            code: Some(code), ..
+        }) => code,
+        Ok(End {
+            signal: Some(signal),
+            ..
+        }) => 128 + signal,
+        Ok(End { .. }) => FailureClass::Bug.exit_code(),
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.class().exit_code()
+        }
+    }
 }
 
 fn check_version(spec: StageSpec, dir: &RunDir) -> Result<StageSpec, String> {

@@ -107,8 +107,11 @@ fn whichever_fsync_fails_the_next_run_has_the_same_result() {
         assert!(!answer.stderr.contains("panicked"), "{answer:#?}");
         *codes.entry(answer.code).or_insert(0) += 1;
         let said = answer.stderr.clone();
-        lab.ablate(&format!("run small.yaml --retry-failed --store {store}"), &[])
-            .expect(0);
+        lab.ablate(
+            &format!("run small.yaml --retry-failed --store {store}"),
+            &[],
+        )
+        .expect(0);
         lab.same_results("calm", &store);
         let check = lab.ask(&store, "SELECT * FROM pragma_integrity_check");
         assert_eq!(check[0]["integrity_check"], "ok", "call {fail_at}");

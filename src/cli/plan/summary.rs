@@ -5,6 +5,7 @@ use super::{Capacity, Known};
 use crate::plan::difference::Nearest;
 use crate::plan::model::Plan;
 use crate::report::statistics;
+use crate::rundir::stage::Task;
 use crate::spec::problem::Problem;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
@@ -209,7 +210,15 @@ impl Summary {
             "          {} done, {} to run{failed}",
             self.stages_done, self.stages_to_run
         )?;
-        if self.stages_to_run > 0 {
+        let programs = (0..plan.stages.len() as u32)
+            .filter(|&index| plan.task(index) == Task::Command)
+            .count();
+        if programs == self.stages {
+            writeln!(
+                text,
+                "cost      not known: the stages are programs of their own"
+            )?;
+        } else if self.stages_to_run > 0 {
             writeln!(
                 text,
                 "cost      {}, about {} on {}, {} on disk",

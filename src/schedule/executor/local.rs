@@ -4,7 +4,8 @@
 //! decides) and dies with the scheduler, even if that is killed with SIGKILL. [`child`] prepares it,
 //! [`process`] starts and reaps it.
 
-use super::{Executor, OnExit, Order, StartError, Worker, child, process};
+use super::{Executor, OnExit, Order, StartError, Worker, child, process, program};
+use crate::rundir::stage::Task;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -52,6 +53,9 @@ impl LocalExecutor {
 
 impl Executor for LocalExecutor {
     fn start(&self, order: &Order, on_exit: OnExit) -> Result<Box<dyn Worker>, StartError> {
+        if order.task == Task::Command {
+            return program::start(order, on_exit);
+        }
         let mut command = Command::new(&self.program);
         command
             .arg0(&self.name)
@@ -65,7 +69,6 @@ impl Executor for LocalExecutor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rundir::stage::Task;
     use crate::schedule::device::Slot;
     use crate::schedule::outcome::Exit;
     use std::sync::mpsc;
@@ -93,9 +96,7 @@ mod tests {
             name: "cpu:0".into(),
             device: "cpu".into(),
             threads: 3,
-            loader_threads: 0,
-            cores: Vec::new(),
-            visible_gpu: None,
+            ..Slot::default()
         }
     }
 
@@ -128,10 +129,8 @@ mod tests {
 
     #[test]
     fn a_worker_is_bound_to_its_cores() {
-        let core = *crate::schedule::device::Machine::discover(0)
-            .cores
-            .last()
-            .unwrap();
+        let cpu = crate::schedule::device::cpu::Cpu::discover();
+        let core = *cpu.cores.last().unwrap();
         let (_, log) = run(
             "grep Cpus_allowed_list /proc/self/status",
             Slot {

@@ -6,6 +6,7 @@
 pub mod child;
 pub mod local;
 pub mod process;
+mod program;
 
 use crate::rundir::durable;
 use crate::rundir::event::FailureClass;

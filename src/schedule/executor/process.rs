@@ -123,7 +123,7 @@ fn reap(pid: libc::pid_t, process: &Mutex<Option<libc::pid_t>>) -> Exit {
 }
 
 /// How often the kernel's out-of-memory killer has struck in our control group; 0 if unknown.
-fn oom_kills() -> u64 {
+pub(super) fn oom_kills() -> u64 {
     let Ok(groups) = std::fs::read_to_string("/proc/self/cgroup") else {
         return 0;
     };
