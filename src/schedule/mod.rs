@@ -22,6 +22,7 @@
 //! | [`reconcile`] | what a scheduler that died has left to be read |
 //! | [`signals`] | signals to the scheduler, as messages |
 //! | [`eta`] | when it will be done |
+//! | `guard` | what the loop does about long attempts, a full disk and lost memory |
 //! | [`watchdog`] | attempts that take too long or stand still |
 //! | [`process_tree`] | what a worker and its processes are doing |
 //! | [`space`] | room on the store's disk |
@@ -35,6 +36,7 @@ pub mod device;
 pub mod eta;
 pub mod execution;
 pub mod executor;
+mod guard;
 pub mod jobs;
 pub mod outcome;
 pub mod policy;
