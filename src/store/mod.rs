@@ -34,6 +34,7 @@ mod recover;
 mod reference;
 pub mod rows;
 mod status;
+mod verify;
 mod views;
 
 pub use attempts::{AttemptEnd, AttemptStart, StageState};
