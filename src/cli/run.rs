@@ -101,8 +101,7 @@ pub async fn run(args: &RunArgs, gpu_count: impl FnOnce() -> usize) -> Exit {
             return Exit::Usage;
         }
     };
-    let cpu_only = cfg!(not(feature = "cuda"));
-    let places = match Places::find(args, cpu_only, gpu_count) {
+    let places = match Places::find(args, &planned.plans, gpu_count) {
         Ok(places) => places,
         Err(exit) => return exit,
     };

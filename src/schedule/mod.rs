@@ -39,6 +39,8 @@ pub mod reconcile;
 pub mod signals;
 
 #[cfg(test)]
+mod core_devices_tests;
+#[cfg(test)]
 mod core_tests;
 #[cfg(test)]
 mod process_tests;

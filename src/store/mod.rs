@@ -13,8 +13,8 @@
 mod attempts;
 mod bulk;
 mod error;
-mod gpus;
 mod garbage;
+mod gpus;
 mod ingest;
 mod journal;
 mod lock;
@@ -35,9 +35,9 @@ mod views;
 
 pub use attempts::{AttemptEnd, AttemptStart, StageState};
 pub use error::StoreError;
+pub use garbage::{Garbage, Item, KeepWeights, Named, Policy as GarbagePolicy, Reason};
 pub use gpus::AttemptGpu;
 pub(crate) use lock::utc;
-pub use garbage::{Garbage, Item, KeepWeights, Named, Policy as GarbagePolicy, Reason};
 pub use lock::{StoreHolder, StoreLock};
 pub use marks::{Marks, Note, Tag};
 pub use open::Store;

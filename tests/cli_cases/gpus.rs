@@ -78,24 +78,41 @@ fn gpus_are_pinned_by_uuid_and_shared() {
     }
 
     // Three workers of 25 GiB share the one GPU that the user has left us.
-    let mut shared = gpus.command(
-        "run small.yaml --store shared --set train.epochs=1 --gpu-memory 25GiB",
+    let mut shared =
+        gpus.command("run small.yaml --store shared --set train.epochs=1 --gpu-memory 25GiB");
+    shared.env(
+        "CUDA_VISIBLE_DEVICES",
+        &gpus.uuids[1][..gpus.uuids[1].len() - 1],
     );
-    shared.env("CUDA_VISIBLE_DEVICES", &gpus.uuids[1][..gpus.uuids[1].len() - 1]);
     let answer = gpus.lab.finish(shared).expect(0);
     for slot in ["cuda:0/0", "cuda:0/1", "cuda:0/2"] {
-        assert!(answer.stderr.contains(&format!(" on {slot}\n")), "{}", answer.stderr);
+        assert!(
+            answer.stderr.contains(&format!(" on {slot}\n")),
+            "{}",
+            answer.stderr
+        );
     }
-    let rows = gpus.lab.ask("shared", "SELECT DISTINCT uuid, memory FROM v_gpus");
+    let rows = gpus
+        .lab
+        .ask("shared", "SELECT DISTINCT uuid, memory FROM v_gpus");
     assert_eq!(rows, [json!({"uuid": gpus.uuids[1], "memory": 25 * GIB})]);
 
     let mut hidden = gpus.command("run small.yaml --device cuda");
     hidden.env("CUDA_VISIBLE_DEVICES", "-1");
-    gpus.lab.finish(hidden).expect(2).says(&["error: no GPU can be used"]);
+    gpus.lab
+        .finish(hidden)
+        .expect(2)
+        .says(&["error: no GPU can be used"]);
     let both = "run small.yaml --gpu-memory 10GiB --slots-per-gpu 2";
-    gpus.lab.finish(gpus.command(both)).expect(2).says(&["give one of them"]);
+    gpus.lab
+        .finish(gpus.command(both))
+        .expect(2)
+        .says(&["give one of them"]);
     let large = "run small.yaml --gpu-memory 100GiB";
-    gpus.lab.finish(gpus.command(large)).expect(2).says(&["the largest has 80.0 GiB"]);
+    gpus.lab
+        .finish(gpus.command(large))
+        .expect(2)
+        .says(&["the largest has 80.0 GiB"]);
 }
 
 #[test]
@@ -107,23 +124,34 @@ fn a_gpu_in_use_is_waited_for() {
     let stranger = std::process::id();
     gpus.scenes(json!([{"at": 0, "gpu": gpus.uuids[0], "used": 3 * GIB,
                         "processes": [{"pid": stranger, "memory": 3 * GIB}]}]));
-    gpus.lab
-        .finish(gpus.command("devices"))
-        .expect(0)
-        .shows(&[&gpus.uuids[0], "77.0 GiB of 80.0 GiB free", &format!("(pid {stranger}, 3.0 GiB)")]);
+    gpus.lab.finish(gpus.command("devices")).expect(0).shows(&[
+        &gpus.uuids[0],
+        "77.0 GiB of 80.0 GiB free",
+        &format!("(pid {stranger}, 3.0 GiB)"),
+    ]);
     let mut command = gpus.command("run small.yaml --only loss=ce --seeds 1 --set train.epochs=1");
     let log = std::fs::File::create(gpus.lab.path("stderr")).unwrap();
     command.stderr(log);
     let mut run = command.spawn().unwrap();
     let said = || String::from_utf8(gpus.lab.read("stderr")).unwrap();
     wait_for("the reason to wait", || {
-        said().contains("cuda:0 waits: it is in use by ").then_some(())
+        said()
+            .contains("cuda:0 waits: it is in use by ")
+            .then_some(())
     });
-    assert!(gpus.lab.stages("ablate-store").is_empty(), "nothing was started");
+    assert!(
+        gpus.lab.stages("ablate-store").is_empty(),
+        "nothing was started"
+    );
     gpus.scenes(json!([]));
     let status = wait_for("the end", || run.try_wait().unwrap());
     assert_eq!(status.code(), Some(0), "{}", said());
-    assert_eq!(said().matches(" waits: ").count(), 1, "said once: {}", said());
+    assert_eq!(
+        said().matches(" waits: ").count(),
+        1,
+        "said once: {}",
+        said()
+    );
 }
 
 #[test]
@@ -152,7 +180,9 @@ fn a_lost_gpu_is_left_and_given_back_by_a_check() {
     // What is a program's fault is none of the GPU.
     gpus.scenes(json!([{"at": 0, "gpu": gpus.uuids[0], "xid": 31}, lost]));
     wait_for("the loss", || {
-        said().contains(&format!("cuda:1 ({second}) is not used any more: XID 79")).then_some(())
+        said()
+            .contains(&format!("cuda:1 ({second}) is not used any more: XID 79"))
+            .then_some(())
     });
     wait_for("the move", || said().contains("again  ").then_some(()));
     gpus.lab
@@ -161,12 +191,16 @@ fn a_lost_gpu_is_left_and_given_back_by_a_check() {
         .shows(&["health: well", "health: it has fallen off the bus"])
         .says(&["looks at the GPUs that it had lost"]);
     wait_for("the answer", || {
-        said().contains(&format!("{second} stays out of use")).then_some(())
+        said()
+            .contains(&format!("{second} stays out of use"))
+            .then_some(())
     });
     gpus.scenes(json!([]));
     gpus.lab.finish(gpus.command("devices --check")).expect(0);
     wait_for("the GPU's return", || {
-        said().contains(&format!("{second} is well and used again")).then_some(())
+        said()
+            .contains(&format!("{second} is well and used again"))
+            .then_some(())
     });
     let status = wait_for("the end", || run.try_wait().unwrap());
     assert_eq!(status.code(), Some(0), "{}", said());
@@ -208,13 +242,24 @@ fn the_drivers_library_is_understood() {
         lab.finish(command)
     };
     let pid = std::process::id().to_string();
-    let answer = devices("devices --json", &[("NVML_STUB_PID", &pid)]).expect(0).json();
-    assert_eq!(answer["driver"], json!({"version": "580.65.06", "cuda": "13.0"}));
+    let answer = devices("devices --json", &[("NVML_STUB_PID", &pid)])
+        .expect(0)
+        .json();
+    assert_eq!(
+        answer["driver"],
+        json!({"version": "580.65.06", "cuda": "13.0"})
+    );
     let gpus = answer["gpus"].as_array().unwrap();
     let of = |name: &str| -> Vec<Value> { gpus.iter().map(|gpu| gpu[name].clone()).collect() };
     assert_eq!(
         of("uuid"),
-        ["GPU-stub-0", "GPU-stub-1", "GPU-stub-2", "MIG-stub-a", "MIG-stub-b"]
+        [
+            "GPU-stub-0",
+            "GPU-stub-1",
+            "GPU-stub-2",
+            "MIG-stub-a",
+            "MIG-stub-b"
+        ]
     );
     assert_eq!(of("index"), [0, 1, 2, 2, 2]);
     assert_eq!(gpus[0]["pci"], "00000000:01:00.0");
@@ -224,7 +269,10 @@ fn the_drivers_library_is_understood() {
     assert_eq!(gpus[2]["slot"], Value::Null);
     assert_eq!(gpus[4]["slot"], "cuda:3");
     let state = &gpus[0]["state"];
-    assert_eq!((&state["used"], &state["free"]), (&json!(3 * GIB), &json!(77 * GIB)));
+    assert_eq!(
+        (&state["used"], &state["free"]),
+        (&json!(3 * GIB), &json!(77 * GIB))
+    );
     assert_eq!(
         state["processes"],
         json!([{"pid": std::process::id(), "memory": 3 * GIB, "graphics": false}])
@@ -253,7 +301,10 @@ fn the_drivers_library_is_understood() {
     // No driver is no error.
     devices("devices", &[("NVML_STUB_BROKEN", "1")])
         .expect(0)
-        .shows(&["gpus     none: the NVIDIA driver is not loaded", "slot 0: cpu:0"]);
+        .shows(&[
+            "gpus     none: the NVIDIA driver is not loaded",
+            "slot 0: cpu:0",
+        ]);
     lab.ablate("devices", &[])
         .expect(0)
         .shows(&["of memory", "slot 0: cpu:0"]);

@@ -150,7 +150,10 @@ fn workers(lab: &Lab, store: &str) -> Option<Vec<i64>> {
         .into_iter()
         .filter_map(|stage| {
             let events = lab.events(store, &stage);
-            let started = events.iter().rev().find(|event| event["kind"] == "started")?;
+            let started = events
+                .iter()
+                .rev()
+                .find(|event| event["kind"] == "started")?;
             let trains = events.iter().any(|event| event["kind"] == "epoch");
             let over = events.iter().any(|event| event["kind"] == "finished");
             let pid = started["pid"].as_i64()?;
@@ -337,7 +340,14 @@ fn what_fails_before_it_is_detached_fails_at_once() {
         .says(&["there is no store at nowhere"]);
 
     // To its end, watched.
-    let one = ["--only", "loss=ce", "--seeds", "1", "--set", "train.epochs=8"];
+    let one = [
+        "--only",
+        "loss=ce",
+        "--seeds",
+        "1",
+        "--set",
+        "train.epochs=8",
+    ];
     lab.ablate("run small.yaml --detach --store s", &one)
         .expect(0)
         .says(&["runs in the background", "`ablate stop --store s`"]);
