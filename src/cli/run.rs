@@ -183,7 +183,7 @@ async fn run_plans(
         };
         let socket = progress
             .hub()
-            .serve(&args.store.join("owners"), &me.owner().id, ask);
+            .serve(&args.store, &me.owner().id, ask);
         if let Err(error) = &socket {
             say(format_args!(
                 "warning: `ablate attach` can't show this run: {error}"
