@@ -11,6 +11,7 @@
 //! | `share` | equal stages become one |
 //! | [`fingerprint`] | identity of stages |
 //! | [`cost`] | parameters, operations, steps and bytes |
+//! | [`memory`] | what a stage needs of a machine's memory |
 
 pub mod build;
 pub mod cost;
@@ -19,6 +20,7 @@ pub mod fingerprint;
 mod identify;
 pub mod init;
 pub mod layers;
+pub mod memory;
 pub mod model;
 mod share;
 
