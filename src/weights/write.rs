@@ -8,7 +8,6 @@ use super::safetensors_file::DIGEST_KEY;
 use crate::model::parameter::HostParameter;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::Path;
 
 /// BLAKE3 over names, shapes and values, in the order of the names.
