@@ -1,4 +1,6 @@
-//! `ablate bench`: how fast this machine trains.
+//! `ablate bench`: how fast this machine trains, and what the program survives.
+
+mod soak;
 
 use super::exit::Exit;
 use super::planning::say;
@@ -7,7 +9,6 @@ use crate::model::Architecture;
 use crate::plan::cost::VitShape;
 use crate::plan::memory;
 use crate::rundir::host;
-use crate::schedule::execution::Settings;
 use crate::spec::arch;
 use crate::spec::recipe::{
     AugmentConfig, CropName, DataConfig, DropPathRule, EmaConfig, EvalConfig, LossConfig, LossName,
@@ -33,6 +34,7 @@ pub struct BenchArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub enum What {
     Train(TrainArgs),
+    Soak(soak::SoakArgs),
 }
 
 /// Training steps: data, forward, backward, optimizer
@@ -142,7 +144,13 @@ struct Figures {
 
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> Exit {
-    let What::Train(args) = &args.what;
+    match &args.what {
+        What::Train(args) => train(args),
+        What::Soak(args) => soak::run(args),
+    }
+}
+
+fn train(args: &TrainArgs) -> Exit {
     match measure(args) {
         Ok(figures) => {
             let text = match args.format {
@@ -161,6 +169,9 @@ pub fn run(args: &BenchArgs) -> Exit {
         }
     }
 }
+
+/// Time between checkpoints where nothing else is said.
+const CHECKPOINT_SECONDS: f64 = 60.0;
 
 fn measure(args: &TrainArgs) -> Result<Figures, TrainError> {
     let sizes = arch::expand(&args.arch).map_err(|hint| {
@@ -225,7 +236,7 @@ fn measure(args: &TrainArgs) -> Result<Figures, TrainError> {
     let totals = by(Phases::total);
     let median_seconds = totals[totals.len() / 2];
     let images_per_second = args.batch.get() as f64 / median_seconds;
-    let checkpoints = timing.checkpoint_seconds / Settings::default().checkpoint_seconds;
+    let checkpoints = timing.checkpoint_seconds / CHECKPOINT_SECONDS;
     Ok(Figures {
         arch: args.arch.clone(),
         resolution: args.resolution.get(),

@@ -1,5 +1,6 @@
 //! From the store to [`ExperimentData`].
 
+use super::background::Background;
 use super::data::ExperimentData;
 use crate::rundir::layout::RunDir;
 use crate::rundir::predictions::{self, Prediction};
@@ -26,6 +27,7 @@ pub async fn load(
             .and_then(data_set_name),
         None => None,
     };
+    let background = Background::load(store, &experiment).await?;
     let (predictions, warnings) = single_run_predictions(store.dir(), &runs);
     Ok((
         ExperimentData {
@@ -35,6 +37,7 @@ pub async fn load(
             curves,
             predictions,
             data_set,
+            background,
         },
         warnings,
     ))
@@ -43,6 +46,7 @@ pub async fn load(
 fn data_set_name(stage: &str) -> Option<String> {
     serde_json::from_str::<StageSpec>(stage)
         .ok()
+        .filter(|stage| stage.command.is_none())
         .map(|stage| stage.recipe.data.name)
 }
 

@@ -85,6 +85,7 @@ pub fn run(bench: &Bench, device: &Device) -> Result<Timing, TrainError> {
         seed: 0,
         mixer: &mixer,
         device: &autodiff,
+        parts: recipe.train.accumulation,
     };
     let mut batches = Batches::new(bench, classes)?;
     let mut steps = Vec::new();
@@ -118,7 +119,7 @@ fn checkpoint_seconds(learner: &mut Learner) -> Result<f64, TrainError> {
     let folder = tempfile::tempdir().map_err(TrainError::io(&std::env::temp_dir()))?;
     let start = Instant::now();
     let checkpoint = learner.checkpoint(Position::default());
-    checkpoint::write(folder.path(), "benchmark", &checkpoint)?;
+    checkpoint::write(folder.path(), "benchmark", &checkpoint, 1)?;
     Ok(start.elapsed().as_secs_f64())
 }
 

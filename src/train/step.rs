@@ -28,6 +28,8 @@ pub struct StepContext<'a> {
     pub mixer: &'a Mixer,
     /// An autodiff device.
     pub device: &'a Device,
+    /// Parts of a step's batch, one after the other; divides the batch.
+    pub parts: usize,
 }
 
 impl Learner {
@@ -68,7 +70,7 @@ impl Learner {
 
         clock.lap(&mut phases.mix);
 
-        let parts = recipe.train.accumulation;
+        let parts = context.parts.max(1);
         let (micro, classes) = (size / parts, self.model.arch.classes);
         let mut total_loss = 0.0;
         let mut total: Option<Vec<Tensor<1>>> = None;

@@ -21,7 +21,7 @@ pub fn caption(
     rows: &[Row],
     best: Best,
 ) -> String {
-    let metric = Metric::named(&headline.metric);
+    let metric = cells.data.metric(&headline.metric);
     let all = || rows.iter().flat_map(|row| &row.cells);
     let values = || {
         all().filter_map(|cell| match cell {
@@ -89,7 +89,7 @@ pub fn caption(
 fn subject(cells: &Cells<'_>, sources: &[Source]) -> String {
     let mut metrics: Vec<String> = Vec::new();
     for source in sources {
-        let words = Metric::named(&source.metric).words;
+        let words = cells.data.metric(&source.metric).words;
         if !metrics.contains(&words) {
             metrics.push(words);
         }
