@@ -78,6 +78,10 @@ pub enum Message {
     DeviceLost { slot: usize },
     /// The slot's device, which was lost, is well.
     DeviceBack { slot: usize },
+    /// There is no room for more work (a full disk), or there is again: no stage is started meanwhile.
+    Hold(bool),
+    /// The stage's next attempt needs less than the last one: it is no repetition of it.
+    Relieved { stage: usize },
     /// A timer that was asked for has run out.
     Timer(Timer),
     /// The user wants it to end: the first drains, the second kills, the third doesn't wait.
@@ -234,6 +238,8 @@ pub struct Core {
     pausing: usize,
     /// Most workers on slots that share memory.
     limit: usize,
+    /// No stage is started for now.
+    on_hold: bool,
     phase: Phase,
 }
 
@@ -270,6 +276,7 @@ impl Core {
             parked: Vec::new(),
             running: 0,
             pausing: 0,
+            on_hold: false,
             phase: Phase::New,
             prior: stages.into_iter().map(|stage| stage.prior).collect(),
         }
@@ -303,7 +310,10 @@ impl Core {
         }
         match message {
             Message::Begin => self.begin(&mut actions),
-            Message::Checkpointed { stage } => self.retries[stage] = 0,
+            Message::Checkpointed { stage } | Message::Relieved { stage } => {
+                self.retries[stage] = 0;
+            }
+            Message::Hold(hold) => self.on_hold = hold,
             Message::WorkerExited { stage, outcome } => self.exited(stage, outcome, &mut actions),
             Message::SlotBusy { stage, slot } => self.slot_busy(stage, slot),
             Message::SlotFree { slot } => self.slots[slot].held = false,
@@ -522,7 +532,7 @@ impl Core {
     }
 
     fn dispatch(&mut self, actions: &mut Vec<Action>) {
-        if self.phase != Phase::Open {
+        if self.phase != Phase::Open || self.on_hold {
             return;
         }
         while let Some(&Ready { stage, .. }) = self.ready.peek() {

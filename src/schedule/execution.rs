@@ -3,6 +3,7 @@
 use crate::rundir::stage::StageSpec;
 use crate::schedule::attempt::{LOG_CAP, RunDirError};
 use crate::schedule::core::{Core, End, Message, Prior, Stage};
+use crate::schedule::space::RESERVE;
 use crate::spec::execution::ExecutionRules;
 use crate::store::StoreError;
 use std::collections::BTreeMap;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub log_cap: u64,
     /// Seconds between a worker's `step` events.
     pub log_seconds: f64,
+    /// Bytes that stay free on the store's disk: with less no stage is started.
+    pub reserve: u64,
     /// The core's pauses are divided by this.
     pub hurry: u32,
 }
@@ -71,6 +74,7 @@ impl Default for Settings {
             tick: Duration::from_millis(200),
             log_cap: LOG_CAP,
             log_seconds: 1.0,
+            reserve: RESERVE,
             hurry: 1,
         }
     }

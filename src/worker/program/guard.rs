@@ -119,7 +119,13 @@ impl Guard {
             libc::c_int::try_from(patience.as_millis()).unwrap_or(libc::c_int::MAX)
         });
         // SAFETY: `polled` is writable and its length is given.
-        unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, milliseconds) };
+        unsafe {
+            libc::poll(
+                polled.as_mut_ptr(),
+                polled.len() as libc::nfds_t,
+                milliseconds,
+            )
+        };
         self.has_ended()
     }
 
@@ -323,7 +329,9 @@ unsafe fn kill_children() {
     let mut pid: libc::pid_t = 0;
     for &byte in &buffer[..usize::try_from(length).unwrap_or(0)] {
         if byte.is_ascii_digit() {
-            pid = pid.wrapping_mul(10).wrapping_add(libc::pid_t::from(byte - b'0'));
+            pid = pid
+                .wrapping_mul(10)
+                .wrapping_add(libc::pid_t::from(byte - b'0'));
         } else {
             // A number that the buffer cuts off has no space behind it.
             if pid > 1 {
@@ -380,7 +388,10 @@ mod tests {
 
     fn alive(pid: i32) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        let state = stat
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.chars().next());
         !matches!(state, None | Some('Z' | 'X'))
     }
 
@@ -456,7 +467,10 @@ mod tests {
     fn nothing_is_left_when_the_starting_thread_dies() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pid");
-        let script = format!("(setsid sh -c 'echo $$ > {}; sleep 60' &); sleep 60", path.display());
+        let script = format!(
+            "(setsid sh -c 'echo $$ > {}; sleep 60' &); sleep 60",
+            path.display()
+        );
         let guard = std::thread::spawn(move || spawn(&script)).join().unwrap();
         let program = guard.program() as i32;
         let _ = end(&guard);
