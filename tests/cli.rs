@@ -24,6 +24,8 @@ mod plan;
 mod pretraining;
 #[path = "cli_cases/program.rs"]
 mod program;
+#[path = "cli_cases/programs.rs"]
+mod programs;
 #[path = "cli_cases/stages.rs"]
 mod stages;
 #[path = "cli_cases/terminal.rs"]
