@@ -7,6 +7,7 @@ use super::init::InitWeights;
 use super::layers::StageLayers;
 use crate::rundir::stage::{DataShape, NamedSet, StageSpec, TRAINER_REVISION, Task};
 use crate::spec::command::{Command, Metric};
+use crate::spec::execution::ExecutionRules;
 use crate::spec::problem::Problem;
 use crate::spec::recipe::{DataConfig, Recipe};
 use crate::spec::resolved::{Flat, ValueId, Values, to_recipe};
@@ -21,6 +22,8 @@ pub struct Plan {
     pub variants: Vec<Variant>,
     pub runs: Vec<PlannedRun>,
     pub stages: Vec<PlannedStage>,
+    /// How its stages are carried out.
+    pub execution: ExecutionRules,
     /// What is allowed but probably not meant.
     pub warnings: Vec<Problem>,
     /// How a stage's full configuration is rebuilt on demand ([`Plan::stage_spec`]).

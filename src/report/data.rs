@@ -1,5 +1,6 @@
 //! What a report is made from: one experiment's rows, and how to find one's way in them.
 
+use super::background::Background;
 use super::metric::Metric;
 use crate::rundir::predictions::Prediction;
 use crate::store::rows::{CurveRow, ExperimentRow, ResultRow, RunRow, Status};
@@ -16,6 +17,10 @@ pub struct ExperimentData {
     pub predictions: BTreeMap<String, Vec<Prediction>>,
     /// Name of the data set, where known.
     pub data_set: Option<String>,
+    /// Stages that were carried out otherwise than configured, as (run, stage, what).
+    pub deviations: Vec<(String, String, String)>,
+    /// Cost, attempts, configurations, provenance.
+    pub background: Background,
 }
 
 /// One variant and its runs.

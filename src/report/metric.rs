@@ -137,7 +137,10 @@ mod tests {
         assert!(Metric::described(&own(None, None)).higher_is_better);
         let lower = Metric::described(&own(Some(Better::Lower), Some("nats")));
         assert!(lower.better(1.0, 2.0));
-        assert_eq!((lower.head.as_str(), lower.short.as_str()), ("perplexity (nats)", "perplexity"));
+        assert_eq!(
+            (lower.head.as_str(), lower.short.as_str()),
+            ("perplexity (nats)", "perplexity")
+        );
         assert!(!Metric::named("val_loss").higher_is_better);
     }
 

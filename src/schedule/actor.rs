@@ -10,18 +10,24 @@ use crate::rundir::layout::RunDir;
 use crate::rundir::log::LogError;
 use crate::rundir::stage::Launch;
 use crate::schedule::attempt::{self, Attempt};
+use crate::schedule::clock::{Clock, Stopwatch};
 use crate::schedule::core::{Action, Core, End, Failure, Message, Outcome, SlotTraits, Timer};
-use crate::schedule::device::Slot;
+use crate::schedule::device::gpus::{GpuFault, Gpus};
+use crate::schedule::device::keeper::{Answer, Keeper};
+use crate::schedule::device::{GpuShare, Slot};
 use crate::schedule::execution::{Job, JobFiles, ScheduleError, Settings, Summary};
 use crate::schedule::executor::{Executor, Order, Signal};
+use crate::schedule::guard::Guard;
 use crate::schedule::outcome::{Exit, LastWord, judge, signal_name};
 use crate::schedule::progress::Progress;
+use crate::schedule::progress::news::Request;
 use crate::schedule::signals;
 use crate::store::rows::Status;
-use crate::store::{AttemptEnd, AttemptStart, Store};
+use crate::store::{AttemptEnd, AttemptGpu, AttemptStart, Store};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What happens from the loop's point of view.
@@ -35,10 +41,20 @@ pub enum Input {
     Timer(Timer),
     /// Time to read the event logs.
     Tick,
+    /// Time to look at attempts that may take too long.
+    Watch,
+    /// Time to look for room on the disk.
+    Space,
     /// A signal asks for the end.
     Interrupt(i32),
     /// Ctrl-Z.
     Suspend,
+    /// Somebody who watches wants something.
+    Asked(Request),
+    /// Something went wrong with a GPU.
+    Fault(GpuFault),
+    /// Time to look whether GPUs that were in use are free.
+    LookAgain,
 }
 
 /// Where inputs come in. Signals are connected by [`signals::forward`].
@@ -53,6 +69,8 @@ pub struct Execution<'a> {
     pub dir: &'a Path,
     pub jobs: Vec<Job>,
     pub slots: Vec<Slot>,
+    /// Who is asked about the slots' GPUs; `None` where nobody can be.
+    pub gpus: Option<Arc<dyn Gpus>>,
     pub executor: &'a dyn Executor,
     /// Configuration of a job.
     pub files: &'a (dyn Fn(usize) -> JobFiles + Sync),
@@ -65,7 +83,7 @@ impl Execution<'_> {
     pub async fn run(
         self,
         sender: UnboundedSender<Input>,
-        mut inputs: UnboundedReceiver<Input>,
+        inputs: UnboundedReceiver<Input>,
     ) -> Result<Summary, ScheduleError> {
         let stages = self.jobs.iter().map(Job::stage).collect();
         let slots = self
@@ -76,8 +94,17 @@ impl Execution<'_> {
                 shares_memory: !slot.is_gpu(),
             })
             .collect();
+        let keeper = Keeper::new(self.gpus.clone(), self.slots.clone());
+        let faults = sender.clone();
+        // Nobody listens any more once all is done.
+        keeper.watch(Box::new(move |fault| {
+            drop(faults.send(Input::Fault(fault)))
+        }));
+        let widths = self.jobs.iter().map(|job| job.devices).collect();
         let mut actor = Actor {
-            core: Core::new(stages, slots),
+            core: Core::new(stages, slots).on_devices(&keeper.devices(), widths),
+            keeper,
+            looking: false,
             attempts: BTreeMap::new(),
             messages: VecDeque::from([Message::Begin]),
             sender,
@@ -87,24 +114,35 @@ impl Execution<'_> {
             logs: BTreeMap::new(),
             interrupted: None,
             started: 0,
-            began: Instant::now(),
+            clock: Clock::of_process(),
+            began: Stopwatch::start(),
+            guard: Guard::new(self.dir, self.settings.reserve, self.settings.hurry),
+            inputs,
+            early: VecDeque::new(),
             run: self,
         };
-        let result = actor.work(&mut inputs).await;
+        let result = actor.work().await;
         actor.run.progress.finish();
         result?;
         Ok(actor.summary())
     }
 }
 
-struct Actor<'a> {
-    run: Execution<'a>,
+pub(super) struct Actor<'a> {
+    pub(super) run: Execution<'a>,
     core: Core,
     /// Attempts with a worker, by stage.
-    attempts: BTreeMap<usize, Attempt>,
+    pub(super) attempts: BTreeMap<usize, Attempt>,
     /// Messages that the core has yet to take.
-    messages: VecDeque<Message>,
+    pub(super) messages: VecDeque<Message>,
     sender: UnboundedSender<Input>,
+    pub(super) inputs: UnboundedReceiver<Input>,
+    /// Inputs that came while the store had to wait.
+    pub(super) early: VecDeque<Input>,
+    pub(super) guard: Guard,
+    keeper: Keeper,
+    /// A look at GPUs that others use is on its way.
+    looking: bool,
     /// A tick is on its way.
     ticking: bool,
     finished: bool,
@@ -113,7 +151,9 @@ struct Actor<'a> {
     logs: BTreeMap<usize, PathBuf>,
     interrupted: Option<i32>,
     started: usize,
-    began: Instant,
+    /// Timers run on it.
+    clock: Clock,
+    began: Stopwatch,
 }
 
 /// An attempt that has ended.
@@ -126,9 +166,13 @@ struct Judged {
 /// Most reads of a log per tick: a worker that writes faster than we read must not keep us.
 const READS_PER_TICK: usize = 8;
 
+/// Time between two looks at a GPU that somebody else uses. Nothing tells when they are gone.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 impl Actor<'_> {
-    async fn work(&mut self, inputs: &mut UnboundedReceiver<Input>) -> Result<(), ScheduleError> {
+    async fn work(&mut self) -> Result<(), ScheduleError> {
         loop {
+            self.look_for_space();
             while let Some(message) = self.messages.pop_front() {
                 for action in self.core.handle(message) {
                     self.carry_out(action).await?;
@@ -138,7 +182,11 @@ impl Actor<'_> {
                 return Ok(());
             }
             // The channel can't close: we hold a sender.
-            let Some(input) = inputs.recv().await else {
+            let input = match self.early.pop_front() {
+                Some(input) => Some(input),
+                None => self.inputs.recv().await,
+            };
+            let Some(input) = input else {
                 return Ok(());
             };
             self.take(input).await?;
@@ -150,17 +198,86 @@ impl Actor<'_> {
             Input::Exited { stage, exit } => self.exited(stage, exit).await?,
             Input::Timer(timer) => self.messages.push_back(Message::Timer(timer)),
             Input::Tick => self.tick().await?,
+            Input::Watch => self.watch(),
+            Input::Space => self.space_is_due(),
             Input::Interrupt(signal) => {
-                self.interrupt(signal);
-                self.messages.push_back(Message::Stop);
+                let (stopping, killing) = (self.core.is_stopping(), self.core.is_killing());
+                let stops = signals::stops(signal, stopping, killing);
+                if stops > 0 {
+                    self.interrupt(signal);
+                }
+                self.messages
+                    .extend(std::iter::repeat_n(Message::Stop, stops));
             }
             Input::Suspend => {
+                self.clock.stop();
                 self.signal_all(Signal::Suspend);
                 signals::stand_still();
                 self.signal_all(Signal::Resume);
+                self.clock.go_on();
+            }
+            Input::Asked(Request::CheckDevices) => self.check_devices(),
+            Input::Fault(GpuFault { uuid, what }) => self.lose(&uuid, &what),
+            Input::LookAgain => {
+                self.looking = false;
+                let held = self.keeper.held();
+                self.messages
+                    .extend(held.into_iter().map(|slot| Message::SlotFree { slot }));
             }
         }
         Ok(())
+    }
+
+    /// A GPU is lost: its slots are closed, and what runs on it can't be rescued.
+    fn lose(&mut self, uuid: &str, what: &str) {
+        let Some((slots, stages)) = self.keeper.lose(uuid, what) else {
+            return;
+        };
+        let text = self.keeper.farewell(uuid, what);
+        self.run.progress.note(&text);
+        self.messages
+            .extend(slots.into_iter().map(|slot| Message::DeviceLost { slot }));
+        for stage in stages {
+            self.signal(stage, Signal::Kill);
+        }
+    }
+
+    fn check_devices(&mut self) {
+        let checked = self.keeper.check();
+        for text in checked.news {
+            self.run.progress.note(&text);
+        }
+        let back = checked.slots.into_iter();
+        self.messages
+            .extend(back.map(|slot| Message::DeviceBack { slot }));
+    }
+
+    /// Leases the devices of a stage that is to be started; `None` if it can't be now.
+    fn lease(&mut self, stage: usize) -> Option<Slot> {
+        let slots = self.core.slots_of(stage);
+        let busy = match self.keeper.lease(stage, &slots) {
+            Answer::Yes => return Some(self.keeper.joined(&slots)),
+            Answer::Busy { slot, news } => {
+                if let Some(news) = news {
+                    self.run.progress.note(&news);
+                }
+                if !self.looking {
+                    self.looking = true;
+                    self.after(
+                        LOOK_AGAIN / self.run.settings.hurry.max(1),
+                        Input::LookAgain,
+                    );
+                }
+                slot
+            }
+            Answer::Lost { uuid, what } => {
+                self.lose(&uuid, &what);
+                *slots.first()?
+            }
+        };
+        self.messages
+            .push_back(Message::SlotBusy { stage, slot: busy });
+        None
     }
 
     fn interrupt(&mut self, signal: i32) {
@@ -206,10 +323,7 @@ impl Actor<'_> {
                 self.record(stage, Status::Pending, Some(&failure)).await?;
                 self.run.progress.retrying(stage, &failure, after);
             }
-            Action::CloseSlot { slot } => {
-                let text = format!("{} is not used any more", self.run.slots[slot].name);
-                self.run.progress.note(&text);
-            }
+            Action::CloseSlot { slot } => self.close_slot(slot),
             Action::LowerConcurrency { workers } => {
                 self.run.progress.note(&format!(
                     "memory is short: at most {workers} workers from now on"
@@ -219,6 +333,18 @@ impl Actor<'_> {
             Action::Finish => self.finished = true,
         }
         Ok(())
+    }
+
+    /// The core doesn't use the slot any more: a worker said that its device is lost, or we did.
+    fn close_slot(&mut self, slot: usize) {
+        let uuids = self.keeper.uuids(slot);
+        for uuid in &uuids {
+            self.lose(uuid, "a worker has lost it");
+        }
+        if uuids.is_empty() {
+            let text = format!("{} is not used any more", self.run.slots[slot].name);
+            self.run.progress.note(&text);
+        }
     }
 
     async fn ended(&mut self, stage: usize, end: &End) -> Result<(), ScheduleError> {
@@ -258,10 +384,12 @@ impl Actor<'_> {
             exit_code: exit.code,
             signal: exit.signal,
         };
-        self.run
-            .store
-            .end_attempt(&self.run.jobs[stage].fingerprint, number, &end)
-            .await?;
+        let store = self.run.store;
+        let fingerprint = self.run.jobs[stage].fingerprint.clone();
+        while let Err(error) = store.end_attempt(&fingerprint, number, &end).await {
+            self.wait_for_space(error).await?;
+        }
+        self.store_has_space();
         Ok(Some(log))
     }
 
@@ -276,28 +404,30 @@ impl Actor<'_> {
         }
     }
 
-    fn signal(&self, stage: usize, signal: Signal) {
+    pub(super) fn signal(&self, stage: usize, signal: Signal) {
         if let Some(attempt) = self.attempts.get(&stage) {
             attempt.signal(signal);
         }
     }
 
-    fn after(&self, pause: Duration, input: Input) {
-        let sender = self.sender.clone();
+    pub(super) fn after(&self, pause: Duration, input: Input) {
+        let (sender, clock) = (self.sender.clone(), self.clock.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
+            clock.sleep(pause).await;
             // Nobody listens any more once all is done.
             let _ = sender.send(input);
         });
     }
 
     async fn spawn(&mut self, stage: usize, slot_index: usize) -> Result<(), ScheduleError> {
+        let Some(slot) = self.lease(stage) else {
+            return Ok(());
+        };
         let job = &self.run.jobs[stage];
-        let slot = &self.run.slots[slot_index];
-        let (store, fingerprint) = (self.run.store, job.fingerprint.as_str());
+        let (store, fingerprint) = (self.run.store, job.fingerprint.clone());
+        let fingerprint = fingerprint.as_str();
         let files = (self.run.files)(stage);
         let dir = RunDir::in_store(self.run.dir, fingerprint);
-        attempt::write_stage(&dir, &files.spec)?;
         // The store is ours alone: nobody takes the number in between.
         let known = store.stage_states(&[fingerprint.to_owned()]).await?;
         let next = known.get(fingerprint).map_or(0, |state| state.attempts) + 1;
@@ -311,7 +441,21 @@ impl Actor<'_> {
             pid: None,
             log: self.in_store(&dir.attempt_log(next)),
         };
-        let number = store.begin_attempt(fingerprint, &start).await?;
+        let number = loop {
+            match store.begin_attempt(fingerprint, &start).await {
+                Ok(number) => break number,
+                Err(error) => self.wait_for_space(error).await?,
+            }
+        };
+        self.store_has_space();
+        let job = &self.run.jobs[stage];
+        let fingerprint = job.fingerprint.as_str();
+        if !slot.gpus.is_empty() {
+            store
+                .set_attempt_gpus(fingerprint, number, &hardware(&slot))
+                .await?;
+        }
+        let accumulation = self.guard.begin(stage, &files.rules, &files.spec, &dir);
         let launch = Launch {
             attempt: number,
             device: slot.device.clone(),
@@ -327,13 +471,14 @@ impl Actor<'_> {
                     .into()
             }),
             log_seconds: self.run.settings.log_seconds,
-            checkpoint_seconds: self.run.settings.checkpoint_seconds,
-            checkpoint_epochs: None,
-            keep_checkpoints: 2,
-            keep_best: false,
-            accumulation: None,
+            checkpoint_seconds: files.rules.checkpoints.every.as_secs_f64(),
+            checkpoint_epochs: files.rules.checkpoints.every_epochs,
+            keep_checkpoints: files.rules.checkpoints.keep,
+            keep_best: files.rules.checkpoints.best,
+            accumulation,
         };
-        attempt::write_launch(&dir, &launch, fingerprint)?;
+        let prepared = attempt::write_stage(&dir, &files.spec)
+            .and_then(|()| attempt::write_launch(&dir, &launch, fingerprint));
         let order = Order {
             run_dir: dir.root().into(),
             log: dir.attempt_log(number),
@@ -345,8 +490,18 @@ impl Actor<'_> {
             // Nobody listens any more when the execution was given up.
             let _ = sender.send(Input::Exited { stage, exit });
         });
-        match self.run.executor.start(&order, on_exit) {
+        let started = match prepared {
+            Ok(()) => self
+                .run
+                .executor
+                .start(&order, on_exit)
+                .map_err(|error| (error.class(), error.to_string())),
+            Err(error) => Err((error.class(), error.to_string())),
+        };
+        match started {
             Ok(worker) => {
+                self.guard.named(stage, worker.pid());
+                self.keeper.started(stage, worker.pid());
                 if let Some(pid) = worker.pid() {
                     store.set_attempt_pid(fingerprint, number, pid).await?;
                 }
@@ -355,12 +510,12 @@ impl Actor<'_> {
                     .insert(stage, Attempt::new(&dir, number, slot_index, worker));
                 self.run.progress.started(slot_index, stage);
                 self.ensure_tick();
+                self.ensure_watch();
             }
-            Err(error) => {
-                let failure = Failure {
-                    class: error.class(),
-                    message: error.to_string(),
-                };
+            Err((class, message)) => {
+                self.keeper.release(stage);
+                self.guard.end(stage);
+                let failure = Failure { class, message };
                 self.judged.insert(
                     stage,
                     Judged {
@@ -370,6 +525,7 @@ impl Actor<'_> {
                     },
                 );
                 let outcome = Outcome::Failed(failure);
+                self.consider(stage, &outcome).await?;
                 self.messages
                     .push_back(Message::WorkerExited { stage, outcome });
             }
@@ -424,10 +580,12 @@ impl Actor<'_> {
                 Err(error) => return Ok(Err(error)),
             };
             let (slot, number) = (attempt.slot, attempt.number);
-            self.run
-                .store
-                .record_events(&self.run.jobs[stage].fingerprint, &events)
-                .await?;
+            let store = self.run.store;
+            let fingerprint = self.run.jobs[stage].fingerprint.clone();
+            while let Err(error) = store.record_events(&fingerprint, &events).await {
+                self.wait_for_space(error).await?;
+            }
+            self.store_has_space();
             for event in events.iter().filter(|event| event.attempt == number) {
                 self.hear(stage, slot, event);
             }
@@ -437,6 +595,7 @@ impl Actor<'_> {
 
     fn hear(&mut self, stage: usize, slot: usize, event: &Event) {
         self.run.progress.heard(slot, stage, event);
+        self.guard.heard(stage);
         if matches!(event.kind, EventKind::Checkpointed { .. }) {
             self.messages.push_back(Message::Checkpointed { stage });
         }
@@ -448,10 +607,18 @@ impl Actor<'_> {
             return Ok(());
         };
         self.run.progress.left(attempt.slot);
+        let lost = self.keeper.release(stage);
         let outcome = match (read, &attempt.word) {
+            // Whatever it said: there was nothing to compute on.
+            (_, LastWord::Nothing | LastWord::Failed(_)) if lost.is_some() => {
+                Outcome::Failed(Failure {
+                    class: FailureClass::DeviceLost,
+                    message: lost.unwrap_or_default(),
+                })
+            }
             // What it said before the damage counts; without a word of its end nothing can be said.
             (Err(error), LastWord::Nothing) => Outcome::Failed(Failure {
-                class: FailureClass::Bug,
+                class: error.class(),
                 message: error.to_string(),
             }),
             _ => judge(
@@ -460,6 +627,12 @@ impl Actor<'_> {
                 attempt::last_lines(&attempt.log).as_deref(),
             ),
         };
+        let outcome = match (outcome, self.guard.end(stage)) {
+            // We ended it ourselves, whatever it said to that.
+            (Outcome::Failed(_), Some(cause)) => Outcome::Failed(cause),
+            (outcome, _) => outcome,
+        };
+        self.consider(stage, &outcome).await?;
         self.judged.insert(
             stage,
             Judged {
@@ -484,4 +657,15 @@ impl Actor<'_> {
             wall: self.began.elapsed(),
         }
     }
+}
+
+/// The GPUs of a slot as the store keeps them.
+fn hardware(slot: &Slot) -> Vec<AttemptGpu> {
+    let gpu = |share: &GpuShare| AttemptGpu {
+        uuid: share.uuid.clone(),
+        name: share.model.clone(),
+        driver: share.driver.clone(),
+        memory: share.memory.unwrap_or(share.total),
+    };
+    slot.gpus.iter().map(gpu).collect()
 }

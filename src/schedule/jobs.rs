@@ -39,6 +39,7 @@ impl Jobs {
                             parent: None,
                             // Nobody knows what a program costs: all the same.
                             flops: stage.cost.flops.max(1.0),
+                            devices: 1,
                             label: label(plan, stage.name, runs[index], plans.len() > 1),
                             prior: Prior::Pending,
                         });
@@ -156,6 +157,7 @@ mod tests {
             fingerprint: name.into(),
             parent,
             flops: 1.0,
+            devices: 1,
             label: name.into(),
             prior: Prior::Pending,
         }

@@ -4,6 +4,7 @@ pub use super::arguments::Options;
 use super::arguments::{read_only, read_overrides};
 use super::axes::{self, Axis, Cell, Design};
 use super::document::{self, Content, Entry, Node};
+use super::execution::{self, ExecutionRules};
 use super::library::{self, Library};
 use super::params;
 use super::patch::{self, Patch, Setting};
@@ -46,6 +47,8 @@ pub struct Experiment {
     pub seeds: Seeds,
     pub stages: Vec<Stage>,
     pub report: ReportSection,
+    /// How stages are carried out; changes no result.
+    pub execution: ExecutionRules,
     /// One entry per axis; `None`: the file names no baseline.
     pub baseline: Option<Vec<Option<u32>>>,
     /// `--set`, the last layer.
@@ -54,12 +57,38 @@ pub struct Experiment {
 }
 
 const KEYS: &[&str] = &[
-    "name", "title", "claim", "recipe", "params", "set", "axes", "design", "exclude", "include",
-    "seeds", "stages", "profiles", "report", "baseline",
+    "name",
+    "title",
+    "claim",
+    "recipe",
+    "params",
+    "set",
+    "axes",
+    "design",
+    "exclude",
+    "include",
+    "seeds",
+    "stages",
+    "profiles",
+    "report",
+    "baseline",
+    "execution",
 ];
 const PROFILE_KEYS: &[&str] = &[
-    "title", "claim", "recipe", "params", "set", "axes", "design", "exclude", "include", "seeds",
-    "stages", "report", "baseline",
+    "title",
+    "claim",
+    "recipe",
+    "params",
+    "set",
+    "axes",
+    "design",
+    "exclude",
+    "include",
+    "seeds",
+    "stages",
+    "report",
+    "baseline",
+    "execution",
 ];
 /// Most axes, stages and profiles of an experiment, and most cells that `exclude` names.
 const MOST: usize = 100;
@@ -446,6 +475,12 @@ fn describe(
     for stage in patches.chain([&set]).flat_map(|patch| &patch.stages) {
         check_stage(&stage.stage, stage.position, &known, reports);
     }
+    let execution = sections
+        .single
+        .get("execution")
+        .map_or_else(ExecutionRules::default, |entry| {
+            execution::read(&entry.value, reports)
+        });
     // An axis that could not be read must not make every mention of it a problem, too.
     let whole = axes.len() == sections.axes.len();
     let mut unused = Vec::new();
@@ -510,6 +545,7 @@ fn describe(
         seeds,
         stages,
         report,
+        execution,
         baseline,
         overrides: Patch::default(),
         warnings: Vec::new(),

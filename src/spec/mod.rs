@@ -16,6 +16,8 @@
 //! | [`params`] | free parameters |
 //! | [`seeds`] | seeds of the replicates |
 //! | [`arguments`] | the command line's changes |
+//! | [`execution`] | how stages are carried out: limits, checkpoints |
+//! | [`duration`] | durations as people write them |
 //! | [`experiment`] | experiment files and profiles |
 //! | [`library`] | recipes and experiments, built in or beside the file |
 //! | [`resolved`] | complete recipes as values of the table |
@@ -29,6 +31,8 @@ pub mod axes;
 pub mod check;
 pub mod command;
 pub mod document;
+pub mod duration;
+pub mod execution;
 pub mod experiment;
 pub mod fields;
 pub mod library;

@@ -97,6 +97,30 @@ pub fn json_schema(file: File) -> Json {
                 },
             ],
         },
+        "duration": {
+            "type": ["string", "number", "null"],
+            "examples": ["90s", "10m", "1h30m", "2d"],
+        },
+        "execution": {
+            "type": "object",
+            "description": "How stages are carried out; not part of their identity.",
+            "additionalProperties": false,
+            "properties": {
+                "timeout": {"$ref": "#/$defs/duration", "description": "Longest wall time of an attempt."},
+                "hung_after": {"$ref": "#/$defs/duration", "description": "Time without an event and without CPU time after which an attempt hangs."},
+                "out_of_memory": {"enum": ["same", "smaller_parts"], "description": "How a stage that ran out of memory is tried again."},
+                "checkpoints": {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "properties": {
+                        "every": {"$ref": "#/$defs/duration", "description": "Time between checkpoints."},
+                        "every_epochs": {"type": ["integer", "null"], "minimum": 1, "description": "Epochs between checkpoints, besides."},
+                        "keep": {"type": "integer", "minimum": 1, "maximum": 1000, "description": "Newest checkpoints that are kept."},
+                        "best": {"type": "boolean", "description": "Keep the weights of the best evaluation, too."},
+                    },
+                },
+            },
+        },
         "report": {
             "type": "object",
             "additionalProperties": false,
@@ -146,6 +170,7 @@ fn shared_sections() -> Map<String, Json> {
         },
         "report": {"$ref": "#/$defs/report"},
         "baseline": {"$ref": "#/$defs/labels", "description": "What deltas are taken against."},
+        "execution": {"$ref": "#/$defs/execution"},
     });
     match sections {
         Json::Object(sections) => sections,
@@ -161,7 +186,14 @@ fn experiment() -> Json {
     );
     properties.extend(shared_sections());
     let mut profile = shared_sections();
-    for nullable in ["exclude", "include", "baseline", "report", "design"] {
+    for nullable in [
+        "exclude",
+        "include",
+        "baseline",
+        "report",
+        "design",
+        "execution",
+    ] {
         if let Some(section) = profile.get_mut(nullable) {
             *section = json!({"anyOf": [section.clone(), {"type": "null"}]});
         }

@@ -3,9 +3,9 @@
 use super::units::{duration, many, scaled, wrapped};
 use super::{Capacity, Known};
 use crate::plan::difference::Nearest;
-use crate::rundir::stage::Task;
 use crate::plan::model::Plan;
 use crate::report::statistics;
+use crate::rundir::stage::Task;
 use crate::spec::problem::Problem;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;

@@ -96,9 +96,7 @@ mod tests {
             name: "cpu:0".into(),
             device: "cpu".into(),
             threads: 3,
-            loader_threads: 0,
-            cores: Vec::new(),
-            visible_gpu: None,
+            ..Slot::default()
         }
     }
 
@@ -131,10 +129,8 @@ mod tests {
 
     #[test]
     fn a_worker_is_bound_to_its_cores() {
-        let core = *crate::schedule::device::Machine::discover(0)
-            .cores
-            .last()
-            .unwrap();
+        let cpu = crate::schedule::device::cpu::Cpu::discover();
+        let core = *cpu.cores.last().unwrap();
         let (_, log) = run(
             "grep Cpus_allowed_list /proc/self/status",
             Slot {

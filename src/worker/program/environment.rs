@@ -8,16 +8,37 @@ use std::process::Command;
 /// Every variable that a program is given, and what it means; `docs/commands.md` has the same table.
 pub const VARIABLES: &[(&str, &str)] = &[
     ("ABLATE_SEED", "the run's seed"),
-    ("ABLATE_DEVICE", "`cpu`, or `cuda:0` for the first GPU that `CUDA_VISIBLE_DEVICES` shows"),
-    ("ABLATE_THREADS", "threads that it may use; `OMP_NUM_THREADS` and the like say the same"),
-    ("ABLATE_RUN_DIR", "a folder of its own, the same in every attempt: checkpoints, outputs, `metrics.json`"),
+    (
+        "ABLATE_DEVICE",
+        "`cpu`, or `cuda:0` for the first GPU that `CUDA_VISIBLE_DEVICES` shows",
+    ),
+    (
+        "ABLATE_THREADS",
+        "threads that it may use; `OMP_NUM_THREADS` and the like say the same",
+    ),
+    (
+        "ABLATE_RUN_DIR",
+        "a folder of its own, the same in every attempt: checkpoints, outputs, `metrics.json`",
+    ),
     ("ABLATE_EVENTS", "the file that it appends reports to"),
-    ("ABLATE_CONFIG", "the stage's configuration, a JSON file: `command.params`, `command.fields`, `seed`"),
+    (
+        "ABLATE_CONFIG",
+        "the stage's configuration, a JSON file: `command.params`, `command.fields`, `seed`",
+    ),
     ("ABLATE_STAGE", "the stage's fingerprint"),
     ("ABLATE_ATTEMPT", "number of the attempt, from 1"),
-    ("ABLATE_RESUME", "`1` if the folder holds what an earlier attempt left, else `0`"),
-    ("ABLATE_PARENT_DIR", "what the stage in `from` left: the folder of its program, or its run directory"),
-    ("ABLATE_PARENT_WEIGHTS", "the final weights of the stage in `from`, where it has left some"),
+    (
+        "ABLATE_RESUME",
+        "`1` if the folder holds what an earlier attempt left, else `0`",
+    ),
+    (
+        "ABLATE_PARENT_DIR",
+        "what the stage in `from` left: the folder of its program, or its run directory",
+    ),
+    (
+        "ABLATE_PARENT_WEIGHTS",
+        "the final weights of the stage in `from`, where it has left some",
+    ),
 ];
 
 /// The command of a stage, with its environment, in its folder. The executor adds what it knows of the device.

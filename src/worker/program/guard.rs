@@ -167,7 +167,13 @@ impl Guard {
             libc::c_int::try_from(patience.as_millis()).unwrap_or(libc::c_int::MAX)
         });
         // SAFETY: `polled` is writable and its length is given.
-        unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, milliseconds) };
+        unsafe {
+            libc::poll(
+                polled.as_mut_ptr(),
+                polled.len() as libc::nfds_t,
+                milliseconds,
+            )
+        };
         self.has_ended()
     }
 
@@ -472,7 +478,10 @@ mod tests {
 
     fn alive(pid: i32) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        let state = stat
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.chars().next());
         !matches!(state, None | Some('Z' | 'X'))
     }
 
@@ -548,7 +557,10 @@ mod tests {
     fn nothing_is_left_when_the_starting_thread_dies() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pid");
-        let script = format!("(setsid sh -c 'echo $$ > {}; sleep 60' &); sleep 60", path.display());
+        let script = format!(
+            "(setsid sh -c 'echo $$ > {}; sleep 60' &); sleep 60",
+            path.display()
+        );
         let guard = std::thread::spawn(move || spawn(&script)).join().unwrap();
         let program = guard.program() as i32;
         let _ = end(&guard);

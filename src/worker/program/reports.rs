@@ -256,7 +256,15 @@ impl Reports {
             .to_owned();
         let known: &[&str] = match kind.as_str() {
             "started" => &["resumed_step", "total_steps"],
-            "step" => &["step", "epoch", "loss", "lr", "grad_norm", "images_per_second", "samples_per_second"],
+            "step" => &[
+                "step",
+                "epoch",
+                "loss",
+                "lr",
+                "grad_norm",
+                "images_per_second",
+                "samples_per_second",
+            ],
             "epoch" => &["epoch", "step", "train_loss", "loss", "lr", "seconds"],
             "evaluated" => &["metrics", "epoch", "step", "set", "resolution", "last"],
             "checkpointed" => &["step", "file"],
@@ -449,7 +457,8 @@ fn whole(map: &Map<String, Value>, key: &str, max: u64) -> Result<Option<u64>, S
         .as_u64()
         .or_else(|| {
             let number = value.as_f64()?;
-            (number >= 0.0 && number.fract() == 0.0 && number <= max as f64).then_some(number as u64)
+            (number >= 0.0 && number.fract() == 0.0 && number <= max as f64)
+                .then_some(number as u64)
         })
         .filter(|&number| number <= max);
     number

@@ -372,11 +372,7 @@ impl Program {
         }
     }
 
-    fn append(
-        &self,
-        events: Vec<EventKind>,
-        log: &mut EventLog,
-    ) -> Result<(), ProgramError> {
+    fn append(&self, events: Vec<EventKind>, log: &mut EventLog) -> Result<(), ProgramError> {
         for kind in events {
             // Where the program can go on from, the log must know of what came before.
             let durable = matches!(
@@ -492,10 +488,7 @@ impl Program {
             names.join(", ")
         };
         if !missing.is_empty() {
-            let mut message = format!(
-                "exit code 0 without the promised {}",
-                quoted(&missing)
-            );
+            let mut message = format!("exit code 0 without the promised {}", quoted(&missing));
             message.push_str(&match found.len() {
                 0 => "; the program has reported no metric".to_owned(),
                 1..=10 => format!("; it has reported {}", quoted(&found)),
@@ -541,8 +534,7 @@ impl Program {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        std::fs::hard_link(path, &weights)
-            .or_else(|_| std::fs::copy(path, &weights).map(drop))?;
+        std::fs::hard_link(path, &weights).or_else(|_| std::fs::copy(path, &weights).map(drop))?;
         File::open(&folder)?.sync_all()
     }
 }

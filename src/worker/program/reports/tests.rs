@@ -26,21 +26,58 @@ fn lines_become_events() {
         "{\"kind\":\"finished\"}",
     ));
     assert_eq!(events.len(), 5, "{events:?}");
-    assert!(matches!(events[0], EventKind::Started { resumed_step: 0, total_steps: 20, .. }));
-    let EventKind::Step { step: 10, epoch: 0, loss, lr, .. } = events[1] else {
+    assert!(matches!(
+        events[0],
+        EventKind::Started {
+            resumed_step: 0,
+            total_steps: 20,
+            ..
+        }
+    ));
+    let EventKind::Step {
+        step: 10,
+        epoch: 0,
+        loss,
+        lr,
+        ..
+    } = events[1]
+    else {
         panic!("{events:?}")
     };
     assert!(loss == 0.5 && lr.is_nan());
-    let EventKind::Epoch { epoch: 0, step: 10, train_loss, .. } = events[2] else {
+    let EventKind::Epoch {
+        epoch: 0,
+        step: 10,
+        train_loss,
+        ..
+    } = events[2]
+    else {
         panic!("{events:?}")
     };
     assert_eq!(train_loss, 0.4);
-    let EventKind::Evaluated { epoch, step, set, resolution, metrics, last } = &events[3] else {
+    let EventKind::Evaluated {
+        epoch,
+        step,
+        set,
+        resolution,
+        metrics,
+        last,
+    } = &events[3]
+    else {
         panic!("{events:?}")
     };
-    assert_eq!((*epoch, *step, set.as_str(), *resolution, *last), (0, 10, "val", 0, false));
+    assert_eq!(
+        (*epoch, *step, set.as_str(), *resolution, *last),
+        (0, 10, "val", 0, false)
+    );
     assert_eq!(metrics["accuracy"], 91.2);
-    assert_eq!(events[4], EventKind::Checkpointed { step: 10, file: "c.json".into() });
+    assert_eq!(
+        events[4],
+        EventKind::Checkpointed {
+            step: 10,
+            file: "c.json".into()
+        }
+    );
 }
 
 #[test]
@@ -58,7 +95,10 @@ fn numbers_that_json_lacks_are_understood() {
         let [EventKind::Step { loss, .. }] = read(&line)[..] else {
             panic!("{written}: {:?}", read(&line))
         };
-        assert!(loss == value || (loss.is_nan() && value.is_nan()), "{written}: {loss}");
+        assert!(
+            loss == value || (loss.is_nan() && value.is_nan()),
+            "{written}: {loss}"
+        );
     }
     let line = "{\"kind\":\"warning\",\"message\":\"loss is NaN \\\"NaN\\\"\"}\n";
     assert_eq!(warning(&read(line)), "loss is NaN \"NaN\"");
@@ -75,17 +115,35 @@ fn what_is_not_understood_is_a_warning_with_its_line() {
         ("{\"kind\":\"step\",\"step\":-1}", "no whole number"),
         ("{\"kind\":\"step\",\"step\":1.5}", "no whole number"),
         ("{\"kind\":\"step\",\"step\":1e300}", "no whole number"),
-        ("{\"kind\":\"step\",\"step\":1,\"loss\":\"low\"}", "`loss` is no number"),
+        (
+            "{\"kind\":\"step\",\"step\":1,\"loss\":\"low\"}",
+            "`loss` is no number",
+        ),
         ("{\"kind\":\"evaluated\"}", "no map `metrics`"),
         ("{\"kind\":\"evaluated\",\"metrics\":{}}", "0 entries"),
-        ("{\"kind\":\"evaluated\",\"metrics\":{\"a/b\":1}}", "no name for a metric"),
-        ("{\"kind\":\"evaluated\",\"metrics\":{\"a\":[]}}", "no number"),
-        ("{\"kind\":\"evaluated\",\"metrics\":{\"a\":1},\"set\":\"../x\"}", "`set`"),
-        ("{\"kind\":\"failed\",\"class\":\"tired\"}", "unknown failure class `tired`"),
+        (
+            "{\"kind\":\"evaluated\",\"metrics\":{\"a/b\":1}}",
+            "no name for a metric",
+        ),
+        (
+            "{\"kind\":\"evaluated\",\"metrics\":{\"a\":[]}}",
+            "no number",
+        ),
+        (
+            "{\"kind\":\"evaluated\",\"metrics\":{\"a\":1},\"set\":\"../x\"}",
+            "`set`",
+        ),
+        (
+            "{\"kind\":\"failed\",\"class\":\"tired\"}",
+            "unknown failure class `tired`",
+        ),
     ] {
         let events = read(&format!("{{\"kind\":\"finished\"}}\n{line}\n"));
         let message = warning(&events);
-        assert!(message.starts_with("report, line 2: ") && message.contains(part), "{line}: {message}");
+        assert!(
+            message.starts_with("report, line 2: ") && message.contains(part),
+            "{line}: {message}"
+        );
     }
 }
 
@@ -94,7 +152,9 @@ fn unknown_keys_are_told_once_and_the_rest_is_kept() {
     let line = "{\"kind\":\"step\",\"step\":1,\"los\":0.5}\n";
     let events = read(&line.repeat(3));
     assert_eq!(events.len(), 4, "{events:?}");
-    assert!(matches!(&events[0], EventKind::Warning { message } if message.contains("`step` has no `los`")));
+    assert!(
+        matches!(&events[0], EventKind::Warning { message } if message.contains("`step` has no `los`"))
+    );
 }
 
 #[test]
@@ -117,11 +177,18 @@ fn hostile_bytes_are_bounded() {
         assert!(reports.line.len() <= MAX_LINE);
     }
     assert_eq!(events.len(), MAX_WARNINGS as usize + 1);
-    let EventKind::Warning { message } = &events[0] else { panic!() };
+    let EventKind::Warning { message } = &events[0] else {
+        panic!()
+    };
     assert!(message.contains("line 1: longer than"), "{message}");
-    let EventKind::Warning { message } = &events[1] else { panic!() };
+    let EventKind::Warning { message } = &events[1] else {
+        panic!()
+    };
     assert!(message.contains("line 2: not UTF-8 (byte 0)"), "{message}");
-    assert!(matches!(events.last(), Some(EventKind::Step { step: 7, .. })));
+    assert!(matches!(
+        events.last(),
+        Some(EventKind::Step { step: 7, .. })
+    ));
 }
 
 #[test]
@@ -130,7 +197,11 @@ fn chunks_make_no_difference() {
     let whole = read(text);
     for size in 1..text.len() {
         let mut reports = Reports::default();
-        let events: Vec<EventKind> = text.as_bytes().chunks(size).flat_map(|part| reports.read(part)).collect();
+        let events: Vec<EventKind> = text
+            .as_bytes()
+            .chunks(size)
+            .flat_map(|part| reports.read(part))
+            .collect();
         assert_eq!(format!("{events:?}"), format!("{whole:?}"), "{size}");
     }
 }
@@ -158,16 +229,37 @@ fn results_are_the_last_of_every_metric() {
         "{\"kind\":\"evaluated\",\"set\":\"test\",\"metrics\":{\"accuracy\":55},\"last\":true}\n",
     ).as_bytes());
     let results = reports.results(false);
-    let [EventKind::Evaluated { set, step, metrics, last: true, .. }] = &results[..] else {
+    let [
+        EventKind::Evaluated {
+            set,
+            step,
+            metrics,
+            last: true,
+            ..
+        },
+    ] = &results[..]
+    else {
         panic!("{results:?}")
     };
     assert_eq!((set.as_str(), *step), ("val", 9));
-    assert_eq!(metrics.iter().map(|(name, value)| (name.as_str(), *value)).collect::<Vec<_>>(), [("accuracy", 60.0), ("loss", 2.0)]);
+    assert_eq!(
+        metrics
+            .iter()
+            .map(|(name, value)| (name.as_str(), *value))
+            .collect::<Vec<_>>(),
+        [("accuracy", 60.0), ("loss", 2.0)]
+    );
     // A file says what the results are.
-    assert!(reports.add_file(b"{\"accuracy\": 61.5, \"test\": {\"f1\": NaN}}").is_empty());
+    assert!(
+        reports
+            .add_file(b"{\"accuracy\": 61.5, \"test\": {\"f1\": NaN}}")
+            .is_empty()
+    );
     let results = reports.results(true);
     assert_eq!(results.len(), 2);
-    let EventKind::Evaluated { set, metrics, .. } = &results[1] else { panic!() };
+    let EventKind::Evaluated { set, metrics, .. } = &results[1] else {
+        panic!()
+    };
     assert_eq!((set.as_str(), metrics["accuracy"]), ("val", 61.5));
     for bad in ["[]", "{", "{\"a\": \"b\"}", "\u{0}"] {
         let events = Reports::default().add_file(bad.as_bytes());
