@@ -196,7 +196,15 @@ fn facts(spec: &StageSpec) -> Vec<(String, String)> {
         .iter()
         .zip(crate::spec::resolved::from_recipe(&spec.recipe))
         .filter(|(field, _)| field.identity)
-        .map(|(field, value)| (field.path.to_owned(), value.canonical()))
+        .map(|(field, value)| {
+            let text = value.canonical();
+            // A word is shown without its quotation marks.
+            let word = text
+                .strip_prefix('"')
+                .and_then(|rest| rest.strip_suffix('"'))
+                .filter(|word| !word.contains(['"', '\\']));
+            (field.path.to_owned(), word.unwrap_or(&text).to_owned())
+        })
         .collect();
     let sets: Vec<String> = spec
         .evaluation_sets
