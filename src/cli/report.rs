@@ -83,7 +83,12 @@ pub async fn run(args: &ReportArgs) -> Exit {
         return watch::run(args).await;
     }
     let result = match Store::open_read_only(&args.store).await {
-        Ok(store) => once(args, &store).await,
+        Ok(store) => {
+            for warning in store.warnings() {
+                say(format_args!("warning: {warning}"));
+            }
+            once(args, &store).await
+        }
         Err(error) => Err(error.into()),
     };
     match result {

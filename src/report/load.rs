@@ -26,6 +26,7 @@ pub async fn load(
     } else {
         store.curves(&experiment.name).await?
     };
+    let deviations = store.deviations(&experiment.name).await?;
     let data_set = match runs.first().and_then(|run| run.stages.last()) {
         Some(fingerprint) => store
             .stage_config(fingerprint)
@@ -44,6 +45,7 @@ pub async fn load(
             curves,
             predictions,
             data_set,
+            deviations,
             background,
         },
         warnings,

@@ -95,6 +95,7 @@ impl Fixture {
             curves: Vec::new(),
             predictions: BTreeMap::new(),
             data_set: Some("bluemarble-climate".to_owned()),
+            deviations: Vec::new(),
             background: Background::default(),
         };
         Fixture { data }
