@@ -15,6 +15,7 @@ use crate::schedule::core::{End, Prior};
 use crate::schedule::device::{DeviceChoice, Slot};
 use crate::schedule::eta;
 use crate::schedule::execution::{JobFiles, ScheduleError, Settings, Summary};
+use crate::schedule::executor::limits;
 use crate::schedule::executor::local::LocalExecutor;
 use crate::schedule::jobs::Jobs;
 use crate::schedule::policy::policy;
@@ -277,6 +278,9 @@ async fn execute(
     progress: Progress,
     (sender, inputs): (UnboundedSender<Input>, UnboundedReceiver<Input>),
 ) -> Result<Summary, RunError> {
+    if let Some(warning) = limits::check(slots.len()) {
+        say(format_args!("warning: {warning}"));
+    }
     let executor = LocalExecutor::this_program().map_err(RunError::Program)?;
     let files = |index: usize| {
         let (plan, stage) = jobs.origins[index];
