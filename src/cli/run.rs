@@ -111,8 +111,7 @@ pub async fn run(args: &RunArgs, gpu_count: impl FnOnce() -> usize) -> Exit {
             return Exit::Usage;
         }
     };
-    let cpu_only = cfg!(not(feature = "cuda"));
-    let places = match Places::find(args, cpu_only, gpu_count) {
+    let places = match Places::find(args, &planned.plans, gpu_count) {
         Ok(places) => places,
         Err(exit) => return exit,
     };
@@ -193,9 +192,7 @@ async fn run_plans(
             // Nobody listens any more once all is done.
             move |request| drop(sender.send(Input::Asked(request)))
         };
-        let socket = progress
-            .hub()
-            .serve(&args.store.join("owners"), &me.owner().id, ask);
+        let socket = progress.hub().serve(&args.store, &me.owner().id, ask);
         if let Err(error) = &socket {
             say(format_args!(
                 "warning: `ablate attach` can't show this run: {error}"

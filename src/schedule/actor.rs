@@ -256,7 +256,11 @@ impl Actor<'_> {
     fn lease(&mut self, stage: usize) -> Option<Slot> {
         let slots = self.core.slots_of(stage);
         let busy = match self.keeper.lease(stage, &slots) {
-            Answer::Yes => return Some(self.keeper.joined(&slots)),
+            Answer::Yes => {
+                let slot = self.keeper.joined(&slots);
+                let threads = self.run.jobs[stage].threads;
+                return Some(threads.map_or(slot.clone(), |threads| slot.with_threads(threads)));
+            }
             Answer::Busy { slot, news } => {
                 if let Some(news) = news {
                     self.run.progress.note(&news);

@@ -20,6 +20,8 @@ pub struct Job {
     pub flops: f64,
     /// Devices that it uses at once.
     pub devices: usize,
+    /// Threads that it may use, instead of those of its slot.
+    pub threads: Option<usize>,
     /// What the user sees.
     pub label: String,
     pub prior: Prior,

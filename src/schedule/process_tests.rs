@@ -416,6 +416,7 @@ async fn execute(
         parent: stage.parent.map(|parent| parent as usize),
         flops: stage.cost.flops,
         devices: 1,
+        threads: None,
         label: format!("stage {index}"),
         prior: Prior::Pending,
     };
@@ -453,7 +454,7 @@ async fn execute(
     let settings = Settings {
         tick: Duration::from_millis(10),
         log_cap: 1 << 20,
-        hurry: 100,
+        hurry: std::env::var("ABLATE_TEST_HURRY").map_or(100, |hurry| hurry.parse().unwrap()),
         reserve: rules(dir).1,
         ..Settings::default()
     };
@@ -882,6 +883,38 @@ async fn workers_stand_still_with_their_scheduler() {
     .await;
     send(&child, libc::SIGTERM);
     assert_eq!(wait(child).0, Some(143));
+}
+
+#[tokio::test]
+async fn time_stood_still_is_no_part_of_a_pause() {
+    // The device is lost: five seconds until the retry.
+    let bench = Bench::new(&[(None, "exit 74\ndone")]).await;
+    let mut command = scheduler_command(bench.folder.path());
+    let child = command.env("ABLATE_TEST_HURRY", "1").spawn().unwrap();
+    let starts = || -> Vec<f64> {
+        log::read(&bench.dir(0).events())
+            .unwrap()
+            .into_iter()
+            .filter(|event| matches!(event.kind, EventKind::Started { .. }))
+            .map(|event| event.time)
+            .collect()
+    };
+    until("the first attempt's end", || {
+        worker_pids(&bench)
+            .first()
+            .is_some_and(|&pid| !is_alive(pid))
+    })
+    .await;
+    send(&child, libc::SIGTSTP);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let stopped = starts().len();
+    send(&child, libc::SIGCONT);
+    let (exit, _, text) = wait(child);
+    assert_eq!(exit, Some(0), "{text}");
+    let starts = starts();
+    assert_eq!((stopped, starts.len()), (1, 2));
+    let between = starts[1] - starts[0];
+    assert!(between >= 6.9, "{between} s: the pause ran on");
 }
 
 #[tokio::test]
