@@ -249,7 +249,7 @@ fn smallest_effect(cells: &Cells<'_>) -> Option<String> {
         .collect();
     if !spreads.is_empty() {
         let pooled = (spreads.iter().map(|sd| sd * sd).sum::<f64>() / spreads.len() as f64).sqrt();
-        let metric = data.metric(&source.metric);
+        let metric = cells.data.metric(&source.metric);
         let unit = if metric.is_accuracy { " points" } else { "" };
         let smallest = metric::number(effect * pooled, cells.decimals(&source));
         text.push_str(&format!(
