@@ -19,6 +19,8 @@ pub struct Job {
     pub flops: f64,
     /// Devices that it uses at once.
     pub devices: usize,
+    /// Bytes of the host's memory that it needs on a CPU, as estimated.
+    pub memory: u64,
     /// What the user sees.
     pub label: String,
     pub prior: Prior,

@@ -40,6 +40,7 @@ impl Jobs {
                             // Nobody knows what a program costs: all the same.
                             flops: stage.cost.flops.max(1.0),
                             devices: 1,
+                            memory: stage.cost.memory_bytes,
                             label: label(plan, stage.name, runs[index], plans.len() > 1),
                             prior: Prior::Pending,
                         });
@@ -158,6 +159,7 @@ mod tests {
             parent,
             flops: 1.0,
             devices: 1,
+            memory: 0,
             label: name.into(),
             prior: Prior::Pending,
         }
