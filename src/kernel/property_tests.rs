@@ -60,7 +60,11 @@ struct Case {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let layout = prop_oneof![Just(Layout::Plain), Just(Layout::Swapped), Just(Layout::Slice)];
+    let layout = prop_oneof![
+        Just(Layout::Plain),
+        Just(Layout::Swapped),
+        Just(Layout::Slice)
+    ];
     let scale = prop_oneof![Just(1e-12), Just(1e-3), Just(1.0), Just(40.0), Just(1e4)];
     let tokens = prop_oneof![Just(1usize), 2usize..9, Just(33usize)];
     let sizes = (1usize..4, tokens, 1usize..4, 1usize..9, 1usize..20);
@@ -80,7 +84,11 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 /// Output, and gradients of the leaves that come back with it.
-fn results(out: Tensor<3>, case: Case, leaves: (Vec<Tensor<3>>, Vec<Tensor<2>>, Vec<Tensor<1>>)) -> Vec<Vec<f32>> {
+fn results(
+    out: Tensor<3>,
+    case: Case,
+    leaves: (Vec<Tensor<3>>, Vec<Tensor<2>>, Vec<Tensor<1>>),
+) -> Vec<Vec<f32>> {
     let loss = if case.broadcast {
         out.clone().mean()
     } else {
@@ -107,7 +115,9 @@ fn agree(what: &str, case: Case, tolerance: f32, ours: &[Vec<f32>], reference: &
     assert_eq!(ours.len(), reference.len());
     for (number, (ours, reference)) in ours.iter().zip(reference).enumerate() {
         assert_eq!(ours.len(), reference.len(), "{what} {number} {case:?}");
-        let largest = reference.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
+        let largest = reference
+            .iter()
+            .fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
         for (a, b) in ours.iter().zip(reference) {
             assert!(
                 a.is_finite() && (a - b).abs() <= tolerance * largest,
@@ -226,7 +236,10 @@ mod exact {
             let mean = row.iter().sum::<f64>() / n;
             let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
             let scale = 1.0 / (variance + 1e-6).sqrt();
-            row.iter().zip(w).zip(b).map(move |((x, w), b)| (x - mean) * scale * w + b)
+            row.iter()
+                .zip(w)
+                .zip(b)
+                .map(move |((x, w), b)| (x - mean) * scale * w + b)
         })
         .collect()
     }
@@ -245,7 +258,8 @@ mod exact {
                     for query in 0..tokens {
                         let scores: Vec<f64> = (0..tokens)
                             .map(|key| {
-                                let products = channels.clone().map(|c| at(query, 0, c) * at(key, 1, c));
+                                let products =
+                                    channels.clone().map(|c| at(query, 0, c) * at(key, 1, c));
                                 (products.sum::<f64>() / (head_dim as f64).sqrt()).exp()
                             })
                             .collect();
@@ -285,10 +299,16 @@ fn check_gradients(
     let weights = normal(77, out.len(), 1.0);
     let loss = |inputs: &[Vec<f64>]| -> f64 {
         let out = exact(inputs);
-        out.iter().zip(&weights).map(|(o, w)| o * f64::from(*w)).sum()
+        out.iter()
+            .zip(&weights)
+            .map(|(o, w)| o * f64::from(*w))
+            .sum()
     };
     for (a, b) in ours[0].iter().zip(&out) {
-        assert!((f64::from(*a) - b).abs() < 2e-5, "{what}: output {a} against {b}");
+        assert!(
+            (f64::from(*a) - b).abs() < 2e-5,
+            "{what}: output {a} against {b}"
+        );
     }
     assert_eq!(ours.len(), inputs.len() + 1, "{what}");
     for (number, ours) in ours[1..].iter().enumerate() {
@@ -311,9 +331,12 @@ fn check_gradients(
 
 #[test]
 fn gradients_are_those_of_the_exact_forms() {
-    for (batch, tokens, heads, head_dim, outputs) in
-        [(2, 3, 2, 4, 5), (1, 1, 1, 3, 2), (3, 2, 3, 1, 7), (1, 5, 1, 17, 1)]
-    {
+    for (batch, tokens, heads, head_dim, outputs) in [
+        (2, 3, 2, 4, 5),
+        (1, 1, 1, 3, 2),
+        (3, 2, 3, 1, 7),
+        (1, 5, 1, 17, 1),
+    ] {
         let dim = heads * head_dim;
         let case = Case {
             batch,
@@ -335,9 +358,15 @@ fn gradients_are_those_of_the_exact_forms() {
         let (gt, et) = (leaf(&gamma, [dim]), leaf(&beta, [dim]));
 
         let out = fused::linear(xt.clone(), wt.clone(), bt.clone());
-        let ours = results(out, case, (vec![xt.clone()], vec![wt.clone()], vec![bt.clone()]));
+        let ours = results(
+            out,
+            case,
+            (vec![xt.clone()], vec![wt.clone()], vec![bt.clone()]),
+        );
         let inputs = [x.clone(), w.clone(), b.clone()];
-        check_gradients("linear", &ours, &inputs, &|i| exact::linear(&i[0], &i[1], &i[2], dim));
+        check_gradients("linear", &ours, &inputs, &|i| {
+            exact::linear(&i[0], &i[1], &i[2], dim)
+        });
 
         let out = fused::linear_gelu(xt.clone(), wt.clone(), bt.clone());
         let ours = results(out, case, (vec![xt.clone()], vec![wt], vec![bt]));
@@ -350,7 +379,9 @@ fn gradients_are_those_of_the_exact_forms() {
             let out = fused::layer_norm(xt.clone(), gt.clone(), et.clone(), 1e-6);
             let ours = results(out, case, (vec![xt.clone()], vec![], vec![gt.clone(), et]));
             let inputs = [x.clone(), gamma.clone(), beta];
-            check_gradients("layer norm", &ours, &inputs, &|i| exact::layer_norm(&i[0], &i[1], &i[2]));
+            check_gradients("layer norm", &ours, &inputs, &|i| {
+                exact::layer_norm(&i[0], &i[1], &i[2])
+            });
         }
 
         let qkv = normal(7, rows * 3 * dim, 1.0);

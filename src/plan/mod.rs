@@ -36,4 +36,6 @@ pub use build::{
 };
 
 #[cfg(test)]
+mod command_tests;
+#[cfg(test)]
 mod tests;

@@ -17,6 +17,8 @@ pub struct ExperimentData {
     pub predictions: BTreeMap<String, Vec<Prediction>>,
     /// Name of the data set, where known.
     pub data_set: Option<String>,
+    /// Stages that were carried out otherwise than configured, as (run, stage, what).
+    pub deviations: Vec<(String, String, String)>,
     /// Cost, attempts, configurations, provenance.
     pub background: Background,
 }

@@ -44,14 +44,16 @@ pub fn write(
     with_plots: bool,
 ) -> Result<Vec<PathBuf>, WriteError> {
     let tables = table::tables(data)?;
+    let cells = Cells::new(data)?;
+    let effect = smallest_effect(&cells);
     let plots = if with_plots {
-        plot::plots(data)?
+        plot::plots_of(&cells)?
     } else {
         Vec::new()
     };
     let mut files: Vec<(String, Vec<u8>)> = vec![(
         "report.md".to_owned(),
-        page(data, &tables, &plots)?.into_bytes(),
+        page(data, &tables, &plots, effect.as_deref()).into_bytes(),
     )];
     for table in &tables {
         files.push((
@@ -71,11 +73,11 @@ pub fn write(
     }
     files.push((
         "index.html".to_owned(),
-        web_page(data, &tables, &plots)?.into_bytes(),
+        web_page(data, &tables, &plots, effect)?.into_bytes(),
     ));
     let summary = Summary::of(
         data,
-        &Cells::new(data)?,
+        &cells,
         plots.first().map(|plot| format!("{}.svg", plot.name)),
     );
     let mut text = serde_json::to_string_pretty(&summary).expect("plain data");
@@ -118,7 +120,12 @@ pub fn write_index(out: &Path) -> Result<Option<(PathBuf, Vec<String>)>, WriteEr
     Ok(Some((path, warnings)))
 }
 
-fn web_page(data: &ExperimentData, tables: &[Table], plots: &[Plot]) -> Result<String, WriteError> {
+fn web_page(
+    data: &ExperimentData,
+    tables: &[Table],
+    plots: &[Plot],
+    effect: Option<String>,
+) -> Result<String, WriteError> {
     let headed: Vec<(String, &Table)> = tables
         .iter()
         .enumerate()
@@ -136,7 +143,7 @@ fn web_page(data: &ExperimentData, tables: &[Table], plots: &[Plot]) -> Result<S
         data,
         tables: &headed,
         plots,
-        effect: smallest_effect(data)?,
+        effect,
         files,
     })?)
 }
@@ -151,7 +158,7 @@ fn heading(position: usize) -> &'static str {
 }
 
 /// The page: title, claim, where it comes from, tables, plots.
-fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot]) -> Result<String, FrameError> {
+fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot], effect: Option<&str>) -> String {
     let experiment = &data.experiment;
     let title = if experiment.title.is_empty() {
         &experiment.name
@@ -171,7 +178,7 @@ fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot]) -> Result<Strin
             table.name
         ));
     }
-    if let Some(sentence) = smallest_effect(data)? {
+    if let Some(sentence) = effect {
         page.push_str(&format!("{sentence}\n\n"));
     }
     if !plots.is_empty() {
@@ -188,7 +195,7 @@ fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot]) -> Result<Strin
     if !data.results.is_empty() {
         page.push_str("Every result of every run: [results.csv](results.csv).\n");
     }
-    Ok(page)
+    page
 }
 
 /// Which setting this is, how much of it has run, when, and by what.
@@ -224,18 +231,17 @@ fn code(text: &str) -> String {
 }
 
 /// The smallest difference that the seeds of this experiment can show.
-fn smallest_effect(data: &ExperimentData) -> Result<Option<String>, FrameError> {
-    let seeds = data.seeds().len();
+fn smallest_effect(cells: &Cells<'_>) -> Option<String> {
+    let seeds = cells.data.seeds().len();
     let effect = statistics::smallest_effect(seeds);
     if !effect.is_finite() {
-        return Ok(None);
+        return None;
     }
     let mut text = format!(
         "With {seeds} seeds a variant, the paired interval can tell two variants apart if they differ by at least \
          {effect:.1} standard deviations between seeds"
     );
-    let cells = Cells::new(data)?;
-    let source = headline(&cells);
+    let source = headline(cells);
     let spreads: Vec<f64> = cells
         .variants
         .iter()
@@ -243,7 +249,7 @@ fn smallest_effect(data: &ExperimentData) -> Result<Option<String>, FrameError> 
         .collect();
     if !spreads.is_empty() {
         let pooled = (spreads.iter().map(|sd| sd * sd).sum::<f64>() / spreads.len() as f64).sqrt();
-        let metric = data.metric(&source.metric);
+        let metric = cells.data.metric(&source.metric);
         let unit = if metric.is_accuracy { " points" } else { "" };
         let smallest = metric::number(effect * pooled, cells.decimals(&source));
         text.push_str(&format!(
@@ -254,7 +260,7 @@ fn smallest_effect(data: &ExperimentData) -> Result<Option<String>, FrameError> 
     text.push_str(
         ". Where a seed's results go together over the variants, smaller differences show.",
     );
-    Ok(Some(text))
+    Some(text)
 }
 
 /// The day of a Unix time, in UTC.

@@ -16,6 +16,8 @@ mod ingest;
 mod opening;
 mod plans;
 mod query;
+mod released;
+mod upkeep;
 
 /// An experiment with two axes and two stages: the first stage is shared by all variants.
 pub(crate) struct Sample {

@@ -104,15 +104,13 @@ impl Stage<'_> {
 
         let (mut learner, mut position) = self.learner(&autodiff, observer)?;
         observer.event(started(self.launch, position.step, total_steps))?;
+        let parts = self.parts(observer)?;
         let context = StepContext {
             recipe,
             seed: self.spec.seed,
             mixer: &mixer,
             device: &autodiff,
-            parts: self
-                .launch
-                .accumulation
-                .unwrap_or(recipe.train.accumulation),
+            parts,
         };
         let mut best = self.best(observer)?;
 
@@ -295,6 +293,27 @@ impl Stage<'_> {
             file,
         })?;
         observer.sync()
+    }
+
+    /// Parts of a step's batch: the recipe's, or those that the launch asks for, which is told.
+    fn parts(&self, observer: &mut dyn Observer) -> Result<usize, TrainError> {
+        let train = &self.spec.recipe.train;
+        let parts = self.launch.accumulation.unwrap_or(train.accumulation);
+        if parts == train.accumulation {
+            return Ok(parts);
+        }
+        if parts == 0 || !train.batch_size.is_multiple_of(parts) {
+            return Err(TrainError::Config(format!(
+                "a batch of {} can't be taken in {parts} equal parts",
+                train.batch_size
+            )));
+        }
+        observer.event(EventKind::Deviated {
+            what: "train.accumulation".to_owned(),
+            planned: train.accumulation.to_string(),
+            actual: parts.to_string(),
+        })?;
+        Ok(parts)
     }
 
     /// The best evaluation of earlier attempts. One that is damaged is as good as none.

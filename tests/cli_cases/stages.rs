@@ -156,11 +156,16 @@ fn a_stage_too_large_for_the_machine_is_refused() {
         .replace("vit_nano_patch8", "vit_giant_patch8")
         .replace("epochs: 2,", "epochs: 2, resolution: 1600,");
     lab.write("large.yaml", &text);
-    lab.ablate("plan large.yaml", &[])
-        .expect(0)
-        .shows(&["memory    up to", "too much for it", "needs about"]);
+    lab.ablate("plan large.yaml", &[]).expect(0).shows(&[
+        "memory    up to",
+        "too much for it",
+        "needs about",
+    ]);
     lab.ablate("run large.yaml --device cpu", &[])
         .expect(2)
         .says(&["needs about", "GiB of memory", "too large for this machine"]);
-    assert!(lab.list("ablate-store/stages").is_empty(), "nothing was started");
+    assert!(
+        lab.list("ablate-store/stages").is_empty(),
+        "nothing was started"
+    );
 }

@@ -95,6 +95,7 @@ impl Fixture {
             curves: Vec::new(),
             predictions: BTreeMap::new(),
             data_set: Some("bluemarble-climate".to_owned()),
+            deviations: Vec::new(),
             background: Background::default(),
         };
         Fixture { data }
@@ -208,7 +209,6 @@ impl Fixture {
                         images: Some(39_150),
                         images_seconds: Some(seconds * (1.0 + 0.01 * noise(run.seed))),
                         peak_rss_bytes: Some(150 << 20),
-                        energy_joules: None,
                     },
                 );
             }
