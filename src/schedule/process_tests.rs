@@ -416,6 +416,7 @@ async fn execute(
         parent: stage.parent.map(|parent| parent as usize),
         flops: stage.cost.flops,
         devices: 1,
+        memory: 0,
         threads: None,
         label: format!("stage {index}"),
         prior: Prior::Pending,
