@@ -36,6 +36,9 @@ pub struct Effect {
     pub stage: String,
     pub set: String,
     pub metric: String,
+    /// How the metric is spoken of in the experiment.
+    #[serde(skip)]
+    pub words: Metric,
     pub a: Option<Arm>,
     pub b: Option<Arm>,
     /// `b - a`; `None` unless both sides have results.
@@ -211,6 +214,7 @@ pub fn effects(
                 format!("{a_stage} / {b_stage}")
             },
             set,
+            words: a.data.metric(&metric),
             metric,
             a: arm(&ours),
             b: arm(&theirs),
@@ -357,7 +361,7 @@ pub fn matching<'a>(
 
 /// Whether `b - a` is good news.
 pub fn is_better(effect: &Effect) -> Option<bool> {
-    Some(Metric::named(&effect.metric).better(effect.difference?, 0.0))
+    Some(effect.words.better(effect.difference?, 0.0))
 }
 
 #[cfg(test)]

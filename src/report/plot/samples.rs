@@ -120,7 +120,8 @@ fn policies(cells: &Cells<'_>) -> Vec<(String, AugmentConfig, usize)> {
             .runs
             .first()
             .and_then(|run| cells.data.background.configs.get(run.stages.first()?));
-        if let Some(spec) = spec {
+        // A program of the user's own does what it likes to images.
+        if let Some(spec) = spec.filter(|spec| spec.command.is_none()) {
             specs.push((variant, spec));
         }
     }
