@@ -32,6 +32,7 @@ mod records;
 mod recover;
 mod reference;
 pub mod rows;
+mod reopen;
 mod status;
 mod verify;
 mod views;
