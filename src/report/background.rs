@@ -67,6 +67,15 @@ impl Background {
         })
     }
 
+    /// The configuration of stage `position` of `variant`'s runs, which differ in nothing but the seed. Only one of
+    /// them is in memory.
+    pub fn config(&self, variant: &Variant<'_>, position: usize) -> Option<&StageSpec> {
+        variant
+            .runs
+            .iter()
+            .find_map(|run| self.configs.get(run.stages.get(position)?))
+    }
+
     /// The cost of `variant`; `None` where its stages aren't known.
     pub fn cost(&self, variant: &Variant<'_>) -> Option<VariantCost> {
         let first = variant.runs.first()?;
@@ -77,10 +86,8 @@ impl Background {
                 .collect()
         };
         let of_first = stages(first)?;
-        let epochs = first
-            .stages
-            .iter()
-            .map(|stage| Some(self.configs.get(stage)?.recipe.train.epochs as f64))
+        let epochs = (0..first.stages.len())
+            .map(|position| Some(self.config(variant, position)?.recipe.train.epochs as f64))
             .sum::<Option<f64>>();
         let (mut images, mut seconds) = (0.0, 0.0);
         let mut sums: [(f64, usize); 2] = [(0.0, 0); 2];
@@ -143,10 +150,7 @@ impl ExperimentData {
         for (position, stage) in self.stages().iter().enumerate() {
             let specs: Vec<Option<&StageSpec>> = variants
                 .iter()
-                .map(|variant| {
-                    let fingerprint = variant.runs.first()?.stages.get(position)?;
-                    self.background.configs.get(fingerprint)
-                })
+                .map(|variant| self.background.config(variant, position))
                 .collect();
             let fields = differing_fields(&specs);
             all.extend(fields.into_iter().map(|(path, values)| FieldDifference {
