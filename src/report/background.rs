@@ -170,10 +170,8 @@ impl ExperimentData {
 /// The fields (by path, with the value of each configuration) in which `specs` differ: the recipe's that
 /// can change a result, then data, evaluation sets, initial weights and the trainer's revision.
 pub fn differing_fields(specs: &[Option<&StageSpec>]) -> Vec<(String, Vec<Option<String>>)> {
-    let rows: Vec<Option<Vec<(String, String)>>> = specs
-        .iter()
-        .map(|spec| spec.map(|spec| facts(spec)))
-        .collect();
+    let rows: Vec<Option<Vec<(String, String)>>> =
+        specs.iter().map(|spec| spec.map(facts)).collect();
     let Some(names) = rows.iter().flatten().next() else {
         return Vec::new();
     };
