@@ -305,7 +305,7 @@ async fn execute(
     progress: Progress,
     (sender, inputs): (UnboundedSender<Input>, UnboundedReceiver<Input>),
 ) -> Result<Summary, RunError> {
-    if let Some(warning) = limits::check(slots.len()) {
+    if let Some(warning) = limits::check(places.slots.len()) {
         say(format_args!("warning: {warning}"));
     }
     let executor = LocalExecutor::this_program().map_err(RunError::Program)?;
