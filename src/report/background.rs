@@ -174,10 +174,8 @@ impl ExperimentData {
 /// The fields (by path, with the value of each configuration) in which `specs` differ: the recipe's that
 /// can change a result, then data, evaluation sets, initial weights and the trainer's revision.
 pub fn differing_fields(specs: &[Option<&StageSpec>]) -> Vec<(String, Vec<Option<String>>)> {
-    let rows: Vec<Option<Vec<(String, String)>>> = specs
-        .iter()
-        .map(|spec| spec.map(|spec| facts(spec)))
-        .collect();
+    let rows: Vec<Option<Vec<(String, String)>>> =
+        specs.iter().map(|spec| spec.map(facts)).collect();
     // Two programs, or a program and the trainer, have different facts.
     let mut names: Vec<&str> = Vec::new();
     for row in rows.iter().flatten() {
@@ -216,7 +214,9 @@ fn facts(spec: &StageSpec) -> Vec<(String, String)> {
     if let Some(command) = &spec.command {
         let mut facts = vec![("command".to_owned(), command.argv.join(" "))];
         let values = command.params.iter().map(|(name, value)| {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
             (format!("params.{name}"), value)
         });
         facts.extend(values);

@@ -357,3 +357,19 @@ fn a_pdf_has_one_page_of_the_plots_size_and_the_embedded_font() {
     assert!(text.contains("AblateSans-Regular"));
     assert!(!text.contains("CreationDate"));
 }
+
+#[test]
+fn a_variant_that_failed_has_its_row_in_the_forest() {
+    let data = fixture::augmentation(3)
+        .lose(3, 0, Status::Failed, Some("diverged"))
+        .lose(3, 1, Status::Failed, Some("diverged"))
+        .lose(3, 2, Status::Failed, Some("diverged"))
+        .data;
+    let all = plots(&data).unwrap();
+    let forest = all.iter().find(|plot| plot.name == "forest").unwrap();
+    let lines: Vec<&str> = forest.csv.lines().collect();
+    assert_eq!(lines.len(), 1 + 6);
+    assert_eq!(lines[3], "solarize,rand-augment,0,3,,,,,diverged");
+    assert!(forest.svg.contains("diverged"));
+    assert!(forest.caption.contains("(n = 3)"), "{}", forest.caption);
+}
