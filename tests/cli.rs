@@ -32,6 +32,8 @@ mod plan;
 mod pretraining;
 #[path = "cli_cases/program.rs"]
 mod program;
+#[path = "cli_cases/programs.rs"]
+mod programs;
 #[path = "cli_cases/sessions.rs"]
 mod sessions;
 #[path = "cli_cases/stages.rs"]

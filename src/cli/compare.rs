@@ -5,7 +5,7 @@ use super::status::TextFormat;
 use crate::report::ExperimentData;
 use crate::report::compare::{self, Effect, Field, Side};
 use crate::report::load;
-use crate::report::metric::{Metric, decimals_for, number, signed};
+use crate::report::metric::{decimals_for, number, signed};
 use crate::report::text::clean;
 use crate::rundir::layout::RunDir;
 use crate::rundir::predictions;
@@ -289,7 +289,7 @@ fn effects_text(effects: &[Effect]) -> String {
     let mut rows = Vec::new();
     let mut notes = Vec::new();
     for effect in effects {
-        let metric = Metric::named(&effect.metric);
+        let metric = &effect.spoken;
         let uncertainty = effect
             .interval
             .or(effect.images.map(|images| images.interval))

@@ -220,10 +220,14 @@ fn text(answer: &Answer) -> String {
             } else {
                 ""
             };
+            // A program's results have no resolution.
+            let at = match r.resolution {
+                0 => String::new(),
+                side => format!(" at {side} px"),
+            };
             lines.push(format!(
-                "  result   {} at {} px  {} {:.4}{unit}",
+                "  result   {}{at}  {} {:.4}{unit}",
                 clean(&r.set),
-                r.resolution,
                 clean(&r.metric),
                 r.value
             ));

@@ -12,6 +12,8 @@ use crate::rundir::stage::Launch;
 use crate::schedule::attempt::{self, Attempt};
 use crate::schedule::clock::{Clock, Stopwatch};
 use crate::schedule::core::{Action, Core, End, Failure, Message, Outcome, SlotTraits, Timer};
+use crate::schedule::device;
+use crate::schedule::device::cpu::Cpu;
 use crate::schedule::device::gpus::{GpuFault, Gpus};
 use crate::schedule::device::keeper::{Answer, Keeper};
 use crate::schedule::device::{GpuShare, Slot};
@@ -101,8 +103,12 @@ impl Execution<'_> {
             drop(faults.send(Input::Fault(fault)))
         }));
         let widths = self.jobs.iter().map(|job| job.devices).collect();
+        let needs = self.jobs.iter().map(|job| job.memory).collect();
+        let core = Core::new(stages, slots)
+            .on_devices(&keeper.devices(), widths)
+            .in_memory(device::memory_for_stages(Cpu::discover().memory), needs);
         let mut actor = Actor {
-            core: Core::new(stages, slots).on_devices(&keeper.devices(), widths),
+            core,
             keeper,
             looking: false,
             attempts: BTreeMap::new(),

@@ -7,7 +7,7 @@
 //!
 //! Promises, held by property tests: every stage ends exactly once, as done, failed, blocked or
 //! left; a failure blocks the stage's descendants and nothing else; a slot holds at most one worker;
-//! a stage starts only when its parent is done.
+//! a stage starts only when its parent is done; stages that share memory never need more than there is.
 
 use crate::rundir::event::FailureClass;
 use crate::schedule::policy::policy;
@@ -231,6 +231,10 @@ pub struct Core {
     slots: Vec<SlotState>,
     /// How many devices each stage uses at once; 1 for those beyond its end.
     widths: Vec<usize>,
+    /// Bytes of the host's memory that each stage needs; none for those beyond its end.
+    needs: Vec<u64>,
+    /// Bytes that stages on slots that share memory have together.
+    capacity: u64,
     /// Stages that are ready, but ask for more devices than are left.
     parked: Vec<usize>,
     ready: BinaryHeap<Ready>,
@@ -273,6 +277,8 @@ impl Core {
                 .collect(),
             ready: BinaryHeap::new(),
             widths: Vec::new(),
+            needs: Vec::new(),
+            capacity: u64::MAX,
             parked: Vec::new(),
             running: 0,
             pausing: 0,
@@ -289,6 +295,15 @@ impl Core {
             slot.device = device;
         }
         self.widths = widths;
+        self
+    }
+
+    /// The same with `capacity` bytes of memory for all stages on slots that share it, of which each stage
+    /// needs as much as `needs` says; nothing where it is shorter. A stage waits until there is room for
+    /// it, and one that needs more than there is runs alone.
+    pub fn in_memory(mut self, capacity: u64, needs: Vec<u64>) -> Core {
+        self.capacity = capacity;
+        self.needs = needs;
         self
     }
 
@@ -536,14 +551,14 @@ impl Core {
             return;
         }
         while let Some(&Ready { stage, .. }) = self.ready.peek() {
-            let width = self.width(stage);
-            if width > self.devices_left() {
+            if self.width(stage) > self.devices_left() {
                 self.ready.pop();
                 self.parked.push(stage);
                 continue;
             }
-            // The first in line waits for as many devices as it needs, and the others behind it.
-            let Some(slots) = self.free_slots(width) else {
+            // The first in line waits for as many devices and as much memory as it needs, and the others
+            // behind it.
+            let Some(slots) = self.free_slots(stage) else {
                 return;
             };
             self.ready.pop();
@@ -561,8 +576,29 @@ impl Core {
         self.widths.get(stage).copied().unwrap_or(1).max(1)
     }
 
-    /// Free slots on `width` different devices, the first ones.
-    fn free_slots(&self, width: usize) -> Option<Vec<usize>> {
+    fn need(&self, stage: usize) -> u64 {
+        self.needs.get(stage).copied().unwrap_or(0)
+    }
+
+    /// Whether the memory that slots share has room for the stage besides those that run there.
+    fn has_memory(&self, stage: usize) -> bool {
+        let running = self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let running = slot.stage.filter(|_| slot.traits.shares_memory)?;
+            // A stage on several slots counts once.
+            (self.states[running] == State::Running { slot: index }).then_some(running)
+        });
+        let (mut used, mut alone) = (0u64, true);
+        for other in running {
+            used = used.saturating_add(self.need(other));
+            alone = false;
+        }
+        alone || used.saturating_add(self.need(stage)) <= self.capacity
+    }
+
+    /// Free slots for the stage, the first ones: as many different devices as it uses, with memory for it.
+    fn free_slots(&self, stage: usize) -> Option<Vec<usize>> {
+        let width = self.width(stage);
+        let has_memory = self.has_memory(stage);
         let sharing = self
             .slots
             .iter()
@@ -571,7 +607,8 @@ impl Core {
         let mut found: Vec<usize> = Vec::with_capacity(width);
         for (index, slot) in self.slots.iter().enumerate() {
             let is_new = |&other: &usize| self.slots[other].device != slot.device;
-            let has_room = !slot.traits.shares_memory || sharing + found.len() < self.limit;
+            let has_room =
+                !slot.traits.shares_memory || (has_memory && sharing + found.len() < self.limit);
             if slot.is_free() && has_room && found.iter().all(is_new) {
                 found.push(index);
                 if found.len() == width {

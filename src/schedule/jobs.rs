@@ -43,6 +43,7 @@ impl Jobs {
                             flops: stage.cost.flops.max(1.0),
                             devices: command.and_then(|command| command.gpus).map_or(1, number),
                             threads: command.and_then(|command| command.threads).map(number),
+                            memory: stage.cost.memory_bytes,
                             label: label(plan, stage.name, runs[index], plans.len() > 1),
                             prior: Prior::Pending,
                         });
@@ -162,6 +163,7 @@ mod tests {
             flops: 1.0,
             devices: 1,
             threads: None,
+            memory: 0,
             label: name.into(),
             prior: Prior::Pending,
         }

@@ -416,6 +416,7 @@ async fn execute(
         parent: stage.parent.map(|parent| parent as usize),
         flops: stage.cost.flops,
         devices: 1,
+        memory: 0,
         threads: None,
         label: format!("stage {index}"),
         prior: Prior::Pending,
@@ -900,7 +901,9 @@ async fn time_stood_still_is_no_part_of_a_pause() {
             .collect()
     };
     until("the first attempt's end", || {
-        worker_pids(&bench).first().is_some_and(|&pid| !is_alive(pid))
+        worker_pids(&bench)
+            .first()
+            .is_some_and(|&pid| !is_alive(pid))
     })
     .await;
     send(&child, libc::SIGTSTP);
@@ -1009,7 +1012,7 @@ async fn kills_at_random_moments_lose_nothing_and_repeat_nothing() {
 async fn an_attempt_that_stands_still_is_ended_and_tried_again() {
     // The first worker ignores SIGTERM and sleeps.
     let bench = Bench::new(&[(None, "stubborn\ndone")]).await;
-    std::fs::write(bench.folder.path().join("rules"), "hung_after 400").unwrap();
+    std::fs::write(bench.folder.path().join("rules"), "hung_after 3000").unwrap();
     let summary = bench.run(1).await;
     assert_eq!((summary.ends, summary.attempts), (vec![End::Done], 2));
     let attempts = bench.attempts(0).await;
@@ -1025,7 +1028,7 @@ async fn an_attempt_that_stands_still_is_ended_and_tried_again() {
 #[tokio::test]
 async fn an_attempt_that_takes_too_long_checkpoints_and_waits_for_the_next_execution() {
     let bench = Bench::new(&[(None, "wait\ndone"), (None, "done")]).await;
-    std::fs::write(bench.folder.path().join("rules"), "timeout 300").unwrap();
+    std::fs::write(bench.folder.path().join("rules"), "timeout 3000").unwrap();
     let summary = bench.run(1).await;
     let (class, message) = failure(&summary.ends[0]);
     assert_eq!(class, FailureClass::Timeout);

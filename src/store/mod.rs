@@ -33,6 +33,7 @@ mod records;
 mod recover;
 mod reference;
 pub mod rows;
+mod reopen;
 mod status;
 mod verify;
 mod views;
