@@ -212,7 +212,9 @@ fn facts(spec: &StageSpec) -> Vec<(String, String)> {
     if let Some(command) = &spec.command {
         let mut facts = vec![("command".to_owned(), command.argv.join(" "))];
         let values = command.params.iter().map(|(name, value)| {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
             (format!("params.{name}"), value)
         });
         facts.extend(values);
