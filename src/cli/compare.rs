@@ -289,7 +289,7 @@ fn effects_text(effects: &[Effect]) -> String {
     let mut rows = Vec::new();
     let mut notes = Vec::new();
     for effect in effects {
-        let metric = &effect.words;
+        let metric = &effect.spoken;
         let uncertainty = effect
             .interval
             .or(effect.images.map(|images| images.interval))

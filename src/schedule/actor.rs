@@ -12,6 +12,8 @@ use crate::rundir::stage::Launch;
 use crate::schedule::attempt::{self, Attempt};
 use crate::schedule::clock::{Clock, Stopwatch};
 use crate::schedule::core::{Action, Core, End, Failure, Message, Outcome, SlotTraits, Timer};
+use crate::schedule::device;
+use crate::schedule::device::cpu::Cpu;
 use crate::schedule::device::gpus::{GpuFault, Gpus};
 use crate::schedule::device::keeper::{Answer, Keeper};
 use crate::schedule::device::{GpuShare, Slot};
@@ -101,8 +103,12 @@ impl Execution<'_> {
             drop(faults.send(Input::Fault(fault)))
         }));
         let widths = self.jobs.iter().map(|job| job.devices).collect();
+        let needs = self.jobs.iter().map(|job| job.memory).collect();
+        let core = Core::new(stages, slots)
+            .on_devices(&keeper.devices(), widths)
+            .in_memory(device::memory_for_stages(Cpu::discover().memory), needs);
         let mut actor = Actor {
-            core: Core::new(stages, slots).on_devices(&keeper.devices(), widths),
+            core,
             keeper,
             looking: false,
             attempts: BTreeMap::new(),
@@ -256,7 +262,11 @@ impl Actor<'_> {
     fn lease(&mut self, stage: usize) -> Option<Slot> {
         let slots = self.core.slots_of(stage);
         let busy = match self.keeper.lease(stage, &slots) {
-            Answer::Yes => return Some(self.keeper.joined(&slots)),
+            Answer::Yes => {
+                let slot = self.keeper.joined(&slots);
+                let threads = self.run.jobs[stage].threads;
+                return Some(threads.map_or(slot.clone(), |threads| slot.with_threads(threads)));
+            }
             Answer::Busy { slot, news } => {
                 if let Some(news) = news {
                     self.run.progress.note(&news);

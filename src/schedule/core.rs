@@ -7,7 +7,7 @@
 //!
 //! Promises, held by property tests: every stage ends exactly once, as done, failed, blocked or
 //! left; a failure blocks the stage's descendants and nothing else; a slot holds at most one worker;
-//! a stage starts only when its parent is done.
+//! a stage starts only when its parent is done; stages that share memory never need more than there is.
 
 use crate::rundir::event::FailureClass;
 use crate::schedule::policy::policy;
@@ -231,6 +231,12 @@ pub struct Core {
     slots: Vec<SlotState>,
     /// How many devices each stage uses at once; 1 for those beyond its end.
     widths: Vec<usize>,
+    /// Bytes of the host's memory that each stage needs; none for those beyond its end.
+    needs: Vec<u64>,
+    /// Bytes that stages on slots that share memory have together.
+    capacity: u64,
+    /// Stages that are ready, but ask for more devices than are left.
+    parked: Vec<usize>,
     ready: BinaryHeap<Ready>,
     running: usize,
     pausing: usize,
@@ -271,6 +277,9 @@ impl Core {
                 .collect(),
             ready: BinaryHeap::new(),
             widths: Vec::new(),
+            needs: Vec::new(),
+            capacity: u64::MAX,
+            parked: Vec::new(),
             running: 0,
             pausing: 0,
             on_hold: false,
@@ -286,6 +295,15 @@ impl Core {
             slot.device = device;
         }
         self.widths = widths;
+        self
+    }
+
+    /// The same with `capacity` bytes of memory for all stages on slots that share it, of which each stage
+    /// needs as much as `needs` says; nothing where it is shorter. A stage waits until there is room for
+    /// it, and one that needs more than there is runs alone.
+    pub fn in_memory(mut self, capacity: u64, needs: Vec<u64>) -> Core {
+        self.capacity = capacity;
+        self.needs = needs;
         self
     }
 
@@ -318,6 +336,9 @@ impl Core {
             Message::DeviceBack { slot } => {
                 self.slots[slot].held = false;
                 self.slots[slot].closed = false;
+                for stage in std::mem::take(&mut self.parked) {
+                    self.make_ready(stage);
+                }
             }
             Message::Timer(Timer::Retry { stage }) => self.retry(stage),
             Message::Timer(Timer::Grace) => self.kill(&mut actions),
@@ -379,6 +400,10 @@ impl Core {
         let State::Running { slot } = self.states[stage] else {
             return;
         };
+        let is_lost = self
+            .slots_of(stage)
+            .iter()
+            .any(|&slot| self.slots[slot].closed);
         self.free(stage);
         match outcome {
             Outcome::Done => {
@@ -389,7 +414,7 @@ impl Core {
                     }
                 }
             }
-            Outcome::Failed(failure) => self.failed(stage, slot, failure, actions),
+            Outcome::Failed(failure) => self.failed(stage, (slot, is_lost), failure, actions),
         }
     }
 
@@ -422,7 +447,14 @@ impl Core {
         }
     }
 
-    fn failed(&mut self, stage: usize, slot: usize, failure: Failure, actions: &mut Vec<Action>) {
+    /// `is_lost`: a device that it ran on is known to be lost.
+    fn failed(
+        &mut self,
+        stage: usize,
+        (slot, is_lost): (usize, bool),
+        failure: Failure,
+        actions: &mut Vec<Action>,
+    ) {
         let policy = policy(failure.class);
         if self.is_stopping() {
             // We ended it ourselves, or would have: it goes on next time. A fault of its own stays one.
@@ -440,9 +472,13 @@ impl Core {
         }
         let mut free = false;
         if policy.closes_device && self.slots[slot].traits.can_be_lost {
-            self.close_device(slot, actions);
+            // Of several devices nobody knows which one it was.
+            if !is_lost && self.width(stage) == 1 {
+                self.close_device(slot, actions);
+            }
             // The device was to blame: moving to another one is not the stage's retry.
-            free = self.slots.iter().any(|slot| !slot.closed);
+            free = self.slots[slot].closed || is_lost;
+            free &= self.slots.iter().any(|slot| !slot.closed);
         }
         if policy.lowers_concurrency && self.slots[slot].traits.shares_memory && self.limit > 1 {
             self.limit -= 1;
@@ -515,8 +551,14 @@ impl Core {
             return;
         }
         while let Some(&Ready { stage, .. }) = self.ready.peek() {
-            // The first in line waits for as many devices as it needs, and the others behind it.
-            let Some(slots) = self.free_slots(self.width(stage)) else {
+            if self.width(stage) > self.devices_left() {
+                self.ready.pop();
+                self.parked.push(stage);
+                continue;
+            }
+            // The first in line waits for as many devices and as much memory as it needs, and the others
+            // behind it.
+            let Some(slots) = self.free_slots(stage) else {
                 return;
             };
             self.ready.pop();
@@ -534,8 +576,29 @@ impl Core {
         self.widths.get(stage).copied().unwrap_or(1).max(1)
     }
 
-    /// Free slots on `width` different devices, the first ones.
-    fn free_slots(&self, width: usize) -> Option<Vec<usize>> {
+    fn need(&self, stage: usize) -> u64 {
+        self.needs.get(stage).copied().unwrap_or(0)
+    }
+
+    /// Whether the memory that slots share has room for the stage besides those that run there.
+    fn has_memory(&self, stage: usize) -> bool {
+        let running = self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let running = slot.stage.filter(|_| slot.traits.shares_memory)?;
+            // A stage on several slots counts once.
+            (self.states[running] == State::Running { slot: index }).then_some(running)
+        });
+        let (mut used, mut alone) = (0u64, true);
+        for other in running {
+            used = used.saturating_add(self.need(other));
+            alone = false;
+        }
+        alone || used.saturating_add(self.need(stage)) <= self.capacity
+    }
+
+    /// Free slots for the stage, the first ones: as many different devices as it uses, with memory for it.
+    fn free_slots(&self, stage: usize) -> Option<Vec<usize>> {
+        let width = self.width(stage);
+        let has_memory = self.has_memory(stage);
         let sharing = self
             .slots
             .iter()
@@ -544,7 +607,8 @@ impl Core {
         let mut found: Vec<usize> = Vec::with_capacity(width);
         for (index, slot) in self.slots.iter().enumerate() {
             let is_new = |&other: &usize| self.slots[other].device != slot.device;
-            let has_room = !slot.traits.shares_memory || sharing + found.len() < self.limit;
+            let has_room =
+                !slot.traits.shares_memory || (has_memory && sharing + found.len() < self.limit);
             if slot.is_free() && has_room && found.iter().all(is_new) {
                 found.push(index);
                 if found.len() == width {
@@ -568,17 +632,10 @@ impl Core {
         }
         let can_go_on = self.phase == Phase::Open
             && self.slots.iter().any(|slot| !slot.closed)
-            && (self.pausing > 0 || self.can_start());
+            && (self.pausing > 0 || !self.ready.is_empty());
         if !can_go_on {
             self.finish(actions);
         }
-    }
-
-    /// Whether the first in line can be started some time.
-    fn can_start(&self) -> bool {
-        self.ready
-            .peek()
-            .is_some_and(|ready| self.width(ready.stage) <= self.devices_left())
     }
 
     fn finish(&mut self, actions: &mut Vec<Action>) {

@@ -20,6 +20,10 @@ pub struct Job {
     pub flops: f64,
     /// Devices that it uses at once.
     pub devices: usize,
+    /// Bytes of the host's memory that it needs on a CPU, as estimated.
+    pub memory: u64,
+    /// Threads that it may use, instead of those of its slot.
+    pub threads: Option<usize>,
     /// What the user sees.
     pub label: String,
     pub prior: Prior,

@@ -49,6 +49,8 @@ pub mod space;
 pub mod watchdog;
 
 #[cfg(test)]
+mod core_devices_tests;
+#[cfg(test)]
 mod core_tests;
 #[cfg(test)]
 mod process_tests;

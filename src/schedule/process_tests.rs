@@ -416,6 +416,8 @@ async fn execute(
         parent: stage.parent.map(|parent| parent as usize),
         flops: stage.cost.flops,
         devices: 1,
+        memory: 0,
+        threads: None,
         label: format!("stage {index}"),
         prior: Prior::Pending,
     };
@@ -453,7 +455,7 @@ async fn execute(
     let settings = Settings {
         tick: Duration::from_millis(10),
         log_cap: 1 << 20,
-        hurry: 100,
+        hurry: std::env::var("ABLATE_TEST_HURRY").map_or(100, |hurry| hurry.parse().unwrap()),
         reserve: rules(dir).1,
         ..Settings::default()
     };
@@ -885,6 +887,38 @@ async fn workers_stand_still_with_their_scheduler() {
 }
 
 #[tokio::test]
+async fn time_stood_still_is_no_part_of_a_pause() {
+    // The device is lost: five seconds until the retry.
+    let bench = Bench::new(&[(None, "exit 74\ndone")]).await;
+    let mut command = scheduler_command(bench.folder.path());
+    let child = command.env("ABLATE_TEST_HURRY", "1").spawn().unwrap();
+    let starts = || -> Vec<f64> {
+        log::read(&bench.dir(0).events())
+            .unwrap()
+            .into_iter()
+            .filter(|event| matches!(event.kind, EventKind::Started { .. }))
+            .map(|event| event.time)
+            .collect()
+    };
+    until("the first attempt's end", || {
+        worker_pids(&bench)
+            .first()
+            .is_some_and(|&pid| !is_alive(pid))
+    })
+    .await;
+    send(&child, libc::SIGTSTP);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let stopped = starts().len();
+    send(&child, libc::SIGCONT);
+    let (exit, _, text) = wait(child);
+    assert_eq!(exit, Some(0), "{text}");
+    let starts = starts();
+    assert_eq!((stopped, starts.len()), (1, 2));
+    let between = starts[1] - starts[0];
+    assert!(between >= 6.9, "{between} s: the pause ran on");
+}
+
+#[tokio::test]
 async fn workers_die_with_their_scheduler() {
     let bench = Bench::new(&[(None, "stubborn\ndone"), (None, "stubborn\ndone")]).await;
     let child = start_scheduler(bench.folder.path());
@@ -978,7 +1012,7 @@ async fn kills_at_random_moments_lose_nothing_and_repeat_nothing() {
 async fn an_attempt_that_stands_still_is_ended_and_tried_again() {
     // The first worker ignores SIGTERM and sleeps.
     let bench = Bench::new(&[(None, "stubborn\ndone")]).await;
-    std::fs::write(bench.folder.path().join("rules"), "hung_after 400").unwrap();
+    std::fs::write(bench.folder.path().join("rules"), "hung_after 3000").unwrap();
     let summary = bench.run(1).await;
     assert_eq!((summary.ends, summary.attempts), (vec![End::Done], 2));
     let attempts = bench.attempts(0).await;
@@ -994,7 +1028,7 @@ async fn an_attempt_that_stands_still_is_ended_and_tried_again() {
 #[tokio::test]
 async fn an_attempt_that_takes_too_long_checkpoints_and_waits_for_the_next_execution() {
     let bench = Bench::new(&[(None, "wait\ndone"), (None, "done")]).await;
-    std::fs::write(bench.folder.path().join("rules"), "timeout 300").unwrap();
+    std::fs::write(bench.folder.path().join("rules"), "timeout 3000").unwrap();
     let summary = bench.run(1).await;
     let (class, message) = failure(&summary.ends[0]);
     assert_eq!(class, FailureClass::Timeout);

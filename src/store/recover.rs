@@ -8,7 +8,7 @@
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::{Tail, unix_time};
 use crate::rundir::stage::StageSpec;
-use crate::store::journal::{self, STAGE_STATUS};
+use crate::store::journal::{self, GPU_COLUMNS, GPUS, STAGE_STATUS};
 use crate::store::open::{Durability, Store, with_suffix};
 use crate::store::{StoreError, StoreLock, records};
 use serde_json::{Map, Value};
@@ -320,7 +320,7 @@ impl Store {
             let (id, finished) = known.unzip();
             let (mut columns, mut row): (Vec<String>, Vec<Value>) = fields
                 .iter()
-                .filter(|(name, _)| *name != STAGE_STATUS)
+                .filter(|(name, _)| *name != STAGE_STATUS && *name != GPUS)
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .unzip();
             columns.extend(["stage".to_owned(), "id".to_owned()]);
@@ -333,6 +333,25 @@ impl Store {
                 .bind(stage)
                 .bind(attempt)
                 .execute(&mut *transaction)
+                .await
+                .map_err(self.sql())?;
+            let gpus: Vec<Vec<Value>> = fields
+                .get(GPUS)
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(|gpu| {
+                    let mut row = vec![Value::from(stage), attempt.into()];
+                    row.extend(gpu.as_array()?.iter().cloned());
+                    (row.len() == GPU_COLUMNS.len() + 2).then_some(row)
+                })
+                .collect();
+            let columns: Vec<String> = ["stage", "attempt"]
+                .into_iter()
+                .chain(GPU_COLUMNS)
+                .map(str::to_owned)
+                .collect();
+            records::put_back(&mut transaction, "attempt_gpus", &columns, &gpus)
                 .await
                 .map_err(self.sql())?;
         }

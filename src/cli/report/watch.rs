@@ -10,6 +10,7 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecursiveMode, Watcher};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// Changes come in bursts; this long nothing is drawn after the first of them, so that training isn't slowed by
@@ -31,10 +32,12 @@ pub async fn run(args: &ReportArgs) -> Exit {
 
 async fn watch(args: &ReportArgs) -> Result<(), ReportError> {
     let (sender, mut changes) = tokio::sync::mpsc::unbounded_channel();
-    let watching = |source: notify::Error| ReportError::Watch {
+    let failed = |message: String| ReportError::Watch {
         store: args.store.display().to_string(),
-        message: source.to_string(),
+        message,
     };
+    let watching = |source: notify::Error| failed(source.to_string());
+    let mut stop = Stop::listen().map_err(|source| failed(source.to_string()))?;
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
         if event.is_ok_and(|event| matters(&event)) {
             // The receiver is gone only when the command ends.
@@ -75,27 +78,37 @@ async fn watch(args: &ReportArgs) -> Result<(), ReportError> {
             return Ok(());
         }
         let pause = PAUSE.max(began.elapsed() * SHARE);
-        if !wait(&mut changes, pause).await {
+        if !wait(&mut stop, &mut changes, pause).await {
             return Ok(());
+        }
+    }
+}
+
+/// What ends the command: heard from its start on, so that none is lost while it draws.
+struct Stop {
+    interrupted: Signal,
+    terminated: Signal,
+}
+
+impl Stop {
+    fn listen() -> std::io::Result<Stop> {
+        Ok(Stop {
+            interrupted: signal(SignalKind::interrupt())?,
+            terminated: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn heard(&mut self) {
+        tokio::select! {
+            _ = self.interrupted.recv() => {}
+            _ = self.terminated.recv() => {}
         }
     }
 }
 
 /// Waits for a change and then for `pause`, in which further ones count as the same. False: the user has had
 /// enough.
-async fn wait(changes: &mut UnboundedReceiver<()>, pause: Duration) -> bool {
-    let stopped = async {
-        let interrupted = tokio::signal::ctrl_c();
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut terminated) => {
-                tokio::select! {
-                    _ = interrupted => {}
-                    _ = terminated.recv() => {}
-                }
-            }
-            Err(_) => drop(interrupted.await),
-        }
-    };
+async fn wait(stop: &mut Stop, changes: &mut UnboundedReceiver<()>, pause: Duration) -> bool {
     let changed = async {
         let some = changes.recv().await.is_some();
         tokio::time::sleep(pause).await;
@@ -103,7 +116,7 @@ async fn wait(changes: &mut UnboundedReceiver<()>, pause: Duration) -> bool {
         some
     };
     tokio::select! {
-        () = stopped => false,
+        () = stop.heard() => false,
         some = changed => some,
     }
 }

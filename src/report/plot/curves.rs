@@ -38,8 +38,12 @@ pub enum Curves<'a> {
     LearningRate,
 }
 
-/// For each stage the curves of `what`, where recorded.
-pub fn plots(cells: &Cells<'_>, what: Curves<'_>) -> Result<Vec<Plot>, PlotError> {
+/// For each stage, or `only` one, the curves of `what`, where recorded.
+pub fn plots(
+    cells: &Cells<'_>,
+    what: Curves<'_>,
+    only: Option<&str>,
+) -> Result<Vec<Plot>, PlotError> {
     if cells.variants.len() > MOST_LINES {
         return Ok(Vec::new());
     }
@@ -56,6 +60,9 @@ pub fn plots(cells: &Cells<'_>, what: Curves<'_>) -> Result<Vec<Plot>, PlotError
     };
     let mut plots = Vec::new();
     for (position, stage) in cells.data.stages().iter().enumerate() {
+        if only.is_some_and(|only| only != stage) {
+            continue;
+        }
         for name in &names {
             let points = frame::curve_points(&curves, stage, name)?;
             // A set that only the final weights are evaluated on has no curve.

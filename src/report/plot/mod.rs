@@ -80,18 +80,26 @@ pub(super) fn plots_of(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
     let headline = headline(cells);
     plots.extend(variants::plot(cells)?);
     plots.extend(forest::plot(cells, &headline, "forest".to_owned())?);
-    plots.extend(sweep::plots(cells)?);
-    plots.extend(test_resolution::plots(cells)?);
-    plots.extend(heatmap::plot(cells, &headline, "heatmap".to_owned())?);
+    plots.extend(sweep::plots(cells, &headline, "")?);
+    plots.extend(test_resolution::plots(cells, &headline)?);
+    plots.extend(heatmap::plot(
+        cells,
+        &headline,
+        "heatmap".to_owned(),
+        [None, None],
+    )?);
     plots.extend(slopes::plot(cells, &headline, "slopes".to_owned())?);
-    plots.extend(against_cost::plot(cells, &headline, Cost::Flops, None)?);
+    // Throughput depends on what else a machine did: only on request.
+    for cost in [Cost::Flops, Cost::Parameters] {
+        plots.extend(against_cost::plot(cells, &headline, cost, None)?);
+    }
     for what in [
         Curves::Metric(&headline.metric),
         Curves::TrainLoss,
         Curves::EvalLoss,
         Curves::LearningRate,
     ] {
-        plots.extend(curves::plots(cells, what)?);
+        plots.extend(curves::plots(cells, what, None)?);
     }
     plots.extend(samples::plot(cells, "samples".to_owned(), None)?);
     tell_apart(&mut plots);

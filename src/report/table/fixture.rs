@@ -209,7 +209,6 @@ impl Fixture {
                         images: Some(39_150),
                         images_seconds: Some(seconds * (1.0 + 0.01 * noise(run.seed))),
                         peak_rss_bytes: Some(150 << 20),
-                        energy_joules: None,
                     },
                 );
             }
