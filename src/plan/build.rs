@@ -1,7 +1,7 @@
 //! From an experiment to its plan: checks, fingerprints, stages that runs share.
 
 use super::identify::{describe_data, identify};
-use super::model::{AxisInfo, Configurations, ExperimentInfo, Plan, ReportSpec};
+use super::model::{AxisInfo, Configurations, ExperimentInfo, Plan};
 use super::share::{same_variants, share};
 use super::{design, init, layers};
 use crate::rundir::stage::{NamedSet, Task};
@@ -185,11 +185,7 @@ fn describe(experiment: &Experiment) -> ExperimentInfo {
             .map(|stage| stage.name.clone())
             .collect(),
         baseline: design::baseline(experiment),
-        report: ReportSpec {
-            metrics: experiment.report.metrics.clone(),
-            rows: experiment.report.rows.clone(),
-            columns: experiment.report.columns.clone(),
-        },
+        report: experiment.report.clone(),
     }
 }
 

@@ -6,6 +6,7 @@ use super::layers::StageLayers;
 use crate::rundir::stage::{DataShape, NamedSet, StageSpec, TRAINER_REVISION, Task};
 use crate::spec::problem::Problem;
 use crate::spec::recipe::DataConfig;
+pub use crate::spec::report::ReportSpec;
 use crate::spec::resolved::{Flat, ValueId, Values, from_recipe, to_recipe};
 use serde::{Deserialize, Serialize};
 
@@ -65,17 +66,6 @@ pub struct ExperimentInfo {
     pub baseline: Option<Vec<Option<String>>>,
     /// The `report:` section, already validated.
     pub report: ReportSpec,
-}
-
-/// The `report:` section of an experiment file.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ReportSpec {
-    /// Metrics of the table, the first is the headline. Empty: `top1`.
-    pub metrics: Vec<String>,
-    /// Axes along the rows; empty: all axes that are not columns.
-    pub rows: Vec<String>,
-    /// Axes along the columns; may be empty.
-    pub columns: Vec<String>,
 }
 
 /// An axis and its labels, in the file's order.

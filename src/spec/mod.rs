@@ -14,6 +14,8 @@
 //! | [`seeds`] | seeds of the replicates |
 //! | [`arguments`] | the command line's changes |
 //! | [`experiment`] | experiment files and profiles |
+//! | [`report`] | the `report` section: tables, plots, references |
+//! | [`published`] | published numbers that a reference may name |
 //! | [`library`] | recipes and experiments, built in or beside the file |
 //! | [`resolved`] | complete recipes as values of the table |
 //! | [`check`] | what holds between fields |
@@ -31,7 +33,9 @@ pub mod library;
 pub mod patch;
 pub mod policy;
 pub mod problem;
+pub mod published;
 pub mod recipe;
+pub mod report;
 pub mod resolved;
 pub mod schema;
 pub mod seeds;

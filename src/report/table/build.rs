@@ -51,7 +51,7 @@ fn long(cells: &Cells<'_>, name: &str, with_resolutions: bool) -> Table {
         sources.retain(|source| source.resolution.is_none());
     }
     let mut columns: Vec<Column> = Vec::new();
-    let mut push = |head: String, kind| columns.push(Column { head, kind });
+    let mut push = |head: String, kind| columns.push(Column::new(head, kind));
     if by_axis {
         data.experiment
             .axes
@@ -103,6 +103,7 @@ fn long(cells: &Cells<'_>, name: &str, with_resolutions: bool) -> Table {
             Row {
                 cells: row,
                 is_baseline: cells.is_baseline(variant),
+                group: None,
             }
         })
         .collect();
@@ -128,6 +129,7 @@ fn long(cells: &Cells<'_>, name: &str, with_resolutions: bool) -> Table {
         footnotes: caption::footnotes(cells),
         columns,
         rows,
+        transposed: false,
     }
 }
 
@@ -261,24 +263,15 @@ fn pivot(cells: &Cells<'_>) -> Table {
     let metric = Metric::named(&headline.metric);
     let mut columns: Vec<Column> = row_axes
         .iter()
-        .map(|axis| Column {
-            head: axis_words(&data.experiment.axes[*axis].name),
-            kind: Kind::Label,
-        })
+        .map(|axis| Column::new(axis_words(&data.experiment.axes[*axis].name), Kind::Label))
         .collect();
     for key in &column_keys {
-        columns.push(Column {
-            head: key.join(", "),
-            kind: Kind::Value,
-        });
+        columns.push(Column::new(key.join(", "), Kind::Value));
     }
     if with_deltas {
         for (position, key) in column_keys.iter().enumerate() {
             if Some(position) != baseline_column {
-                columns.push(Column {
-                    head: format!("Δ {}", key.join(", ")),
-                    kind: Kind::Delta,
-                });
+                columns.push(Column::new(format!("Δ {}", key.join(", ")), Kind::Delta));
             }
         }
     }
@@ -311,10 +304,7 @@ fn pivot(cells: &Cells<'_>) -> Table {
                         }),
                 );
             }
-            Row {
-                cells: row,
-                is_baseline: false,
-            }
+            Row::new(row)
         })
         .collect();
 
@@ -357,5 +347,6 @@ fn pivot(cells: &Cells<'_>) -> Table {
         footnotes: caption::footnotes(cells),
         columns,
         rows,
+        transposed: false,
     }
 }

@@ -248,10 +248,10 @@ impl<'a> Cells<'a> {
             return State::Pending;
         }
         if let Some(class) = tally.failed.keys().next() {
-            return if tally.failed.len() == 1 && class == "diverged" {
-                State::Diverged
-            } else {
-                State::Failed(tally.failed.keys().cloned().collect::<Vec<_>>().join(", "))
+            return match (tally.failed.len(), class.as_str()) {
+                (1, "diverged") => State::Diverged,
+                (1, "out_of_memory") => State::OutOfMemory,
+                _ => State::Failed(tally.failed.keys().cloned().collect::<Vec<_>>().join(", ")),
             };
         }
         // Done, but no finite number: either it isn't measured, or it is infinite or NaN.
