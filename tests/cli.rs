@@ -18,10 +18,16 @@ mod faults;
 mod files;
 #[path = "cli_cases/first_run.rs"]
 mod first_run;
+#[path = "cli_cases/gpus.rs"]
+mod gpus;
 #[path = "cli_cases/plan.rs"]
 mod plan;
+#[path = "cli_cases/pretraining.rs"]
+mod pretraining;
 #[path = "cli_cases/program.rs"]
 mod program;
+#[path = "cli_cases/sessions.rs"]
+mod sessions;
 #[path = "cli_cases/stages.rs"]
 mod stages;
 #[path = "cli_cases/terminal.rs"]

@@ -97,8 +97,13 @@ fn launch(data: &Path) -> Launch {
         evaluation_roots: BTreeMap::new(),
         parent_dir: None,
         init_file: None,
+        folder: None,
         log_seconds: 0.0,
         checkpoint_seconds: 1e9,
+        checkpoint_epochs: None,
+        keep_checkpoints: 2,
+        keep_best: false,
+        accumulation: None,
     }
 }
 

@@ -1,4 +1,6 @@
-//! `ablate bench`: how fast this machine trains.
+//! `ablate bench`: how fast this machine trains, and what the program survives.
+
+mod soak;
 
 use super::exit::Exit;
 use super::planning::say;
@@ -25,6 +27,7 @@ pub struct BenchArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub enum What {
     Train(TrainArgs),
+    Soak(soak::SoakArgs),
 }
 
 /// Training steps on random images: forward, backward, optimizer
@@ -101,7 +104,13 @@ struct Figures {
 
 /// Runs the command.
 pub fn run(args: &BenchArgs) -> Exit {
-    let What::Train(args) = &args.what;
+    match &args.what {
+        What::Train(args) => train(args),
+        What::Soak(args) => soak::run(args),
+    }
+}
+
+fn train(args: &TrainArgs) -> Exit {
     match measure(args) {
         Ok(figures) => {
             let text = match args.format {

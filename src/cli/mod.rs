@@ -2,14 +2,18 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes are those of [`exit::Exit`].
 
+pub mod attach;
 pub mod bench;
 pub mod completions;
+pub mod detach;
 pub mod devices;
 pub mod eval;
 pub mod exit;
+pub mod export;
 pub mod logs;
 pub mod lookup;
 pub mod man;
+pub mod places;
 pub mod plan;
 pub mod planning;
 pub mod query;
@@ -17,7 +21,9 @@ pub mod report;
 pub mod run;
 pub mod schema;
 pub mod show;
+pub mod size;
 pub mod status;
+pub mod stop;
 pub mod weights;
 pub mod worker;
 
@@ -50,8 +56,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Attach(attach::AttachArgs),
+    Stop(stop::StopArgs),
     Plan(plan::PlanArgs),
     Report(report::ReportArgs),
+    Export(export::ExportArgs),
     Eval(eval::EvalArgs),
     Weights(weights::WeightsArgs),
     /// How far every experiment is
@@ -89,9 +98,13 @@ struct InStore<T: Args> {
 /// Runs the command of the command line.
 pub fn run(cli: Cli) -> Exit {
     match cli.command {
+        Command::Run(args) if args.detaches() => detach::start(&args.store),
         Command::Run(args) => asynchronous(run::run(&args, cuda_device_count)),
+        Command::Attach(args) => asynchronous(attach::run(&args)),
+        Command::Stop(args) => stop::run(&args),
         Command::Plan(args) => asynchronous(plan::run(&args)),
         Command::Report(args) => asynchronous(report::run(&args)),
+        Command::Export(args) => asynchronous(export::run(&args)),
         Command::Eval(args) => asynchronous(eval::run(&args)),
         Command::Weights(args) => asynchronous(weights::run(&args)),
         Command::Status(args) => {

@@ -116,12 +116,18 @@ async fn report(args: &ReportArgs, store: &Store) -> Result<(), ReportError> {
             say(path.display());
         }
     }
+    if let Some((path, warnings)) = write::write_index(&args.out)? {
+        for warning in warnings {
+            say(format_args!("warning: {warning}"));
+        }
+        say(path.display());
+    }
     Ok(())
 }
 
 /// The named experiments, or all. An experiment's file (`experiments/loss.yaml`) stands for the
 /// experiment of that name.
-fn choose(
+pub(super) fn choose(
     all: Vec<ExperimentRow>,
     names: &[String],
     store: &Path,

@@ -32,8 +32,10 @@ pub enum TextFormat {
 struct Answer<'a> {
     /// Unix time.
     time: f64,
-    /// The `ablate run` that is at work.
-    scheduler: Option<StoreHolder>,
+    /// The `ablate run` that is at work longest.
+    scheduler: Option<&'a StoreHolder>,
+    /// All that are at work, or the command that has the store for itself.
+    schedulers: &'a [StoreHolder],
     experiments: &'a [ExperimentStatus],
     running: &'a [RunningStage],
 }
@@ -66,7 +68,7 @@ async fn answer(
         return Err(lookup::unknown("experiment", name, &names));
     }
     let running = store.running(only).await?;
-    let scheduler = StoreLock::holder(dir);
+    let schedulers = StoreLock::holders(dir);
     if store.wal_bytes() > LARGE_LOG {
         let _ = writeln!(
             err,
@@ -78,7 +80,8 @@ async fn answer(
     if args.format == TextFormat::Json {
         let answer = Answer {
             time,
-            scheduler,
+            scheduler: schedulers.first(),
+            schedulers: &schedulers,
             experiments: &experiments,
             running: &running,
         };
@@ -89,7 +92,7 @@ async fn answer(
     if !running.is_empty() {
         writeln!(out)?;
         out.write_all(stages(&running, time).as_bytes())?;
-        if scheduler.is_none() {
+        if schedulers.is_empty() {
             writeln!(
                 out,
                 "No `ablate run` is at work: these were interrupted. The next one resumes them."

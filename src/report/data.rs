@@ -1,5 +1,8 @@
 //! What a report is made from: one experiment's rows, and how to find one's way in them.
 
+use super::background::Background;
+use super::metric::Metric;
+use super::statistics::Bitset;
 use crate::rundir::predictions::Prediction;
 use crate::store::rows::{CurveRow, ExperimentRow, ResultRow, RunRow, Status};
 use std::collections::{BTreeMap, HashMap};
@@ -13,8 +16,13 @@ pub struct ExperimentData {
     pub curves: Vec<CurveRow>,
     /// Per-image results by stage fingerprint; stages may be left out.
     pub predictions: BTreeMap<String, Vec<Prediction>>,
+    /// Which images of the evaluation set the last stage has right, by its fingerprint; of single runs, and of
+    /// all where a bootstrap is asked for.
+    pub correct: BTreeMap<String, Bitset>,
     /// Name of the data set, where known.
     pub data_set: Option<String>,
+    /// Cost, attempts, configurations, provenance.
+    pub background: Background,
 }
 
 /// One variant and its runs.
@@ -96,7 +104,16 @@ impl ExperimentData {
     /// without a baseline, or where the grid has no such variant. A baseline variant's baseline is
     /// itself.
     pub fn baselines(&self, variants: &[Variant<'_>]) -> Vec<Option<u32>> {
-        let Some(baseline) = &self.experiment.baseline else {
+        self.baselines_of(variants, self.experiment.baseline.as_deref())
+    }
+
+    /// [`baselines`](Self::baselines) for another baseline: one label per axis, or `None` for the variant's own.
+    pub fn baselines_of(
+        &self,
+        variants: &[Variant<'_>],
+        baseline: Option<&[Option<String>]>,
+    ) -> Vec<Option<u32>> {
+        let Some(baseline) = baseline else {
             return vec![None; variants.len()];
         };
         let mut first: HashMap<Vec<&str>, u32> = HashMap::with_capacity(variants.len());
@@ -125,7 +142,11 @@ impl ExperimentData {
     /// The baseline in words: its given labels (`ce`), or the name of the variant where all are
     /// given. `None` without a baseline.
     pub fn baseline_words(&self) -> Option<String> {
-        let baseline = self.experiment.baseline.as_ref()?;
+        self.words_of(self.experiment.baseline.as_deref()?)
+    }
+
+    /// [`baseline_words`](Self::baseline_words) for another baseline.
+    pub fn words_of(&self, baseline: &[Option<String>]) -> Option<String> {
         let given: Vec<&str> = baseline.iter().flatten().map(String::as_str).collect();
         if given.len() == baseline.len() {
             let variants = self.variants();
@@ -192,6 +213,15 @@ impl ExperimentData {
             vec!["top1".to_owned()]
         } else {
             self.experiment.report.metrics.clone()
+        }
+    }
+
+    /// How the metric called `name` is spoken of; what a program's stage says of it counts first.
+    pub fn metric(&self, name: &str) -> Metric {
+        let described = &self.experiment.report.described;
+        match described.iter().find(|metric| metric.name == name) {
+            Some(described) => Metric::described(described),
+            None => Metric::named(name),
         }
     }
 

@@ -24,6 +24,18 @@ pub fn name() -> String {
     }
 }
 
+/// Sets what `ps` and `top` call this process: at most 15 bytes are kept. A process that was started
+/// through `/proc/self/exe` would be called `exe`.
+pub fn set_process_name(name: &str) {
+    #[cfg(target_os = "linux")]
+    if let Ok(name) = std::ffi::CString::new(name) {
+        // SAFETY: the name ends with a zero byte and is only read.
+        unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = name;
+}
+
 /// Resources used by this process so far.
 pub fn usage() -> Usage {
     // SAFETY: `rusage` is plain data for which zeroes are valid, and getrusage fills it.
@@ -38,5 +50,41 @@ pub fn usage() -> Usage {
     Usage {
         peak_rss_bytes: usage.ru_maxrss.max(0) as u64 * unit,
         cpu_seconds: seconds(usage.ru_utime) + seconds(usage.ru_stime),
+    }
+}
+
+/// Identifier of the running kernel: another one after every boot, the same in all containers of a host.
+/// Empty where the system has none.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// When process `pid` began, in clock ticks since the boot; `None` if there is no such process. A process
+/// is known by its id and this: ids are used again, by then it is later.
+pub fn process_start(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    start_field(&stat)
+}
+
+/// Field 22 of `/proc/<pid>/stat` (proc(5)); the name of the program before it may hold anything.
+fn start_field(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        let own = process_start(std::process::id()).unwrap();
+        assert_eq!(process_start(std::process::id()), Some(own));
+        assert_eq!(process_start(u32::MAX), None);
+        let stat = "7 (a) b) (c) S 1 7 7 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 1 0 4711 9 9";
+        assert_eq!(start_field(stat), Some(4711));
+        assert_eq!(boot_id(), boot_id());
     }
 }

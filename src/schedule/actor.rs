@@ -5,22 +5,28 @@
 //! input is taken. Only this loop writes to the store.
 
 use crate::rundir::event::{Event, EventKind, FailureClass};
+use crate::rundir::host;
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::LogError;
 use crate::rundir::stage::Launch;
 use crate::schedule::attempt::{self, Attempt};
+use crate::schedule::clock::{Clock, Stopwatch};
 use crate::schedule::core::{Action, Core, End, Failure, Message, Outcome, SlotTraits, Timer};
-use crate::schedule::device::{self, Slot};
+use crate::schedule::device::gpus::{GpuFault, Gpus};
+use crate::schedule::device::keeper::{Answer, Keeper};
+use crate::schedule::device::{GpuShare, Slot};
 use crate::schedule::execution::{Job, JobFiles, ScheduleError, Settings, Summary};
 use crate::schedule::executor::{Executor, Order, Signal};
 use crate::schedule::outcome::{Exit, LastWord, judge, signal_name};
 use crate::schedule::progress::Progress;
+use crate::schedule::progress::news::Request;
 use crate::schedule::signals;
 use crate::store::rows::Status;
-use crate::store::{AttemptEnd, AttemptStart, Store};
+use crate::store::{AttemptEnd, AttemptGpu, AttemptStart, Store};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What happens from the loop's point of view.
@@ -38,6 +44,12 @@ pub enum Input {
     Interrupt(i32),
     /// Ctrl-Z.
     Suspend,
+    /// Somebody who watches wants something.
+    Asked(Request),
+    /// Something went wrong with a GPU.
+    Fault(GpuFault),
+    /// Time to look whether GPUs that were in use are free.
+    LookAgain,
 }
 
 /// Where inputs come in. Signals are connected by [`signals::forward`].
@@ -52,6 +64,8 @@ pub struct Execution<'a> {
     pub dir: &'a Path,
     pub jobs: Vec<Job>,
     pub slots: Vec<Slot>,
+    /// Who is asked about the slots' GPUs; `None` where nobody can be.
+    pub gpus: Option<Arc<dyn Gpus>>,
     pub executor: &'a dyn Executor,
     /// Configuration of a job.
     pub files: &'a (dyn Fn(usize) -> JobFiles + Sync),
@@ -75,8 +89,17 @@ impl Execution<'_> {
                 shares_memory: !slot.is_gpu(),
             })
             .collect();
+        let keeper = Keeper::new(self.gpus.clone(), self.slots.clone());
+        let faults = sender.clone();
+        // Nobody listens any more once all is done.
+        keeper.watch(Box::new(move |fault| {
+            drop(faults.send(Input::Fault(fault)))
+        }));
+        let widths = self.jobs.iter().map(|job| job.devices).collect();
         let mut actor = Actor {
-            core: Core::new(stages, slots),
+            core: Core::new(stages, slots).on_devices(&keeper.devices(), widths),
+            keeper,
+            looking: false,
             attempts: BTreeMap::new(),
             messages: VecDeque::from([Message::Begin]),
             sender,
@@ -86,7 +109,8 @@ impl Execution<'_> {
             logs: BTreeMap::new(),
             interrupted: None,
             started: 0,
-            began: Instant::now(),
+            clock: Clock::of_process(),
+            began: Stopwatch::start(),
             run: self,
         };
         let result = actor.work(&mut inputs).await;
@@ -104,6 +128,9 @@ struct Actor<'a> {
     /// Messages that the core has yet to take.
     messages: VecDeque<Message>,
     sender: UnboundedSender<Input>,
+    keeper: Keeper,
+    /// A look at GPUs that others use is on its way.
+    looking: bool,
     /// A tick is on its way.
     ticking: bool,
     finished: bool,
@@ -112,7 +139,9 @@ struct Actor<'a> {
     logs: BTreeMap<usize, PathBuf>,
     interrupted: Option<i32>,
     started: usize,
-    began: Instant,
+    /// Timers run on it.
+    clock: Clock,
+    began: Stopwatch,
 }
 
 /// An attempt that has ended.
@@ -124,6 +153,9 @@ struct Judged {
 
 /// Most reads of a log per tick: a worker that writes faster than we read must not keep us.
 const READS_PER_TICK: usize = 8;
+
+/// Time between two looks at a GPU that somebody else uses. Nothing tells when they are gone.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 impl Actor<'_> {
     async fn work(&mut self, inputs: &mut UnboundedReceiver<Input>) -> Result<(), ScheduleError> {
@@ -150,16 +182,83 @@ impl Actor<'_> {
             Input::Timer(timer) => self.messages.push_back(Message::Timer(timer)),
             Input::Tick => self.tick().await?,
             Input::Interrupt(signal) => {
-                self.interrupt(signal);
-                self.messages.push_back(Message::Stop);
+                let (stopping, killing) = (self.core.is_stopping(), self.core.is_killing());
+                let stops = signals::stops(signal, stopping, killing);
+                if stops > 0 {
+                    self.interrupt(signal);
+                }
+                self.messages
+                    .extend(std::iter::repeat_n(Message::Stop, stops));
             }
             Input::Suspend => {
+                self.clock.stop();
                 self.signal_all(Signal::Suspend);
                 signals::stand_still();
                 self.signal_all(Signal::Resume);
+                self.clock.go_on();
+            }
+            Input::Asked(Request::CheckDevices) => self.check_devices(),
+            Input::Fault(GpuFault { uuid, what }) => self.lose(&uuid, &what),
+            Input::LookAgain => {
+                self.looking = false;
+                let held = self.keeper.held();
+                self.messages
+                    .extend(held.into_iter().map(|slot| Message::SlotFree { slot }));
             }
         }
         Ok(())
+    }
+
+    /// A GPU is lost: its slots are closed, and what runs on it can't be rescued.
+    fn lose(&mut self, uuid: &str, what: &str) {
+        let Some((slots, stages)) = self.keeper.lose(uuid, what) else {
+            return;
+        };
+        let text = self.keeper.farewell(uuid, what);
+        self.run.progress.note(&text);
+        self.messages
+            .extend(slots.into_iter().map(|slot| Message::DeviceLost { slot }));
+        for stage in stages {
+            self.signal(stage, Signal::Kill);
+        }
+    }
+
+    fn check_devices(&mut self) {
+        let checked = self.keeper.check();
+        for text in checked.news {
+            self.run.progress.note(&text);
+        }
+        let back = checked.slots.into_iter();
+        self.messages
+            .extend(back.map(|slot| Message::DeviceBack { slot }));
+    }
+
+    /// Leases the devices of a stage that is to be started; `None` if it can't be now.
+    fn lease(&mut self, stage: usize) -> Option<Slot> {
+        let slots = self.core.slots_of(stage);
+        let busy = match self.keeper.lease(stage, &slots) {
+            Answer::Yes => return Some(self.keeper.joined(&slots)),
+            Answer::Busy { slot, news } => {
+                if let Some(news) = news {
+                    self.run.progress.note(&news);
+                }
+                if !self.looking {
+                    self.looking = true;
+                    self.after(
+                        LOOK_AGAIN / self.run.settings.hurry.max(1),
+                        Input::LookAgain,
+                    );
+                }
+                slot
+            }
+            Answer::Lost { uuid, what } => {
+                self.lose(&uuid, &what);
+                *slots.first()?
+            }
+        };
+        self.messages
+            .push_back(Message::SlotBusy { stage, slot: busy });
+        None
     }
 
     fn interrupt(&mut self, signal: i32) {
@@ -205,10 +304,7 @@ impl Actor<'_> {
                 self.record(stage, Status::Pending, Some(&failure)).await?;
                 self.run.progress.retrying(stage, &failure, after);
             }
-            Action::CloseSlot { slot } => {
-                let text = format!("{} is not used any more", self.run.slots[slot].name);
-                self.run.progress.note(&text);
-            }
+            Action::CloseSlot { slot } => self.close_slot(slot),
             Action::LowerConcurrency { workers } => {
                 self.run.progress.note(&format!(
                     "memory is short: at most {workers} workers from now on"
@@ -218,6 +314,18 @@ impl Actor<'_> {
             Action::Finish => self.finished = true,
         }
         Ok(())
+    }
+
+    /// The core doesn't use the slot any more: a worker said that its device is lost, or we did.
+    fn close_slot(&mut self, slot: usize) {
+        let uuids = self.keeper.uuids(slot);
+        for uuid in &uuids {
+            self.lose(uuid, "a worker has lost it");
+        }
+        if uuids.is_empty() {
+            let text = format!("{} is not used any more", self.run.slots[slot].name);
+            self.run.progress.note(&text);
+        }
     }
 
     async fn ended(&mut self, stage: usize, end: &End) -> Result<(), ScheduleError> {
@@ -282,17 +390,19 @@ impl Actor<'_> {
     }
 
     fn after(&self, pause: Duration, input: Input) {
-        let sender = self.sender.clone();
+        let (sender, clock) = (self.sender.clone(), self.clock.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
+            clock.sleep(pause).await;
             // Nobody listens any more once all is done.
             let _ = sender.send(input);
         });
     }
 
     async fn spawn(&mut self, stage: usize, slot_index: usize) -> Result<(), ScheduleError> {
+        let Some(slot) = self.lease(stage) else {
+            return Ok(());
+        };
         let job = &self.run.jobs[stage];
-        let slot = &self.run.slots[slot_index];
         let (store, fingerprint) = (self.run.store, job.fingerprint.as_str());
         let files = (self.run.files)(stage);
         let dir = RunDir::in_store(self.run.dir, fingerprint);
@@ -306,11 +416,16 @@ impl Actor<'_> {
             } else {
                 slot.device.clone()
             },
-            host: device::host_name(),
+            host: host::name(),
             pid: None,
             log: self.in_store(&dir.attempt_log(next)),
         };
         let number = store.begin_attempt(fingerprint, &start).await?;
+        if !slot.gpus.is_empty() {
+            store
+                .set_attempt_gpus(fingerprint, number, &hardware(&slot))
+                .await?;
+        }
         let launch = Launch {
             attempt: number,
             device: slot.device.clone(),
@@ -319,19 +434,25 @@ impl Actor<'_> {
             data_root: files.data_root,
             init_file: files.init_file,
             evaluation_roots: files.evaluation_roots,
+            folder: files.folder,
             parent_dir: job.parent.map(|parent| {
                 RunDir::in_store(self.run.dir, &self.run.jobs[parent].fingerprint)
                     .root()
                     .into()
             }),
             log_seconds: self.run.settings.log_seconds,
-            checkpoint_seconds: self.run.settings.checkpoint_seconds,
+            checkpoint_seconds: files.rules.checkpoints.every.as_secs_f64(),
+            checkpoint_epochs: files.rules.checkpoints.every_epochs,
+            keep_checkpoints: files.rules.checkpoints.keep,
+            keep_best: files.rules.checkpoints.best,
+            accumulation: None,
         };
         attempt::write_launch(&dir, &launch, fingerprint)?;
         let order = Order {
             run_dir: dir.root().into(),
             log: dir.attempt_log(number),
             slot: slot.clone(),
+            task: files.spec.task,
         };
         let sender = self.sender.clone();
         let on_exit = Box::new(move |exit| {
@@ -340,6 +461,7 @@ impl Actor<'_> {
         });
         match self.run.executor.start(&order, on_exit) {
             Ok(worker) => {
+                self.keeper.started(stage, worker.pid());
                 if let Some(pid) = worker.pid() {
                     store.set_attempt_pid(fingerprint, number, pid).await?;
                 }
@@ -350,6 +472,7 @@ impl Actor<'_> {
                 self.ensure_tick();
             }
             Err(error) => {
+                self.keeper.release(stage);
                 let failure = Failure {
                     class: error.class(),
                     message: error.to_string(),
@@ -441,7 +564,15 @@ impl Actor<'_> {
             return Ok(());
         };
         self.run.progress.left(attempt.slot);
+        let lost = self.keeper.release(stage);
         let outcome = match (read, &attempt.word) {
+            // Whatever it said: there was nothing to compute on.
+            (_, LastWord::Nothing | LastWord::Failed(_)) if lost.is_some() => {
+                Outcome::Failed(Failure {
+                    class: FailureClass::DeviceLost,
+                    message: lost.unwrap_or_default(),
+                })
+            }
             // What it said before the damage counts; without a word of its end nothing can be said.
             (Err(error), LastWord::Nothing) => Outcome::Failed(Failure {
                 class: FailureClass::Bug,
@@ -477,4 +608,15 @@ impl Actor<'_> {
             wall: self.began.elapsed(),
         }
     }
+}
+
+/// The GPUs of a slot as the store keeps them.
+fn hardware(slot: &Slot) -> Vec<AttemptGpu> {
+    let gpu = |share: &GpuShare| AttemptGpu {
+        uuid: share.uuid.clone(),
+        name: share.model.clone(),
+        driver: share.driver.clone(),
+        memory: share.memory.unwrap_or(share.total),
+    };
+    slot.gpus.iter().map(gpu).collect()
 }

@@ -70,6 +70,14 @@ pub enum Message {
     Checkpointed { stage: usize },
     /// The stage's worker is gone (or never came to be).
     WorkerExited { stage: usize, outcome: Outcome },
+    /// The answer to [`Action::Spawn`] where the slot can't be used at the moment: somebody else is there.
+    SlotBusy { stage: usize, slot: usize },
+    /// The slot may be tried again.
+    SlotFree { slot: usize },
+    /// The slot's device is lost.
+    DeviceLost { slot: usize },
+    /// The slot's device, which was lost, is well.
+    DeviceBack { slot: usize },
     /// A timer that was asked for has run out.
     Timer(Timer),
     /// The user wants it to end: the first drains, the second kills, the third doesn't wait.
@@ -192,8 +200,18 @@ impl PartialOrd for Ready {
 #[derive(Debug, Clone, Copy)]
 struct SlotState {
     traits: SlotTraits,
+    /// Slots of one device have the same number.
+    device: usize,
     stage: Option<usize>,
+    /// Somebody else is there.
+    held: bool,
     closed: bool,
+}
+
+impl SlotState {
+    fn is_free(&self) -> bool {
+        self.stage.is_none() && !self.held && !self.closed
+    }
 }
 
 /// The state machine.
@@ -207,6 +225,8 @@ pub struct Core {
     /// Retries spent since the stage's last checkpoint, and whether it has just checkpointed.
     retries: Vec<u32>,
     slots: Vec<SlotState>,
+    /// How many devices each stage uses at once; 1 for those beyond its end.
+    widths: Vec<usize>,
     ready: BinaryHeap<Ready>,
     running: usize,
     pausing: usize,
@@ -234,18 +254,42 @@ impl Core {
             limit: slots.iter().filter(|slot| slot.shares_memory).count(),
             slots: slots
                 .into_iter()
-                .map(|traits| SlotState {
+                .enumerate()
+                .map(|(device, traits)| SlotState {
                     traits,
+                    device,
                     stage: None,
+                    held: false,
                     closed: false,
                 })
                 .collect(),
             ready: BinaryHeap::new(),
+            widths: Vec::new(),
             running: 0,
             pausing: 0,
             phase: Phase::New,
             prior: stages.into_iter().map(|stage| stage.prior).collect(),
         }
+    }
+
+    /// The same with slots that share devices, and stages that use several devices at once. `devices` is
+    /// the device of each slot, `widths` how many each stage uses; 1 where it is shorter.
+    pub fn on_devices(mut self, devices: &[usize], widths: Vec<usize>) -> Core {
+        for (slot, &device) in self.slots.iter_mut().zip(devices) {
+            slot.device = device;
+        }
+        self.widths = widths;
+        self
+    }
+
+    /// Slots of the stage, the one that it was started on first.
+    pub fn slots_of(&self, stage: usize) -> Vec<usize> {
+        let State::Running { slot: first } = self.states[stage] else {
+            return Vec::new();
+        };
+        let others = (0..self.slots.len())
+            .filter(|&slot| slot != first && self.slots[slot].stage == Some(stage));
+        std::iter::once(first).chain(others).collect()
     }
 
     /// Takes one message; returns what is to be done, in order.
@@ -258,6 +302,13 @@ impl Core {
             Message::Begin => self.begin(&mut actions),
             Message::Checkpointed { stage } => self.retries[stage] = 0,
             Message::WorkerExited { stage, outcome } => self.exited(stage, outcome, &mut actions),
+            Message::SlotBusy { stage, slot } => self.slot_busy(stage, slot),
+            Message::SlotFree { slot } => self.slots[slot].held = false,
+            Message::DeviceLost { slot } => self.close_device(slot, &mut actions),
+            Message::DeviceBack { slot } => {
+                self.slots[slot].held = false;
+                self.slots[slot].closed = false;
+            }
             Message::Timer(Timer::Retry { stage }) => self.retry(stage),
             Message::Timer(Timer::Grace) => self.kill(&mut actions),
             Message::Stop => self.stop(&mut actions),
@@ -278,6 +329,11 @@ impl Core {
     /// Whether a stop was asked for.
     pub fn is_stopping(&self) -> bool {
         matches!(self.phase, Phase::Draining | Phase::Killing)
+    }
+
+    /// Whether workers were killed for it.
+    pub fn is_killing(&self) -> bool {
+        self.phase == Phase::Killing
     }
 
     fn begin(&mut self, actions: &mut Vec<Action>) {
@@ -313,8 +369,7 @@ impl Core {
         let State::Running { slot } = self.states[stage] else {
             return;
         };
-        self.slots[slot].stage = None;
-        self.running -= 1;
+        self.free(stage);
         match outcome {
             Outcome::Done => {
                 self.conclude(stage, End::Done, actions);
@@ -325,6 +380,35 @@ impl Core {
                 }
             }
             Outcome::Failed(failure) => self.failed(stage, slot, failure, actions),
+        }
+    }
+
+    /// The stage holds no slot any more.
+    fn free(&mut self, stage: usize) {
+        for slot in &mut self.slots {
+            if slot.stage == Some(stage) {
+                slot.stage = None;
+            }
+        }
+        self.running -= 1;
+    }
+
+    fn slot_busy(&mut self, stage: usize, slot: usize) {
+        if matches!(self.states[stage], State::Running { .. }) {
+            self.free(stage);
+            self.slots[slot].held = true;
+            self.make_ready(stage);
+        }
+    }
+
+    /// The device of `slot` is not used again.
+    fn close_device(&mut self, slot: usize, actions: &mut Vec<Action>) {
+        let device = self.slots[slot].device;
+        for (slot, state) in self.slots.iter_mut().enumerate() {
+            if state.device == device && !state.closed {
+                state.closed = true;
+                actions.push(Action::CloseSlot { slot });
+            }
         }
     }
 
@@ -346,8 +430,7 @@ impl Core {
         }
         let mut free = false;
         if policy.closes_device && self.slots[slot].traits.can_be_lost {
-            self.slots[slot].closed = true;
-            actions.push(Action::CloseSlot { slot });
+            self.close_device(slot, actions);
             // The device was to blame: moving to another one is not the stage's retry.
             free = self.slots.iter().any(|slot| !slot.closed);
         }
@@ -421,27 +504,52 @@ impl Core {
         if self.phase != Phase::Open {
             return;
         }
-        while !self.ready.is_empty() {
-            let sharing = self
-                .slots
-                .iter()
-                .filter(|slot| slot.stage.is_some() && slot.traits.shares_memory)
-                .count();
-            let Some(slot) = self.slots.iter().position(|slot| {
-                slot.stage.is_none()
-                    && !slot.closed
-                    && (!slot.traits.shares_memory || sharing < self.limit)
-            }) else {
+        while let Some(&Ready { stage, .. }) = self.ready.peek() {
+            // The first in line waits for as many devices as it needs, and the others behind it.
+            let Some(slots) = self.free_slots(self.width(stage)) else {
                 return;
             };
-            let Some(Ready { stage, .. }) = self.ready.pop() else {
-                return;
-            };
-            self.slots[slot].stage = Some(stage);
+            self.ready.pop();
+            for &slot in &slots {
+                self.slots[slot].stage = Some(stage);
+            }
+            let slot = slots[0];
             self.states[stage] = State::Running { slot };
             self.running += 1;
             actions.push(Action::Spawn { stage, slot });
         }
+    }
+
+    fn width(&self, stage: usize) -> usize {
+        self.widths.get(stage).copied().unwrap_or(1).max(1)
+    }
+
+    /// Free slots on `width` different devices, the first ones.
+    fn free_slots(&self, width: usize) -> Option<Vec<usize>> {
+        let sharing = self
+            .slots
+            .iter()
+            .filter(|slot| slot.stage.is_some() && slot.traits.shares_memory)
+            .count();
+        let mut found: Vec<usize> = Vec::with_capacity(width);
+        for (index, slot) in self.slots.iter().enumerate() {
+            let is_new = |&other: &usize| self.slots[other].device != slot.device;
+            let has_room = !slot.traits.shares_memory || sharing + found.len() < self.limit;
+            if slot.is_free() && has_room && found.iter().all(is_new) {
+                found.push(index);
+                if found.len() == width {
+                    return Some(found);
+                }
+            }
+        }
+        None
+    }
+
+    /// Most devices that a stage can still get.
+    fn devices_left(&self) -> usize {
+        let open = self.slots.iter().filter(|slot| !slot.closed);
+        let devices: std::collections::BTreeSet<usize> = open.map(|slot| slot.device).collect();
+        devices.len()
     }
 
     fn finish_if_over(&mut self, actions: &mut Vec<Action>) {
@@ -450,10 +558,17 @@ impl Core {
         }
         let can_go_on = self.phase == Phase::Open
             && self.slots.iter().any(|slot| !slot.closed)
-            && (self.pausing > 0 || !self.ready.is_empty());
+            && (self.pausing > 0 || self.can_start());
         if !can_go_on {
             self.finish(actions);
         }
+    }
+
+    /// Whether the first in line can be started some time.
+    fn can_start(&self) -> bool {
+        self.ready
+            .peek()
+            .is_some_and(|ready| self.width(ready.stage) <= self.devices_left())
     }
 
     fn finish(&mut self, actions: &mut Vec<Action>) {
@@ -490,7 +605,9 @@ impl Core {
     }
 
     fn running_stages(&self) -> Vec<usize> {
-        self.slots.iter().filter_map(|slot| slot.stage).collect()
+        let stages: std::collections::BTreeSet<usize> =
+            self.slots.iter().filter_map(|slot| slot.stage).collect();
+        stages.into_iter().collect()
     }
 }
 

@@ -456,7 +456,8 @@ impl World {
                 let outcome = if self.rng.chance(0.6) {
                     Outcome::Done
                 } else {
-                    let class = FailureClass::ALL[self.rng.below(8) as usize];
+                    let class =
+                        FailureClass::ALL[self.rng.below(FailureClass::ALL.len() as u64) as usize];
                     Outcome::Failed(failure(class))
                 };
                 self.pending.push(Message::WorkerExited {

@@ -3,6 +3,7 @@
 use crate::rundir::stage::StageSpec;
 use crate::schedule::attempt::{LOG_CAP, RunDirError};
 use crate::schedule::core::{Core, End, Message, Prior, Stage};
+use crate::spec::execution::ExecutionRules;
 use crate::store::StoreError;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,6 +17,8 @@ pub struct Job {
     pub parent: Option<usize>,
     /// Expected floating-point operations.
     pub flops: f64,
+    /// Devices that it uses at once.
+    pub devices: usize,
     /// What the user sees.
     pub label: String,
     pub prior: Prior,
@@ -41,6 +44,10 @@ pub struct JobFiles {
     pub init_file: Option<PathBuf>,
     /// Roots of the evaluation sets by name; `None`: the embedded data set.
     pub evaluation_roots: BTreeMap<String, Option<PathBuf>>,
+    /// How it is carried out.
+    pub rules: ExecutionRules,
+    /// The folder that a program is started in; `None`: the scheduler's own.
+    pub folder: Option<PathBuf>,
 }
 
 /// What can be tuned; the defaults are for people, tests are in a hurry.
@@ -52,8 +59,6 @@ pub struct Settings {
     pub log_cap: u64,
     /// Seconds between a worker's `step` events.
     pub log_seconds: f64,
-    /// Seconds between a worker's checkpoints.
-    pub checkpoint_seconds: f64,
     /// The core's pauses are divided by this.
     pub hurry: u32,
 }
@@ -64,7 +69,6 @@ impl Default for Settings {
             tick: Duration::from_millis(200),
             log_cap: LOG_CAP,
             log_seconds: 1.0,
-            checkpoint_seconds: 60.0,
             hurry: 1,
         }
     }

@@ -37,7 +37,9 @@ impl Jobs {
                         jobs.push(Job {
                             fingerprint: stage.fingerprint.to_string(),
                             parent: None,
-                            flops: stage.cost.flops,
+                            // Nobody knows what a program costs: all the same.
+                            flops: stage.cost.flops.max(1.0),
+                            devices: 1,
                             label: label(plan, stage.name, runs[index], plans.len() > 1),
                             prior: Prior::Pending,
                         });
@@ -79,9 +81,7 @@ impl Jobs {
         for mut job in needed {
             // Up the chain as long as one is missing.
             while self.jobs[job].prior == Prior::Done
-                && !RunDir::in_store(dir, &self.jobs[job].fingerprint)
-                    .weights()
-                    .exists()
+                && !RunDir::in_store(dir, &self.jobs[job].fingerprint).keeps_output()
             {
                 self.jobs[job].prior = Prior::Pending;
                 match self.jobs[job].parent {
@@ -157,6 +157,7 @@ mod tests {
             fingerprint: name.into(),
             parent,
             flops: 1.0,
+            devices: 1,
             label: name.into(),
             prior: Prior::Pending,
         }

@@ -14,9 +14,10 @@
 //! | [`actor`] | the loop around the core |
 //! | [`execution`] | what goes into an execution and what comes out |
 //! | [`attempt`] | one execution of a stage: its run directory, event log, log cap |
-//! | [`device`] | slots: CPU cores and GPUs |
+//! | [`device`] | slots: CPU cores and GPUs, and what else uses them |
 //! | [`executor`] | starting, signalling and reaping workers |
-//! | [`progress`] | bars and lines on stderr |
+//! | [`progress`] | bars and lines on stderr, and the socket of those who watch |
+//! | [`clock`] | time at work, without the time that it stood still |
 //! | [`jobs`] | the stages of the plans, each once, and what is known of them |
 //! | [`reconcile`] | what a scheduler that died has left to be read |
 //! | [`signals`] | signals to the scheduler, as messages |
@@ -24,6 +25,7 @@
 
 pub mod actor;
 pub mod attempt;
+pub mod clock;
 pub mod core;
 pub mod device;
 pub mod eta;

@@ -86,6 +86,33 @@ pub const fn policy(class: FailureClass) -> Policy {
             hint: "the stage took longer than allowed; it goes on from its last checkpoint when run again",
             ..NEVER
         },
+        FailureClass::Hung => Policy {
+            retries: 1,
+            back_off: Duration::from_secs(5),
+            transient: true,
+            hint: "the worker stood still: its log ends with where it stood; a stuck device, driver or file system \
+                   is the usual cause",
+            ..NEVER
+        },
+        FailureClass::Incomplete => Policy {
+            hint: "the program ended with exit code 0 but without what it promised: see its log and the metrics \
+                   that the stage declares; then run again with --retry-failed",
+            ..NEVER
+        },
+        FailureClass::DiskFull => Policy {
+            retries: 3,
+            back_off: Duration::from_secs(5),
+            transient: true,
+            hint: "free some space, then run again: it goes on from its last checkpoint",
+            ..NEVER
+        },
+        FailureClass::IoError => Policy {
+            retries: 1,
+            back_off: Duration::from_secs(5),
+            transient: true,
+            hint: "the disk or the file system failed: see the kernel's log (dmesg), then run again",
+            ..NEVER
+        },
         FailureClass::Bug => Policy {
             hint: "a fault of the program: the log shows where; please report it. --retry-failed tries again",
             ..NEVER

@@ -20,6 +20,7 @@ use crate::rundir::event::{EventKind, FailureClass};
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::{self, EventLog};
 use crate::rundir::stage::{DataShape, Launch, StageSpec, TRAINER_REVISION, Task};
+use crate::spec::execution::ExecutionRules;
 use crate::store::rows::Status;
 use crate::store::{Parts, Provenance, Store, StoreLock};
 use std::collections::BTreeMap;
@@ -186,9 +187,7 @@ fn slots(count: usize) -> Vec<Slot> {
             name: format!("cpu:{index}"),
             device: "cpu".into(),
             threads: 1,
-            loader_threads: 0,
-            cores: Vec::new(),
-            visible_gpu: None,
+            ..Slot::default()
         })
         .collect()
 }
@@ -231,6 +230,7 @@ fn spec(stages: &[PlannedStage], index: usize) -> StageSpec {
             .parent
             .map(|parent| stages[parent as usize].fingerprint.to_string()),
         init_weights: None,
+        command: None,
     }
 }
 
@@ -414,6 +414,7 @@ async fn execute(
         fingerprint: stage.fingerprint.to_string(),
         parent: stage.parent.map(|parent| parent as usize),
         flops: stage.cost.flops,
+        devices: 1,
         label: format!("stage {index}"),
         prior: Prior::Pending,
     };
@@ -459,12 +460,15 @@ async fn execute(
         data_root: None,
         init_file: None,
         evaluation_roots: BTreeMap::new(),
+        rules: ExecutionRules::default(),
+        folder: None,
     };
     let execution = Execution {
         store,
         dir,
         jobs: jobs.jobs,
         slots: slots(count),
+        gpus: None,
         executor,
         files: &files,
         progress,
@@ -543,7 +547,7 @@ async fn failures_keep_their_cause_and_block_descendants() {
     assert_eq!(summary.ends[2], End::Blocked { by: 0 });
     assert_eq!(failure(&summary.ends[3]).0, FailureClass::Data);
     let (class, message) = failure(&summary.ends[4]);
-    assert_eq!(class, FailureClass::Bug);
+    assert_eq!(class, FailureClass::Incomplete);
     assert!(message.starts_with("ended without a result"), "{message}");
     let (class, message) = failure(&summary.ends[5]);
     assert_eq!(class, FailureClass::Bug);
@@ -694,7 +698,7 @@ fn fake_scheduler() {
         .build()
         .unwrap();
     let code = runtime.block_on(async {
-        let _lock = StoreLock::acquire(&dir).unwrap();
+        let _lock = StoreLock::exclusive(&dir).unwrap();
         let store = Store::open(&dir).await.unwrap();
         let parents: Vec<Option<usize>> =
             serde_json::from_slice(&std::fs::read(dir.join("parents.json")).unwrap()).unwrap();

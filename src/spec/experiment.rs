@@ -4,8 +4,10 @@ pub use super::arguments::Options;
 use super::arguments::{read_only, read_overrides};
 use super::axes::{self, Axis, Cell, Design};
 use super::document::{self, Content, Entry, Node};
+use super::execution::{self, ExecutionRules};
 use super::library::{self, Library};
-use super::patch::{self, Patch};
+use super::params;
+use super::patch::{self, Patch, Setting};
 use super::problem::{Position, Problems, Report, Severity, Sources, is_invisible, suggestion};
 use super::report::{self, DesignKind, ReportSpec};
 pub use super::seeds::Seeds;
@@ -26,6 +28,8 @@ pub struct Experiment {
     pub profile: String,
     /// Name of the base recipe and where it is named.
     pub recipe: Option<(String, Position)>,
+    /// Free parameters with their values; a later one of a name wins.
+    pub params: Vec<Setting>,
     pub set: Patch,
     pub axes: Vec<Axis>,
     pub design: Design,
@@ -36,6 +40,8 @@ pub struct Experiment {
     pub seeds: Seeds,
     pub stages: Vec<Stage>,
     pub report: ReportSpec,
+    /// How stages are carried out; changes no result.
+    pub execution: ExecutionRules,
     /// One entry per axis; `None`: the file names no baseline.
     pub baseline: Option<Vec<Option<u32>>>,
     /// `--set`, the last layer.
@@ -44,12 +50,38 @@ pub struct Experiment {
 }
 
 const KEYS: &[&str] = &[
-    "name", "title", "claim", "recipe", "set", "axes", "design", "exclude", "include", "seeds",
-    "stages", "profiles", "report", "baseline",
+    "name",
+    "title",
+    "claim",
+    "recipe",
+    "params",
+    "set",
+    "axes",
+    "design",
+    "exclude",
+    "include",
+    "seeds",
+    "stages",
+    "profiles",
+    "report",
+    "baseline",
+    "execution",
 ];
 const PROFILE_KEYS: &[&str] = &[
-    "title", "claim", "recipe", "set", "axes", "design", "exclude", "include", "seeds", "stages",
-    "report", "baseline",
+    "title",
+    "claim",
+    "recipe",
+    "params",
+    "set",
+    "axes",
+    "design",
+    "exclude",
+    "include",
+    "seeds",
+    "stages",
+    "report",
+    "baseline",
+    "execution",
 ];
 /// Most axes, stages and profiles of an experiment, and most cells that `exclude` names.
 const MOST: usize = 100;
@@ -111,6 +143,7 @@ pub fn read(
 /// Sections of the file with a profile laid over them.
 struct Sections<'a> {
     single: IndexMap<&'a str, &'a Entry>,
+    params: Vec<&'a Entry>,
     sets: Vec<&'a Node>,
     axes: IndexMap<&'a str, &'a Entry>,
     stages: IndexMap<&'a str, StageParts<'a>>,
@@ -121,6 +154,7 @@ impl<'a> Sections<'a> {
         for entry in entries {
             match entry.key.as_str() {
                 "set" => self.sets.push(&entry.value),
+                "params" => self.params.push(entry),
                 "axes" => {
                     for axis in patch::map(&entry.value, "`axes`", reports).unwrap_or_default() {
                         if axis.value.content == Content::Null {
@@ -252,6 +286,7 @@ fn interpret(
     for profile in names {
         let mut sections = Sections {
             single: IndexMap::new(),
+            params: Vec::new(),
             sets: Vec::new(),
             axes: IndexMap::new(),
             stages: IndexMap::new(),
@@ -388,7 +423,12 @@ fn describe(
         })
         .collect();
     let stages = stages::read(&parts, reports);
-    if recipe.is_none() && stages.iter().any(|stage| stage.recipe.is_none()) {
+    let built_in = |stage: &Stage| stage.command.is_none();
+    if recipe.is_none()
+        && stages
+            .iter()
+            .any(|stage| stage.recipe.is_none() && built_in(stage))
+    {
         let position = Position {
             source,
             line: 0,
@@ -399,6 +439,19 @@ fn describe(
     }
     let known: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
 
+    let mut params = Vec::new();
+    for entry in &sections.params {
+        params.extend(patch::section(entry, "an experiment", reports));
+    }
+    if let (Some(entry), true) = (sections.params.first(), stages.iter().all(built_in)) {
+        let message = "`params` is for stages with a `command`, and there is none";
+        reports.push(Report::error(entry.position, message));
+    }
+    if params.len() > params::MOST {
+        let message = format!("more than {} parameters", params::MOST);
+        reports.push(Report::error(params[params::MOST].position, message));
+        return None;
+    }
     let mut set = Patch::default();
     for node in &sections.sets {
         set.extend(patch::read(node, "`set`", reports));
@@ -414,6 +467,12 @@ fn describe(
     for stage in patches.chain([&set]).flat_map(|patch| &patch.stages) {
         check_stage(&stage.stage, stage.position, &known, reports);
     }
+    let execution = sections
+        .single
+        .get("execution")
+        .map_or_else(ExecutionRules::default, |entry| {
+            execution::read(&entry.value, reports)
+        });
     // An axis that could not be read must not make every mention of it a problem, too.
     let whole = axes.len() == sections.axes.len();
     let mut unused = Vec::new();
@@ -447,7 +506,7 @@ fn describe(
         baseline = read_baseline(&entry.value, &axes, sink);
     }
     if let Some(entry) = sections.single.get("report") {
-        report = report::read(&entry.value, &axes, &known, sink);
+        report = report::read(&entry.value, &axes, &known, &known_metrics(&stages), sink);
     }
     if let Some(options) = options {
         only = read_only(&options.only, &axes, sources, sink);
@@ -475,6 +534,7 @@ fn describe(
         claim,
         profile: String::new(),
         recipe,
+        params,
         set,
         axes,
         design,
@@ -485,6 +545,7 @@ fn describe(
         seeds,
         stages,
         report,
+        execution,
         baseline,
         overrides: Patch::default(),
         warnings: Vec::new(),
@@ -513,4 +574,19 @@ fn read_baseline(
         }
     }
     baseline.iter().any(Option::is_some).then_some(baseline)
+}
+
+/// Metrics that a report can show: the trainer's, and those that programs promise.
+fn known_metrics(stages: &[Stage]) -> Vec<&str> {
+    let mut known = Vec::new();
+    if stages.iter().any(|stage| stage.command.is_none()) {
+        known.extend(report::METRICS);
+    }
+    let commands = stages.iter().filter_map(|stage| stage.command.as_ref());
+    for metric in commands.flat_map(|command| &command.metrics) {
+        if !known.contains(&metric.name.as_str()) {
+            known.push(&metric.name);
+        }
+    }
+    known
 }

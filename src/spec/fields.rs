@@ -375,9 +375,9 @@ pub const FIELDS: &[Field] = &[
     ),
     field(
         "loss.name",
-        Kind::Choice(&["ce", "bce", "bce_soft"]),
+        Kind::Choice(&["ce", "bce", "bce_sum", "bce_soft", "bce_soft_sum"]),
         None,
-        "`ce`: soft-target cross-entropy; `bce`: binary, on the target binarised by > 0; `bce_soft`: binary, on the soft target.",
+        "`ce`: soft-target cross-entropy; `bce`: binary, on the target binarised by > 0, mean over batch and classes; `bce_soft`: binary, on the soft target; `bce_sum`, `bce_soft_sum`: the same summed over classes, mean over the batch.",
     ),
     field(
         "loss.label_smoothing",

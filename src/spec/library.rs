@@ -50,7 +50,8 @@ const RECIPES: &[(&str, &str)] = embed![
 ];
 
 /// Experiments that come with the program.
-const EXPERIMENTS: &[(&str, &str)] = embed!["loss", "augmentation", "crop", "epochs", "fixres"];
+const EXPERIMENTS: &[(&str, &str)] =
+    embed!["loss", "augmentation", "crop", "epochs", "fixres", "in21k"];
 
 /// Names of the recipes that come with the program.
 pub fn recipe_names() -> impl Iterator<Item = &'static str> + Clone {

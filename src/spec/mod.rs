@@ -11,8 +11,13 @@
 //! | [`patch`] | maps from configuration paths to values |
 //! | [`axes`] | axes, designs and cells |
 //! | [`stages`] | stages of a run |
+//! | [`command`] | stages that run a program |
+//! | [`template`] | arguments with placeholders |
+//! | [`params`] | free parameters |
 //! | [`seeds`] | seeds of the replicates |
 //! | [`arguments`] | the command line's changes |
+//! | [`execution`] | how stages are carried out: limits, checkpoints |
+//! | [`duration`] | durations as people write them |
 //! | [`experiment`] | experiment files and profiles |
 //! | [`report`] | the `report` section: tables, plots, references |
 //! | [`published`] | published numbers that a reference may name |
@@ -26,10 +31,14 @@ pub mod arch;
 pub mod arguments;
 pub mod axes;
 pub mod check;
+pub mod command;
 pub mod document;
+pub mod duration;
+pub mod execution;
 pub mod experiment;
 pub mod fields;
 pub mod library;
+pub mod params;
 pub mod patch;
 pub mod policy;
 pub mod problem;
@@ -41,6 +50,7 @@ pub mod schema;
 pub mod seeds;
 pub mod stages;
 pub mod task;
+pub mod template;
 pub mod value;
 
 #[cfg(test)]

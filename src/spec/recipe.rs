@@ -146,8 +146,12 @@ pub enum LossName {
     Ce,
     /// Binary cross-entropy on the binarised target (> 0 becomes 1): mean over batch and classes.
     Bce,
+    /// Binary cross-entropy on the binarised target: sum over classes, mean over the batch.
+    BceSum,
     /// Binary cross-entropy on the soft target: mean over batch and classes.
     BceSoft,
+    /// Binary cross-entropy on the soft target: sum over classes, mean over the batch.
+    BceSoftSum,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -120,7 +120,8 @@ fn whole(name: &str) -> (BTreeMap<String, Json>, String) {
     let settings = settings.unwrap_or_else(|| panic!("{}", Problems::new(&sources, &reports)));
     let mut values = defaults();
     for setting in settings {
-        values[setting.field] = Some(setting.value);
+        let field = setting.field().unwrap();
+        values[field] = Some(setting.value);
     }
     let resolution = values[fields::index("train.resolution")].clone();
     values[fields::index("eval.resolution")].get_or_insert(Value::Null);

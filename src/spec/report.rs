@@ -3,6 +3,7 @@
 //! Plain data that is stored with the experiment. Fields that an older program didn't write have
 //! their defaults.
 
+use super::command::Metric;
 use serde::{Deserialize, Serialize};
 
 mod read;
@@ -18,6 +19,9 @@ pub struct ReportSpec {
     pub design: DesignKind,
     /// Metrics of the tables, the first is the headline. Empty: `top1`.
     pub metrics: Vec<String>,
+    /// What programs say of the metrics that they report.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub described: Vec<Metric>,
     /// Axes along the rows; empty: all axes that are not columns.
     pub rows: Vec<String>,
     /// Axes along the columns; may be empty.

@@ -66,6 +66,30 @@ pub fn json_schema(file: File) -> Json {
                 },
             ],
         },
+        "duration": {
+            "type": ["string", "number", "null"],
+            "examples": ["90s", "10m", "1h30m", "2d"],
+        },
+        "execution": {
+            "type": "object",
+            "description": "How stages are carried out; not part of their identity.",
+            "additionalProperties": false,
+            "properties": {
+                "timeout": {"$ref": "#/$defs/duration", "description": "Longest wall time of an attempt."},
+                "hung_after": {"$ref": "#/$defs/duration", "description": "Time without an event and without CPU time after which an attempt hangs."},
+                "out_of_memory": {"enum": ["same", "smaller_parts"], "description": "How a stage that ran out of memory is tried again."},
+                "checkpoints": {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "properties": {
+                        "every": {"$ref": "#/$defs/duration", "description": "Time between checkpoints."},
+                        "every_epochs": {"type": ["integer", "null"], "minimum": 1, "description": "Epochs between checkpoints, besides."},
+                        "keep": {"type": "integer", "minimum": 1, "maximum": 1000, "description": "Newest checkpoints that are kept."},
+                        "best": {"type": "boolean", "description": "Keep the weights of the best evaluation, too."},
+                    },
+                },
+            },
+        },
         "report": report(),
     });
     let mut schema = match file {
@@ -83,7 +107,11 @@ fn report() -> Json {
     let names = json!({"$ref": "#/$defs/names"});
     let text = json!({"type": "string"});
     let name = json!({"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": 64});
-    let metric = json!({"enum": METRICS});
+    let metric = json!({
+        "type": "string",
+        "examples": METRICS,
+        "description": "Of the trainer, or one that a stage's program promises.",
+    });
     let metrics = json!({"anyOf": [metric.clone(), {"type": "array", "items": metric.clone()}]});
     let object = |properties: Json| json!({"type": "object", "additionalProperties": false, "properties": properties});
     let table = object(json!({
@@ -162,6 +190,7 @@ fn shared_sections() -> Map<String, Json> {
         },
         "report": {"$ref": "#/$defs/report"},
         "baseline": {"$ref": "#/$defs/labels", "description": "What deltas are taken against."},
+        "execution": {"$ref": "#/$defs/execution"},
     });
     match sections {
         Json::Object(sections) => sections,
@@ -177,7 +206,14 @@ fn experiment() -> Json {
     );
     properties.extend(shared_sections());
     let mut profile = shared_sections();
-    for nullable in ["exclude", "include", "baseline", "report", "design"] {
+    for nullable in [
+        "exclude",
+        "include",
+        "baseline",
+        "report",
+        "design",
+        "execution",
+    ] {
         if let Some(section) = profile.get_mut(nullable) {
             *section = json!({"anyOf": [section.clone(), {"type": "null"}]});
         }

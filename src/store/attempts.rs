@@ -75,7 +75,7 @@ fn class_from_name(name: &str) -> Option<FailureClass> {
 }
 
 /// What is said of an attempt that nobody saw the end of.
-const ABANDONED: &str = "ablate stopped while this attempt ran";
+pub(super) const ABANDONED: &str = "ablate stopped while this attempt ran";
 
 impl Store {
     /// Fingerprints of all finished stages.

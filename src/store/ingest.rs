@@ -410,13 +410,14 @@ impl Store {
         news: &AttemptNews,
     ) -> Result<(), StoreError> {
         if let Some(started) = &news.started {
-            // The row is there, unless the log comes from a machine that this store didn't start it on.
+            // The row is there, unless the log comes from a machine that this store didn't start it on. Its
+            // device stays: the worker knows only how it sees the GPU, as `cuda:0`, whichever it is.
             sqlx::query(
                 "INSERT INTO attempts
                      (stage, attempt, device, host, pid, log, started, status, program, resumed_step, total_steps)
                  VALUES (?, ?, ?, ?, ?, '', ?, 'running', ?, ?, ?)
                  ON CONFLICT (stage, attempt) DO UPDATE SET
-                     device = excluded.device, host = excluded.host, pid = excluded.pid, program = excluded.program,
+                     host = excluded.host, pid = excluded.pid, program = excluded.program,
                      resumed_step = excluded.resumed_step, total_steps = excluded.total_steps",
             )
             .bind(stage)

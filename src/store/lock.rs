@@ -1,13 +1,14 @@
-//! The lock of a store: one scheduler at a time.
+//! The lock of a store: schedulers share it, whoever must be alone has it exclusively.
 
 use crate::rundir::host;
 use crate::rundir::log::unix_time;
-use crate::store::StoreError;
+use crate::store::{Owner, StoreError};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-/// Who holds a store's lock: written into the lock file only to be shown.
+/// Who holds a store's lock: only to be shown.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct StoreHolder {
     pub pid: u32,
@@ -30,71 +31,125 @@ impl std::fmt::Display for StoreHolder {
 
 /// The right to write a store. A kernel lock (`flock`) on `<dir>/lock`: it ends with the process that
 /// holds it, however that ends, so there is no stale lock. Given back on drop.
+///
+/// [`StoreLock::exclusive`] is for what must be alone: creation, migration, removal. Schedulers hold it
+/// [`StoreLock::shared`] while they work; among them, [leases](crate::store::Owner) say who does what.
 #[derive(Debug)]
 pub struct StoreLock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
+/// How long [`StoreLock::exclusive`] tries: somebody may just be looking whether the lock is held.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// How long [`StoreLock::shared`] waits for whoever is alone to be through, such as another scheduler
+/// that has just begun and opens the store.
+const OPENING: Duration = Duration::from_secs(10);
+
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
 impl StoreLock {
-    /// Takes the lock of the store at `dir`, creating the folder; an error that names the holder if
-    /// another process has it.
-    pub fn acquire(dir: &Path) -> Result<StoreLock, StoreError> {
-        let path = dir.join("lock");
-        let io = |action| {
-            let path = path.clone();
-            move |source| StoreError::Io {
-                action,
-                path,
-                source,
-            }
-        };
-        std::fs::create_dir_all(dir).map_err(|source| StoreError::Io {
-            action: "create the store's folder",
-            path: dir.to_owned(),
-            source,
-        })?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(io("open"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::InUse {
-                    dir: dir.to_owned(),
-                    holder: read_holder(&mut file)
-                        .map_or("another process".to_owned(), |holder| holder.to_string()),
-                });
-            }
-            Err(TryLockError::Error(source)) => return Err(io("lock")(source)),
-        }
+    /// Takes the lock of the store at `dir` for this process alone, creating the folder; an error that
+    /// names the holders if any other process has it, shared or not.
+    pub fn exclusive(dir: &Path) -> Result<StoreLock, StoreError> {
+        let mut lock = StoreLock::wait(dir, GLANCE, File::try_lock)?;
         let holder = StoreHolder {
             pid: std::process::id(),
             host: host::name(),
             since: unix_time(),
         };
         let text = serde_json::to_string(&holder).expect("plain data");
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| file.write_all(text.as_bytes()))
-            .map_err(io("write"))?;
-        Ok(StoreLock { _file: file })
+        lock.file
+            .set_len(0)
+            .and_then(|()| lock.file.rewind())
+            .and_then(|()| lock.file.write_all(text.as_bytes()))
+            .map_err(|source| lock.error("write", source))?;
+        Ok(lock)
     }
 
-    /// Who holds the lock of the store at `dir`, if anybody does. Only looks: a lock that is free stays
-    /// free.
-    pub fn holder(dir: &Path) -> Option<StoreHolder> {
-        let mut file = File::open(dir.join("lock")).ok()?;
-        match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => Some(read_holder(&mut file).unwrap_or(StoreHolder {
+    /// Takes the lock of the store at `dir` beside others, creating the folder. Waits some seconds for
+    /// whoever is alone there; an error that names the holder if that takes longer.
+    pub fn shared(dir: &Path) -> Result<StoreLock, StoreError> {
+        StoreLock::wait(dir, OPENING, File::try_lock_shared)
+    }
+
+    /// Lets others in: turns an exclusive lock into a shared one. For a moment in between the lock is
+    /// free, and somebody else may be alone then.
+    pub fn share(self) -> Result<StoreLock, StoreError> {
+        self.file
+            .lock_shared()
+            .map_err(|source| self.error("lock", source))?;
+        Ok(self)
+    }
+
+    /// Who holds the lock of the store at `dir`: the one that is alone, or the schedulers that share it.
+    /// Only looks.
+    pub fn holders(dir: &Path) -> Vec<StoreHolder> {
+        if let Ok(mut file) = File::open(dir.join("lock"))
+            && matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+        {
+            let holder = read_holder(&mut file).unwrap_or(StoreHolder {
                 pid: 0,
                 host: "unknown".to_owned(),
                 since: 0.0,
-            })),
-            _ => None,
+            });
+            return vec![holder];
+        }
+        Owner::at_work(dir).iter().map(Owner::holder).collect()
+    }
+
+    fn wait(
+        dir: &Path,
+        patience: Duration,
+        try_lock: impl Fn(&File) -> Result<(), TryLockError>,
+    ) -> Result<StoreLock, StoreError> {
+        std::fs::create_dir_all(dir).map_err(|source| StoreError::Io {
+            action: "create the store's folder",
+            path: dir.to_owned(),
+            source,
+        })?;
+        let path = dir.join("lock");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|source| StoreError::Io {
+                action: "open",
+                path: path.clone(),
+                source,
+            })?;
+        let lock = StoreLock { file, path };
+        let begun = Instant::now();
+        loop {
+            match try_lock(&lock.file) {
+                Ok(()) => return Ok(lock),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < patience => {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let holders = StoreLock::holders(dir);
+                    let names: Vec<String> = holders.iter().map(ToString::to_string).collect();
+                    return Err(StoreError::InUse {
+                        dir: dir.to_owned(),
+                        holder: match names.is_empty() {
+                            true => "another process".to_owned(),
+                            false => names.join(" and by "),
+                        },
+                    });
+                }
+                Err(TryLockError::Error(source)) => return Err(lock.error("lock", source)),
+            }
+        }
+    }
+
+    fn error(&self, action: &'static str, source: std::io::Error) -> StoreError {
+        StoreError::Io {
+            action,
+            path: self.path.clone(),
+            source,
         }
     }
 }

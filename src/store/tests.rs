@@ -104,6 +104,7 @@ impl Sample {
             evaluation_sets: Vec::new(),
             parent: stage.parent.map(|parent| self.fingerprint(parent)),
             init_weights: None,
+            command: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! A whole stage: set up or resume, train epoch by epoch, evaluate, leave weights and predictions.
 
-use super::checkpoint::{self, Checkpoint, Position};
+use super::checkpoint::{self, Best, Checkpoint, Position};
 use super::evaluation::{Evaluation, evaluate};
 use super::further::{self, Evaluated};
 use super::observer::Observer;
@@ -33,6 +33,7 @@ pub fn run(
     dir: &RunDir,
     observer: &mut dyn Observer,
 ) -> Result<(), TrainError> {
+    checkpoint::tidy(dir.root());
     let device = device::open(&launch.device)?;
     let dataset = Dataset::open(&spec.recipe.data.name, launch.data_root.as_deref())?;
     let found = dataset.hash()?;
@@ -57,6 +58,11 @@ pub fn run(
     let steps = match spec.task {
         Task::Train => stage.train(observer)?,
         Task::Evaluate => stage.evaluate_parent(observer)?,
+        Task::Command => {
+            return Err(TrainError::Config(
+                "a program's stage is not for the trainer".into(),
+            ));
+        }
     };
     observer.event(resources(started, stage.images))?;
     observer.event(EventKind::Finished { step: steps })?;
@@ -102,7 +108,12 @@ impl Stage<'_> {
             seed: self.spec.seed,
             mixer: &mixer,
             device: &autodiff,
+            parts: self
+                .launch
+                .accumulation
+                .unwrap_or(recipe.train.accumulation),
         };
+        let mut best = self.best(observer)?;
 
         let mut last_log = Instant::now();
         let mut images_since_log = 0u64;
@@ -182,6 +193,12 @@ impl Stage<'_> {
                 let path = last.then(|| self.dir.predictions());
                 let at = (epoch as u32, position.step);
                 self.record(&evaluation, &self.headline, at, path, observer)?;
+                self.keep_best(&mut learner, &evaluation, at, &mut best)?;
+            }
+            let by_epoch = |every: u32| every > 0 && (epoch as u32 + 1).is_multiple_of(every);
+            if !last && self.launch.checkpoint_epochs.is_some_and(by_epoch) {
+                self.checkpoint(&mut learner, position, observer)?;
+                last_checkpoint = Instant::now();
             }
         }
         let weights = self.final_weights(&mut learner);
@@ -287,12 +304,56 @@ impl Stage<'_> {
             tensors.extend(named("ema", &ema.average));
         }
         let checkpoint = Checkpoint { position, tensors };
-        let file = checkpoint::write(&self.dir.checkpoints(), &self.spec.fingerprint, &checkpoint)?;
+        let file = checkpoint::write(
+            &self.dir.checkpoints(),
+            &self.spec.fingerprint,
+            &checkpoint,
+            self.launch.keep_checkpoints,
+        )?;
         observer.event(EventKind::Checkpointed {
             step: position.step,
             file,
         })?;
         observer.sync()
+    }
+
+    /// The best evaluation of earlier attempts. One that is damaged is as good as none.
+    fn best(&self, observer: &mut dyn Observer) -> Result<Option<Best>, TrainError> {
+        if !self.launch.keep_best {
+            return Ok(None);
+        }
+        match checkpoint::read_best(&self.dir.best(), &self.spec.fingerprint) {
+            Ok(best) => Ok(best),
+            Err(error) => {
+                observer.event(EventKind::Warning {
+                    message: format!("best weights refused: {error}"),
+                })?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Keeps the weights that were just evaluated if none were better so far. Only more is better: going on
+    /// from an earlier checkpoint repeats evaluations, and ends with the same file.
+    fn keep_best(
+        &self,
+        learner: &mut Learner,
+        evaluation: &Evaluation,
+        (epoch, step): (u32, u64),
+        best: &mut Option<Best>,
+    ) -> Result<(), TrainError> {
+        let metrics = evaluation.metrics();
+        let Some(&top1) = metrics.get("top1").filter(|_| self.launch.keep_best) else {
+            return Ok(());
+        };
+        if best.is_some_and(|best| top1 <= best.top1) {
+            return Ok(());
+        }
+        let found = Best { step, epoch, top1 };
+        let weights = self.final_weights(learner);
+        checkpoint::write_best(&self.dir.best(), &self.spec.fingerprint, found, &weights)?;
+        *best = Some(found);
+        Ok(())
     }
 
     /// Weights that are evaluated and kept: the raw ones, or their average if the recipe says so.

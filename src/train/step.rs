@@ -24,6 +24,8 @@ pub struct StepContext<'a> {
     pub mixer: &'a Mixer,
     /// An autodiff device.
     pub device: &'a Device,
+    /// Parts of a step's batch, one after the other; divides the batch.
+    pub parts: usize,
 }
 
 impl Learner {
@@ -60,7 +62,7 @@ impl Learner {
             step,
         );
 
-        let parts = recipe.train.accumulation;
+        let parts = context.parts.max(1);
         let (micro, classes) = (size / parts, self.model.arch.classes);
         let mut total_loss = 0.0;
         let mut total: Option<Vec<Tensor<1>>> = None;

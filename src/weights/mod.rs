@@ -8,6 +8,7 @@ mod describe;
 mod dtype;
 mod error;
 mod fault;
+mod fit;
 mod names;
 mod pickle;
 mod read;

@@ -209,7 +209,7 @@ async fn status_counts_runs_and_shows_what_runs() {
         "{text}"
     );
     assert!(text.contains("No `ablate run` is at work"), "{text}");
-    let lock = crate::store::StoreLock::acquire(folder.path()).unwrap();
+    let lock = crate::store::StoreLock::exclusive(folder.path()).unwrap();
     assert!(
         !ablate(folder.path(), &["status"])
             .await

@@ -1,41 +1,14 @@
 //! The command on a real store: a built-in experiment, planned, stored, and run by a make-believe worker.
 
 use super::*;
-use crate::plan::model::{DataDescription, Plan};
+use crate::plan::model::Plan;
+use crate::report::table::fixture::planned;
 use crate::rundir::event::{EVENT_VERSION, Event, EventKind, FailureClass};
 use crate::rundir::layout::RunDir;
 use crate::rundir::predictions::{Prediction, encode};
-use crate::rundir::stage::DataShape;
-use crate::spec::experiment::{Options, read};
-use crate::spec::library;
 use crate::store::rows::Status;
 use crate::store::{AttemptEnd, AttemptStart, Provenance};
 use std::collections::{BTreeMap, BTreeSet};
-
-fn planned(name: &str) -> Plan {
-    let text = library::experiments()
-        .find(|(known, _)| *known == name)
-        .expect("a built-in experiment")
-        .1;
-    let options = Options {
-        profile: Some("quick".to_owned()),
-        ..Options::default()
-    };
-    let shape = DataShape {
-        classes: 9,
-        train_images: 3906,
-        val_images: 926,
-    };
-    let data = |_: &_| {
-        Ok(DataDescription {
-            hash: "0".repeat(64),
-            shape,
-        })
-    };
-    let experiment = read(&format!("{name}.yaml"), text, None, &options)
-        .unwrap_or_else(|problems| panic!("{problems}"));
-    crate::plan::plan(experiment, None, &data).unwrap_or_else(|problems| panic!("{problems}"))
-}
 
 async fn save(store: &Store, plan: &Plan) {
     let provenance = Provenance {

@@ -56,6 +56,8 @@ fn plot(
             series: series(cells, axis, values, &source),
             baseline: None,
             after: String::new(),
+            log: None,
+            joined: true,
         },
     )
 }

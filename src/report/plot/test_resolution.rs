@@ -86,6 +86,8 @@ fn plot(
             } else {
                 String::new()
             },
+            log: None,
+            joined: true,
         },
     )
 }

@@ -55,6 +55,14 @@ impl Interval {
         }
     }
 
+    /// Both bounds times `factor`, which is positive.
+    pub fn scaled(&self, factor: f64) -> Self {
+        Interval {
+            low: factor * self.low,
+            high: factor * self.high,
+        }
+    }
+
     /// Half of its width.
     pub fn half_width(&self) -> f64 {
         (self.high - self.low) / 2.0

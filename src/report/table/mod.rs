@@ -6,10 +6,17 @@
 pub mod build;
 mod caption;
 pub(in crate::report) mod cells;
+mod changes;
+mod comparisons;
+mod effects;
+mod pivot;
+mod published;
 pub mod render;
+mod resolutions;
+mod variants;
 
 #[cfg(test)]
-pub(in crate::report) mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 

@@ -86,19 +86,22 @@ const MOST_DRAWS: i64 = 1_000_000;
 struct Reader<'a> {
     axes: &'a [Axis],
     stages: &'a [&'a str],
+    metrics: &'a [&'a str],
     reports: &'a mut Vec<Report>,
 }
 
-/// Reads the section. `stages` are the names of the experiment's stages.
+/// Reads the section. `stages` are the names of the experiment's stages, `metrics` those that they report.
 pub(in crate::spec) fn read(
     node: &Node,
     axes: &[Axis],
     stages: &[&str],
+    metrics: &[&str],
     reports: &mut Vec<Report>,
 ) -> ReportSpec {
     let mut reader = Reader {
         axes,
         stages,
+        metrics,
         reports,
     };
     let mut section = ReportSpec::default();
@@ -182,7 +185,18 @@ impl Reader<'_> {
     }
 
     fn metric(&mut self, node: &Node) -> Option<String> {
-        self.choice(node, "metric", METRICS).map(str::to_owned)
+        let text = self.text(node, "a metric")?;
+        if self.metrics.contains(&text.as_str()) {
+            return Some(text);
+        }
+        let hint = suggestion(&text, self.metrics.iter().copied())
+            .unwrap_or_else(|| "a program's metrics stand in `metrics` of its stage".to_owned());
+        self.error(
+            node.position,
+            format!("unknown metric `{text}`"),
+            Some(hint),
+        );
+        None
     }
 
     fn metrics(&mut self, node: &Node, place: &str) -> Vec<String> {
@@ -353,7 +367,8 @@ impl Reader<'_> {
 
     fn sort(&mut self, node: &Node, place: &str) -> Option<Sort> {
         let text = self.text(node, place)?;
-        let known: Vec<&str> = METRICS
+        let known: Vec<&str> = self
+            .metrics
             .iter()
             .copied()
             .chain(self.axes.iter().map(|axis| axis.name.as_str()))

@@ -48,7 +48,7 @@ async fn child_that_commits() {
         return;
     };
     let dir = Path::new(&dir);
-    let _lock = StoreLock::acquire(dir).unwrap();
+    let _lock = StoreLock::exclusive(dir).unwrap();
     let store = open(dir).await;
     store.abandon_running().await.unwrap();
     let sample = Sample::new("loss", 40, 1);
@@ -95,11 +95,11 @@ async fn what_was_committed_survives_a_kill() {
         let (attempt, seq): (usize, u64) = (words[0].parse().unwrap(), words[2].parse().unwrap());
 
         assert_eq!(
-            StoreLock::holder(&dir),
-            None,
+            StoreLock::holders(&dir),
+            [],
             "the lock died with its holder"
         );
-        let _lock = StoreLock::acquire(&dir).unwrap();
+        let _lock = StoreLock::exclusive(&dir).unwrap();
         let store = open(&dir).await;
         let fingerprint = Sample::new("loss", 40, 1).fingerprint(0);
         let attempts = store.attempts(&fingerprint).await.unwrap();
@@ -142,7 +142,7 @@ fn child_that_locks() {
     let Some(dir) = std::env::var_os(DIR) else {
         return;
     };
-    let _lock = StoreLock::acquire(Path::new(&dir)).unwrap();
+    let _lock = StoreLock::exclusive(Path::new(&dir)).unwrap();
     println!("=locked");
     loop {
         std::thread::park();
@@ -154,14 +154,14 @@ fn the_lock_names_its_holder_and_ends_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let (mut child, mut lines) = child("child_that_locks", folder.path());
     assert_eq!(answer(&mut lines), "locked");
-    let error = StoreLock::acquire(folder.path()).unwrap_err().to_string();
+    let error = StoreLock::exclusive(folder.path()).unwrap_err().to_string();
     assert!(
         error.contains(&format!("pid {} on host", child.id())),
         "{error}"
     );
     child.kill().unwrap();
     child.wait().unwrap();
-    StoreLock::acquire(folder.path()).unwrap();
+    StoreLock::exclusive(folder.path()).unwrap();
 }
 
 #[tokio::test]

@@ -288,9 +288,9 @@ async fn a_migration_keeps_a_copy() {
 async fn one_process_at_a_time_holds_the_lock() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("store");
-    assert_eq!(StoreLock::holder(&dir), None);
-    let lock = StoreLock::acquire(&dir).unwrap();
-    let error = StoreLock::acquire(&dir).unwrap_err().to_string();
+    assert_eq!(StoreLock::holders(&dir), []);
+    let lock = StoreLock::exclusive(&dir).unwrap();
+    let error = StoreLock::exclusive(&dir).unwrap_err().to_string();
     let pid = std::process::id();
     assert!(
         error.contains(&format!("is in use by pid {pid} on host ")),
@@ -300,7 +300,7 @@ async fn one_process_at_a_time_holds_the_lock() {
         error.contains(" since 20") && error.ends_with(" UTC"),
         "{error}"
     );
-    assert_eq!(StoreLock::holder(&dir).map(|holder| holder.pid), Some(pid));
+    assert_eq!(StoreLock::holders(&dir)[0].pid, pid);
     drop(lock);
     // What the file says doesn't matter, only the lock does.
     assert!(
@@ -308,8 +308,26 @@ async fn one_process_at_a_time_holds_the_lock() {
             .unwrap()
             .contains(&pid.to_string())
     );
-    assert_eq!(StoreLock::holder(&dir), None);
-    StoreLock::acquire(&dir).unwrap();
+    assert_eq!(StoreLock::holders(&dir), []);
+    StoreLock::exclusive(&dir).unwrap();
+}
+
+#[test]
+fn schedulers_share_the_lock_and_keep_others_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let alone = StoreLock::exclusive(dir).unwrap();
+    let first = alone.share().unwrap();
+    let second = StoreLock::shared(dir).unwrap();
+    let owner = crate::store::OwnerLock::create(dir).unwrap();
+    let error = StoreLock::exclusive(dir).unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("by pid {} on host", owner.owner().pid)),
+        "{error}"
+    );
+    assert_eq!(StoreLock::holders(dir), [owner.owner().holder()]);
+    drop((first, second));
+    StoreLock::exclusive(dir).unwrap();
 }
 
 #[test]
@@ -327,6 +345,6 @@ fn times_are_shown_as_dates() {
 
 #[test]
 fn network_file_systems_are_known() {
-    assert_eq!(super::super::open::network_name(0x6969), Some("nfs"));
-    assert_eq!(super::super::open::network_name(0xef53), None, "ext4");
+    assert_eq!(super::super::network::network_name(0x6969), Some("nfs"));
+    assert_eq!(super::super::network::network_name(0xef53), None, "ext4");
 }

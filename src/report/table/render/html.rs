@@ -1,21 +1,25 @@
-//! A fragment of HTML: one `<figure>` with the table, to be put into a page.
+//! A fragment of HTML, to be put into a page.
 
 use super::Render;
 use crate::report::table::{Cell, Column, Table, Tone};
-use crate::report::text::is_unsafe;
+use crate::report::text::clean;
 
-/// One `<figure class="table">` with `<table>`, caption and footnotes; no scripts and no styles. Classes:
-/// `label`, `number`, `best`, `good`, `bad`, `faint`, `group`, `baseline`, `notes`. Cells with a number have
-/// it in `data-value`, for sorting.
+/// The table with its caption and footnotes; no scripts and no styles. Classes: `sortable`, `number`, `good`,
+/// `bad`, `faint`, `group`, `baseline`, `notes`. Cells with a number have it in `data-sort`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Html;
 
 impl Render for Html {
     fn render(&self, table: &Table) -> String {
         let table = &*table.shown();
-        let mut out = String::from("<figure class=\"table\">\n<table>\n<thead>\n");
+        // The rows of a group stay together.
+        let sortable = match table.rows.iter().any(|row| row.group.is_some()) {
+            true => "",
+            false => " class=\"sortable\"",
+        };
+        let mut out = format!("<div class=\"scroll\"><table{sortable}>\n<thead>");
         if table.columns.iter().any(|column| column.group.is_some()) {
-            out.push_str("<tr class=\"groups\">");
+            out.push_str("<tr>");
             for (group, count) in table.column_groups() {
                 let scope = if count > 1 { "colgroup" } else { "col" };
                 out.push_str(&format!(
@@ -32,12 +36,12 @@ impl Render for Html {
                 None => String::new(),
             };
             out.push_str(&format!(
-                "<th scope=\"col\" class=\"{}\">{}{note}</th>",
-                class(column),
+                "<th{}>{}{note}</th>",
+                attribute(&class(column)),
                 escape(&column.head)
             ));
         }
-        out.push_str("</tr>\n</thead>\n<tbody>\n");
+        out.push_str("</tr></thead>\n<tbody>\n");
         for (index, row) in table.rows.iter().enumerate() {
             if let Some(group) = table.group_head(index) {
                 out.push_str(&format!(
@@ -56,9 +60,9 @@ impl Render for Html {
             }
             out.push_str("</tr>\n");
         }
-        out.push_str("</tbody>\n</table>\n");
+        out.push_str("</tbody>\n</table></div>\n");
         out.push_str(&format!(
-            "<figcaption>{}</figcaption>\n",
+            "<p class=\"notes\">{}</p>\n",
             escape(&table.caption)
         ));
         if !table.footnotes.is_empty() {
@@ -68,73 +72,65 @@ impl Render for Html {
             }
             out.push_str("</ul>\n");
         }
-        out.push_str("</figure>\n");
         out
     }
 }
 
-fn class(column: &Column) -> &'static str {
-    if column.kind.is_text() {
-        "label"
-    } else {
-        "number"
+fn class(column: &Column) -> Vec<&'static str> {
+    match column.kind.is_text() {
+        true => Vec::new(),
+        false => vec!["number"],
+    }
+}
+
+fn attribute(classes: &[&str]) -> String {
+    match classes {
+        [] => String::new(),
+        classes => format!(" class=\"{}\"", classes.join(" ")),
     }
 }
 
 fn data(cell: &Cell, column: &Column) -> String {
     let words = cell.words();
-    let mut classes = vec![class(column)];
-    if words.bold {
-        classes.push("best");
-    }
+    let mut classes = class(column);
     match words.tone {
         Tone::Good => classes.push("good"),
         Tone::Bad => classes.push("bad"),
         Tone::Faint => classes.push("faint"),
         Tone::Plain => {}
     }
-    let value = match cell {
-        Cell::Value(value) => Some(value.mean),
-        Cell::Delta(delta) => Some(delta.mean),
-        Cell::Baseline => Some(0.0),
-        Cell::Count { n, .. } | Cell::Failures(n) => Some(*n as f64),
-        Cell::Probability(p) => Some(*p),
-        Cell::Estimate(estimate) => Some(estimate.value),
-        Cell::Label(label) => label.trim().parse().ok(),
-        Cell::State(_) | Cell::Word(..) => None,
+    let sort = match cell {
+        Cell::Value(value) => Some(value.mean.to_string()),
+        Cell::Delta(delta) => Some(delta.mean.to_string()),
+        Cell::Baseline => Some("0".to_owned()),
+        Cell::Count { n, .. } | Cell::Failures(n) => Some(n.to_string()),
+        Cell::Probability(p) => Some(p.to_string()),
+        Cell::Estimate(estimate) => Some(estimate.value.to_string()),
+        // Cells without a number come last.
+        Cell::State(_) => Some(String::new()),
+        Cell::Label(_) | Cell::Word(..) => None,
     };
-    let sort = match value.filter(|value| value.is_finite()) {
-        Some(value) => format!(" data-value=\"{value}\""),
+    let sort = match sort {
+        Some(sort) => format!(" data-sort=\"{sort}\""),
         None => String::new(),
     };
-    // Labels may be written from right to left: each is a world of its own.
+    let text = escape(&words.text);
+    // A label may be written from right to left: what it does ends with it.
     let text = match cell {
-        Cell::Label(label) => format!("<bdi>{}</bdi>", escape(label)),
-        _ => escape(&words.text),
+        Cell::Label(_) => format!("<bdi>{text}</bdi>"),
+        _ if words.bold => format!("<strong>{text}</strong>"),
+        _ => text,
     };
-    let text = if words.bold {
-        format!("<strong>{text}</strong>")
-    } else {
-        text
-    };
-    format!("<td class=\"{}\"{sort}>{text}</td>", classes.join(" "))
+    format!("<td{}{sort}>{text}</td>", attribute(&classes))
 }
 
 /// `text` for the content of an element or a quoted attribute; control and invisible characters are
 /// written out as `\u{…}`.
 fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\r' | '\t' => out.push(' '),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c if is_unsafe(c) => out.push_str(&format!("\\u{{{:x}}}", c as u32)),
-            c => out.push(c),
-        }
-    }
-    out
+    clean(text)
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }

@@ -1,0 +1,70 @@
+//! Where `ablate run` may start workers.
+
+use super::exit::Exit;
+use super::planning::say;
+use super::run::RunArgs;
+use crate::schedule::device::claims::{Claim, bind_cores};
+use crate::schedule::device::gpus::{self, Found, Gpus};
+use crate::schedule::device::{self, DeviceChoice, Machine, Slot, SlotRequest};
+use std::sync::Arc;
+
+/// Slots, and what belongs to them.
+pub struct Places {
+    pub slots: Vec<Slot>,
+    /// Who is asked about the slots' GPUs; `None` where nobody can be.
+    pub gpus: Option<Arc<dyn Gpus>>,
+    /// The cores that the slots are bound to are ours as long as this lives.
+    _claims: Vec<Claim>,
+}
+
+impl Places {
+    /// Finds them; an exit if there are none as the user wants them. `cpu_only`: what is to be run can't use
+    /// GPUs. `counted` asks the CUDA driver how many it sees; it is called only if nobody knows better.
+    pub fn find(
+        args: &RunArgs,
+        cpu_only: bool,
+        counted: impl FnOnce() -> usize,
+    ) -> Result<Places, Exit> {
+        let failed = |error: &dyn std::fmt::Display| {
+            say(format_args!("error: {error}"));
+            Exit::Usage
+        };
+        let found = match args.device {
+            DeviceChoice::Cpu => Found::Nothing("--device cpu".to_owned()),
+            _ => gpus::find().map_err(|error| failed(&error))?,
+        };
+        let machine = Machine::discover(&found, || match args.device {
+            DeviceChoice::Cpu => 0,
+            _ => counted(),
+        });
+        for warning in &machine.warnings {
+            say(format_args!("warning: {warning}"));
+        }
+        let request = SlotRequest {
+            device: args.device,
+            slots: args.slots,
+            threads_per_slot: args.threads_per_slot,
+            slots_per_gpu: args.slots_per_gpu,
+            gpu_memory: args.gpu_memory,
+            cpu_only,
+        };
+        let mut slots = device::slots(&machine, &request).map_err(|error| failed(&error))?;
+        let on_gpus = slots.iter().any(Slot::is_gpu);
+        if !on_gpus && !machine.gpus.is_empty() && args.device == DeviceChoice::Auto && !args.quiet
+        {
+            say(
+                "the GPUs of this machine are not used: this program was built without the feature `cuda`",
+            );
+        }
+        let claims = bind_cores(&mut slots, &machine.cpu.cores);
+        let gpus = match found {
+            Found::Gpus(gpus) if on_gpus => Some(gpus),
+            _ => None,
+        };
+        Ok(Places {
+            slots,
+            gpus,
+            _claims: claims,
+        })
+    }
+}
