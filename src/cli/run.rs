@@ -21,11 +21,14 @@ use crate::schedule::policy::policy;
 use crate::schedule::progress::{Progress, Style, sanitise};
 use crate::schedule::reconcile::reconcile;
 use crate::schedule::signals;
+use crate::schedule::space;
+use crate::spec::execution::ExecutionRules;
 use crate::store::rows::Status;
 use crate::store::{OwnerLock, Provenance, Store, StoreError, StoreLock};
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 /// Train every variant that is not known yet, and print the tables
@@ -80,6 +83,13 @@ pub struct RunArgs {
     /// Try failed stages again, whatever they failed of
     #[arg(long)]
     pub retry_failed: bool,
+    /// Longest wall time of an attempt, such as 90m or 12h: it writes a checkpoint and ends; the next run goes
+    /// on [default: the experiment's `execution.timeout`, else any]
+    #[arg(long, value_name = "TIME", value_parser = crate::spec::duration::parse_argument)]
+    pub timeout: Option<Duration>,
+    /// Start no stage while less than this is free on the store's disk, such as 500M or 2G
+    #[arg(long, value_name = "SIZE", value_parser = space::parse, default_value = "256M")]
+    pub min_free: u64,
 }
 
 impl RunArgs {
@@ -101,8 +111,7 @@ pub async fn run(args: &RunArgs, gpu_count: impl FnOnce() -> usize) -> Exit {
             return Exit::Usage;
         }
     };
-    let cpu_only = cfg!(not(feature = "cuda"));
-    let places = match Places::find(args, cpu_only, gpu_count) {
+    let places = match Places::find(args, &planned.plans, gpu_count) {
         Ok(places) => places,
         Err(exit) => return exit,
     };
@@ -150,6 +159,7 @@ async fn run_plans(
     signals::forward(&sender).map_err(RunError::Signals)?;
     let me = OwnerLock::create(&args.store)?;
     store.warnings().iter().for_each(say);
+    store.on_notice(|text| say(text));
     let provenance = provenance();
     for plan in &plans {
         store.save_plan(plan, &provenance).await?;
@@ -182,9 +192,7 @@ async fn run_plans(
             // Nobody listens any more once all is done.
             move |request| drop(sender.send(Input::Asked(request)))
         };
-        let socket = progress
-            .hub()
-            .serve(&args.store.join("owners"), &me.owner().id, ask);
+        let socket = progress.hub().serve(&args.store, &me.owner().id, ask);
         if let Err(error) = &socket {
             say(format_args!(
                 "warning: `ablate attach` can't show this run: {error}"
@@ -292,7 +300,10 @@ async fn execute(
             data_root,
             evaluation_roots,
             init_file: init.map(|init| init.path.clone()),
-            rules: planned.plans[plan].execution.clone(),
+            rules: ExecutionRules {
+                timeout: args.timeout.or(planned.plans[plan].execution.timeout),
+                ..planned.plans[plan].execution.clone()
+            },
         }
     };
     let execution = Execution {
@@ -304,7 +315,10 @@ async fn execute(
         executor: &executor,
         files: &files,
         progress,
-        settings: Settings::default(),
+        settings: Settings {
+            reserve: args.min_free,
+            ..Settings::default()
+        },
     };
     Ok(execution.run(sender, inputs).await?)
 }

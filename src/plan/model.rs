@@ -142,6 +142,8 @@ pub struct Cost {
     pub parameters: u64,
     pub steps: u64,
     pub disk_bytes: u64,
+    /// Peak memory on a CPU, as estimated (`plan::memory`).
+    pub memory_bytes: u64,
 }
 
 impl Plan {

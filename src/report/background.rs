@@ -22,6 +22,8 @@ pub struct Background {
     /// Attempts that failed, and those of stages with several.
     pub attempts: Vec<TroubledAttempt>,
     pub machines: Vec<MachineRow>,
+    /// Model and driver.
+    pub gpus: Vec<(String, String)>,
 }
 
 /// What a variant costs, over all stages of a run and the mean over its runs.
@@ -38,7 +40,6 @@ pub struct VariantCost {
     /// Wall seconds of a run; `None` before one is done.
     pub wall_seconds: Option<f64>,
     pub cpu_seconds: Option<f64>,
-    pub energy_joules: Option<f64>,
 }
 
 impl Background {
@@ -62,6 +63,7 @@ impl Background {
                 .collect(),
             attempts: store.troubled_attempts(name, MOST_ATTEMPTS).await?,
             machines: store.machines(name).await?,
+            gpus: store.gpus_of(name).await?,
         })
     }
 
@@ -81,7 +83,7 @@ impl Background {
             .map(|stage| Some(self.configs.get(stage)?.recipe.train.epochs as f64))
             .sum::<Option<f64>>();
         let (mut images, mut seconds) = (0.0, 0.0);
-        let mut sums: [(f64, usize); 3] = [(0.0, 0); 3];
+        let mut sums: [(f64, usize); 2] = [(0.0, 0); 2];
         for run in &variant.runs {
             let Some(stages) = stages(run) else { continue };
             if stages
@@ -102,7 +104,6 @@ impl Background {
             let totals = [
                 total(|stage| stage.wall_seconds),
                 total(|stage| stage.cpu_seconds),
-                total(|stage| stage.energy_joules),
             ];
             for (sum, total) in sums.iter_mut().zip(totals) {
                 if let Some(total) = total {
@@ -118,7 +119,6 @@ impl Background {
             throughput: (images > 0.0 && seconds > 0.0).then(|| images / seconds),
             wall_seconds: mean(sums[0]),
             cpu_seconds: mean(sums[1]),
-            energy_joules: mean(sums[2]),
         })
     }
 }
@@ -196,7 +196,15 @@ fn facts(spec: &StageSpec) -> Vec<(String, String)> {
         .iter()
         .zip(crate::spec::resolved::from_recipe(&spec.recipe))
         .filter(|(field, _)| field.identity)
-        .map(|(field, value)| (field.path.to_owned(), value.canonical()))
+        .map(|(field, value)| {
+            let text = value.canonical();
+            // A word is shown without its quotation marks.
+            let word = text
+                .strip_prefix('"')
+                .and_then(|rest| rest.strip_suffix('"'))
+                .filter(|word| !word.contains(['"', '\\']));
+            (field.path.to_owned(), word.unwrap_or(&text).to_owned())
+        })
         .collect();
     let sets: Vec<String> = spec
         .evaluation_sets

@@ -21,6 +21,8 @@ pub struct ExperimentData {
     pub correct: BTreeMap<String, Bitset>,
     /// Name of the data set, where known.
     pub data_set: Option<String>,
+    /// Stages that were carried out otherwise than configured, as (run, stage, what).
+    pub deviations: Vec<(String, String, String)>,
     /// Cost, attempts, configurations, provenance.
     pub background: Background,
 }

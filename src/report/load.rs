@@ -2,13 +2,14 @@
 
 use super::background::Background;
 use super::data::ExperimentData;
+use super::plot::MOST_CURVES;
 use super::statistics::Bitset;
 use crate::rundir::layout::RunDir;
 use crate::rundir::predictions::{self, Prediction};
 use crate::rundir::stage::StageSpec;
 use crate::store::rows::{ExperimentRow, RunRow, Status};
 use crate::store::{Store, StoreError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 /// Reads everything that the report of `experiment` needs. The second value says what had to be left
@@ -19,7 +20,14 @@ pub async fn load(
 ) -> Result<(ExperimentData, Vec<String>), StoreError> {
     let runs = store.runs(Some(&experiment.name)).await?;
     let results = store.results(&experiment.name).await?;
-    let curves = store.curves(&experiment.name).await?;
+    let variants: HashSet<u32> = runs.iter().map(|run| run.variant_index).collect();
+    // A million points that no plot would show aren't read.
+    let curves = if variants.len() > MOST_CURVES {
+        Vec::new()
+    } else {
+        store.curves(&experiment.name).await?
+    };
+    let deviations = store.deviations(&experiment.name).await?;
     let data_set = match runs.first().and_then(|run| run.stages.last()) {
         Some(fingerprint) => store
             .stage_config(fingerprint)
@@ -40,6 +48,7 @@ pub async fn load(
             predictions,
             correct,
             data_set,
+            deviations,
             background,
         },
         warnings,

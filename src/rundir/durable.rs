@@ -11,6 +11,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
+use tempfile::NamedTempFile;
 
 /// A step that can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,18 +35,27 @@ pub enum Durable {
 /// Replaces the file at `path` as a whole: readers see the old bytes or the new. Its folder is made if
 /// it isn't there.
 pub fn replace(path: &Path, bytes: &[u8], durable: Durable) -> io::Result<()> {
+    replace_with(path, durable, |file| file.write_all(bytes))
+}
+
+/// [`replace`] with what `write` writes.
+pub fn replace_with(
+    path: &Path,
+    durable: Durable,
+    write: impl FnOnce(&mut NamedTempFile) -> io::Result<()>,
+) -> io::Result<()> {
     let folder = folder_of(path);
     create_folder(folder)?;
-    gate(Step::Create)?;
+    gate(Step::Create, path)?;
     let mut file = tempfile::Builder::new()
         .prefix(".new-")
         .tempfile_in(folder)?;
-    gate(Step::Write)?;
-    file.write_all(bytes)?;
+    gate(Step::Write, path)?;
+    write(&mut file)?;
     if durable == Durable::Yes {
-        sync(file.as_file())?;
+        sync(file.as_file(), path)?;
     }
-    gate(Step::Rename)?;
+    gate(Step::Rename, path)?;
     file.persist(path).map_err(|error| error.error)?;
     match durable {
         Durable::Yes => sync_folder(folder),
@@ -60,7 +70,7 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     }
     let parent = folder_of(path);
     create_folder(parent)?;
-    gate(Step::CreateFolder)?;
+    gate(Step::CreateFolder, path)?;
     match std::fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
         result => result?,
@@ -68,15 +78,15 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
     sync_folder(parent)
 }
 
-/// Waits until the file's bytes and size are on disk.
-pub fn sync(file: &File) -> io::Result<()> {
-    gate(Step::Sync)?;
+/// Waits until the bytes and the size of the file at `path` are on disk.
+pub fn sync(file: &File, path: &Path) -> io::Result<()> {
+    gate(Step::Sync, path)?;
     file.sync_data()
 }
 
 /// Waits until the names in a folder are on disk.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
-    gate(Step::SyncFolder)?;
+    gate(Step::SyncFolder, path)?;
     File::open(if path.as_os_str().is_empty() {
         Path::new(".")
     } else {
@@ -121,49 +131,61 @@ pub fn is_full(error: &io::Error) -> bool {
 }
 
 /// Where a test makes a step fail. In the program itself nothing ever does.
-pub(crate) fn gate(step: Step) -> io::Result<()> {
+pub(crate) fn gate(step: Step, path: &Path) -> io::Result<()> {
     #[cfg(test)]
-    fault::pass(step)?;
-    let _ = step;
+    fault::pass(step, path)?;
+    let _ = (step, path);
     Ok(())
 }
 
-/// Injected failures of the steps that this thread takes.
+/// Injected failures of the steps below one folder, whichever thread takes them.
 #[cfg(test)]
 pub(crate) mod fault {
     use super::Step;
-    use std::cell::{Cell, RefCell};
     use std::io;
+    use std::path::{Path, PathBuf};
+    use std::sync::{Mutex, PoisonError};
 
-    thread_local! {
-        /// Steps to go, and the error number that the last of them fails with.
-        static PLAN: Cell<Option<(u64, i32)>> = const { Cell::new(None) };
-        static FAILED: RefCell<Option<Step>> = const { RefCell::new(None) };
+    struct Plan {
+        folder: PathBuf,
+        /// Steps to go; the last of them fails.
+        left: u64,
+        errno: i32,
+        failed: Option<Step>,
     }
 
-    /// Lets the `n`-th step from now on (1: the next) fail with the error number `errno`.
-    pub(crate) fn fail_at(n: u64, errno: i32) {
-        PLAN.set(Some((n, errno)));
-        FAILED.take();
+    static PLANS: Mutex<Vec<Plan>> = Mutex::new(Vec::new());
+
+    /// Lets the `n`-th step below `folder` from now on (1: the next) fail with the error number `errno`.
+    pub(crate) fn fail_at(folder: &Path, n: u64, errno: i32) {
+        let mut plans = PLANS.lock().unwrap_or_else(PoisonError::into_inner);
+        plans.push(Plan {
+            folder: folder.to_owned(),
+            left: n,
+            errno,
+            failed: None,
+        });
     }
 
-    /// Ends the injection; the step that failed, if one did.
-    pub(crate) fn take() -> Option<Step> {
-        PLAN.set(None);
-        FAILED.take()
+    /// Ends the injection below `folder`; the step that failed, if one did.
+    pub(crate) fn take(folder: &Path) -> Option<Step> {
+        let mut plans = PLANS.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = plans.iter().position(|plan| plan.folder == folder)?;
+        plans.swap_remove(place).failed
     }
 
-    pub(super) fn pass(step: Step) -> io::Result<()> {
-        let Some((n, errno)) = PLAN.get() else {
+    pub(super) fn pass(step: Step, path: &Path) -> io::Result<()> {
+        let mut plans = PLANS.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = plans.iter_mut().find(|plan| path.starts_with(&plan.folder));
+        let Some(plan) = plan.filter(|plan| plan.left > 0) else {
             return Ok(());
         };
-        if n > 1 {
-            PLAN.set(Some((n - 1, errno)));
+        plan.left -= 1;
+        if plan.left > 0 {
             return Ok(());
         }
-        PLAN.set(None);
-        FAILED.replace(Some(step));
-        Err(io::Error::from_raw_os_error(errno))
+        plan.failed = Some(step);
+        Err(io::Error::from_raw_os_error(plan.errno))
     }
 }
 
@@ -189,18 +211,18 @@ mod tests {
         for n in 1.. {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("sub/file");
-            fault::fail_at(n, libc::EIO);
+            fault::fail_at(folder.path(), n, libc::EIO);
             let first = replace(&path, b"old", Durable::Yes);
-            let failed = fault::take();
+            let failed = fault::take(folder.path());
             assert_eq!(first.is_err(), failed.is_some());
             let left = std::fs::read(&path).ok();
             assert!(left.is_none() || left.as_deref() == Some(b"old"), "{n}");
             steps.extend(failed);
 
             replace(&path, b"old", Durable::Yes).unwrap();
-            fault::fail_at(n, libc::ENOSPC);
+            fault::fail_at(folder.path(), n, libc::ENOSPC);
             let second = replace(&path, b"new", Durable::Yes);
-            let again = fault::take();
+            let again = fault::take(folder.path());
             if let Err(error) = second {
                 assert!(is_full(&error), "{error}");
             }

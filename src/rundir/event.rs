@@ -84,6 +84,13 @@ pub enum EventKind {
     Warning {
         message: String,
     },
+    /// The attempt does something otherwise than its stage is configured, as the experiment allows.
+    Deviated {
+        /// The configuration's path (`train.accumulation`).
+        what: String,
+        planned: String,
+        actual: String,
+    },
     Finished {
         step: u64,
     },

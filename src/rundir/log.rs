@@ -270,7 +270,7 @@ impl EventLog {
             .len();
         if length > scanner.offset {
             file.set_len(scanner.offset)
-                .and_then(|()| durable::sync(&file))
+                .and_then(|()| durable::sync(&file, path))
                 .map_err(|error| scanner.io("cut the torn last line of", error))?;
         }
         if created && let Some(folder) = path.parent() {
@@ -311,7 +311,9 @@ impl EventLog {
             kind,
         };
         let line = encode(&event);
-        if let Err(error) = durable::gate(Step::Write).and_then(|()| self.file.write_all(&line)) {
+        if let Err(error) =
+            durable::gate(Step::Write, &self.scanner.path).and_then(|()| self.file.write_all(&line))
+        {
             self.dirty = true;
             // The write's error is the one to report; a failing cut is tried again before the next.
             let _ = self.cut();
@@ -330,7 +332,7 @@ impl EventLog {
         if self.lost {
             return Err(self.is_lost());
         }
-        durable::sync(&self.file).map_err(|error| {
+        durable::sync(&self.file, &self.scanner.path).map_err(|error| {
             self.lost = true;
             self.scanner.io("sync", error)
         })

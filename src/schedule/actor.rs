@@ -17,6 +17,7 @@ use crate::schedule::device::keeper::{Answer, Keeper};
 use crate::schedule::device::{GpuShare, Slot};
 use crate::schedule::execution::{Job, JobFiles, ScheduleError, Settings, Summary};
 use crate::schedule::executor::{Executor, Order, Signal};
+use crate::schedule::guard::Guard;
 use crate::schedule::outcome::{Exit, LastWord, judge, signal_name};
 use crate::schedule::progress::Progress;
 use crate::schedule::progress::news::Request;
@@ -40,6 +41,10 @@ pub enum Input {
     Timer(Timer),
     /// Time to read the event logs.
     Tick,
+    /// Time to look at attempts that may take too long.
+    Watch,
+    /// Time to look for room on the disk.
+    Space,
     /// A signal asks for the end.
     Interrupt(i32),
     /// Ctrl-Z.
@@ -78,7 +83,7 @@ impl Execution<'_> {
     pub async fn run(
         self,
         sender: UnboundedSender<Input>,
-        mut inputs: UnboundedReceiver<Input>,
+        inputs: UnboundedReceiver<Input>,
     ) -> Result<Summary, ScheduleError> {
         let stages = self.jobs.iter().map(Job::stage).collect();
         let slots = self
@@ -111,23 +116,30 @@ impl Execution<'_> {
             started: 0,
             clock: Clock::of_process(),
             began: Stopwatch::start(),
+            guard: Guard::new(self.dir, self.settings.reserve, self.settings.hurry),
+            inputs,
+            early: VecDeque::new(),
             run: self,
         };
-        let result = actor.work(&mut inputs).await;
+        let result = actor.work().await;
         actor.run.progress.finish();
         result?;
         Ok(actor.summary())
     }
 }
 
-struct Actor<'a> {
-    run: Execution<'a>,
+pub(super) struct Actor<'a> {
+    pub(super) run: Execution<'a>,
     core: Core,
     /// Attempts with a worker, by stage.
-    attempts: BTreeMap<usize, Attempt>,
+    pub(super) attempts: BTreeMap<usize, Attempt>,
     /// Messages that the core has yet to take.
-    messages: VecDeque<Message>,
+    pub(super) messages: VecDeque<Message>,
     sender: UnboundedSender<Input>,
+    pub(super) inputs: UnboundedReceiver<Input>,
+    /// Inputs that came while the store had to wait.
+    pub(super) early: VecDeque<Input>,
+    pub(super) guard: Guard,
     keeper: Keeper,
     /// A look at GPUs that others use is on its way.
     looking: bool,
@@ -158,8 +170,9 @@ const READS_PER_TICK: usize = 8;
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 impl Actor<'_> {
-    async fn work(&mut self, inputs: &mut UnboundedReceiver<Input>) -> Result<(), ScheduleError> {
+    async fn work(&mut self) -> Result<(), ScheduleError> {
         loop {
+            self.look_for_space();
             while let Some(message) = self.messages.pop_front() {
                 for action in self.core.handle(message) {
                     self.carry_out(action).await?;
@@ -169,7 +182,11 @@ impl Actor<'_> {
                 return Ok(());
             }
             // The channel can't close: we hold a sender.
-            let Some(input) = inputs.recv().await else {
+            let input = match self.early.pop_front() {
+                Some(input) => Some(input),
+                None => self.inputs.recv().await,
+            };
+            let Some(input) = input else {
                 return Ok(());
             };
             self.take(input).await?;
@@ -181,6 +198,8 @@ impl Actor<'_> {
             Input::Exited { stage, exit } => self.exited(stage, exit).await?,
             Input::Timer(timer) => self.messages.push_back(Message::Timer(timer)),
             Input::Tick => self.tick().await?,
+            Input::Watch => self.watch(),
+            Input::Space => self.space_is_due(),
             Input::Interrupt(signal) => {
                 let (stopping, killing) = (self.core.is_stopping(), self.core.is_killing());
                 let stops = signals::stops(signal, stopping, killing);
@@ -237,7 +256,11 @@ impl Actor<'_> {
     fn lease(&mut self, stage: usize) -> Option<Slot> {
         let slots = self.core.slots_of(stage);
         let busy = match self.keeper.lease(stage, &slots) {
-            Answer::Yes => return Some(self.keeper.joined(&slots)),
+            Answer::Yes => {
+                let slot = self.keeper.joined(&slots);
+                let threads = self.run.jobs[stage].threads;
+                return Some(threads.map_or(slot.clone(), |threads| slot.with_threads(threads)));
+            }
             Answer::Busy { slot, news } => {
                 if let Some(news) = news {
                     self.run.progress.note(&news);
@@ -365,10 +388,12 @@ impl Actor<'_> {
             exit_code: exit.code,
             signal: exit.signal,
         };
-        self.run
-            .store
-            .end_attempt(&self.run.jobs[stage].fingerprint, number, &end)
-            .await?;
+        let store = self.run.store;
+        let fingerprint = self.run.jobs[stage].fingerprint.clone();
+        while let Err(error) = store.end_attempt(&fingerprint, number, &end).await {
+            self.wait_for_space(error).await?;
+        }
+        self.store_has_space();
         Ok(Some(log))
     }
 
@@ -383,13 +408,13 @@ impl Actor<'_> {
         }
     }
 
-    fn signal(&self, stage: usize, signal: Signal) {
+    pub(super) fn signal(&self, stage: usize, signal: Signal) {
         if let Some(attempt) = self.attempts.get(&stage) {
             attempt.signal(signal);
         }
     }
 
-    fn after(&self, pause: Duration, input: Input) {
+    pub(super) fn after(&self, pause: Duration, input: Input) {
         let (sender, clock) = (self.sender.clone(), self.clock.clone());
         tokio::spawn(async move {
             clock.sleep(pause).await;
@@ -403,10 +428,10 @@ impl Actor<'_> {
             return Ok(());
         };
         let job = &self.run.jobs[stage];
-        let (store, fingerprint) = (self.run.store, job.fingerprint.as_str());
+        let (store, fingerprint) = (self.run.store, job.fingerprint.clone());
+        let fingerprint = fingerprint.as_str();
         let files = (self.run.files)(stage);
         let dir = RunDir::in_store(self.run.dir, fingerprint);
-        attempt::write_stage(&dir, &files.spec)?;
         // The store is ours alone: nobody takes the number in between.
         let known = store.stage_states(&[fingerprint.to_owned()]).await?;
         let next = known.get(fingerprint).map_or(0, |state| state.attempts) + 1;
@@ -420,12 +445,21 @@ impl Actor<'_> {
             pid: None,
             log: self.in_store(&dir.attempt_log(next)),
         };
-        let number = store.begin_attempt(fingerprint, &start).await?;
+        let number = loop {
+            match store.begin_attempt(fingerprint, &start).await {
+                Ok(number) => break number,
+                Err(error) => self.wait_for_space(error).await?,
+            }
+        };
+        self.store_has_space();
+        let job = &self.run.jobs[stage];
+        let fingerprint = job.fingerprint.as_str();
         if !slot.gpus.is_empty() {
             store
                 .set_attempt_gpus(fingerprint, number, &hardware(&slot))
                 .await?;
         }
+        let accumulation = self.guard.begin(stage, &files.rules, &files.spec, &dir);
         let launch = Launch {
             attempt: number,
             device: slot.device.clone(),
@@ -445,9 +479,10 @@ impl Actor<'_> {
             checkpoint_epochs: files.rules.checkpoints.every_epochs,
             keep_checkpoints: files.rules.checkpoints.keep,
             keep_best: files.rules.checkpoints.best,
-            accumulation: None,
+            accumulation,
         };
-        attempt::write_launch(&dir, &launch, fingerprint)?;
+        let prepared = attempt::write_stage(&dir, &files.spec)
+            .and_then(|()| attempt::write_launch(&dir, &launch, fingerprint));
         let order = Order {
             run_dir: dir.root().into(),
             log: dir.attempt_log(number),
@@ -459,8 +494,17 @@ impl Actor<'_> {
             // Nobody listens any more when the execution was given up.
             let _ = sender.send(Input::Exited { stage, exit });
         });
-        match self.run.executor.start(&order, on_exit) {
+        let started = match prepared {
+            Ok(()) => self
+                .run
+                .executor
+                .start(&order, on_exit)
+                .map_err(|error| (error.class(), error.to_string())),
+            Err(error) => Err((error.class(), error.to_string())),
+        };
+        match started {
             Ok(worker) => {
+                self.guard.named(stage, worker.pid());
                 self.keeper.started(stage, worker.pid());
                 if let Some(pid) = worker.pid() {
                     store.set_attempt_pid(fingerprint, number, pid).await?;
@@ -470,13 +514,12 @@ impl Actor<'_> {
                     .insert(stage, Attempt::new(&dir, number, slot_index, worker));
                 self.run.progress.started(slot_index, stage);
                 self.ensure_tick();
+                self.ensure_watch();
             }
-            Err(error) => {
+            Err((class, message)) => {
                 self.keeper.release(stage);
-                let failure = Failure {
-                    class: error.class(),
-                    message: error.to_string(),
-                };
+                self.guard.end(stage);
+                let failure = Failure { class, message };
                 self.judged.insert(
                     stage,
                     Judged {
@@ -486,6 +529,7 @@ impl Actor<'_> {
                     },
                 );
                 let outcome = Outcome::Failed(failure);
+                self.consider(stage, &outcome).await?;
                 self.messages
                     .push_back(Message::WorkerExited { stage, outcome });
             }
@@ -540,10 +584,12 @@ impl Actor<'_> {
                 Err(error) => return Ok(Err(error)),
             };
             let (slot, number) = (attempt.slot, attempt.number);
-            self.run
-                .store
-                .record_events(&self.run.jobs[stage].fingerprint, &events)
-                .await?;
+            let store = self.run.store;
+            let fingerprint = self.run.jobs[stage].fingerprint.clone();
+            while let Err(error) = store.record_events(&fingerprint, &events).await {
+                self.wait_for_space(error).await?;
+            }
+            self.store_has_space();
             for event in events.iter().filter(|event| event.attempt == number) {
                 self.hear(stage, slot, event);
             }
@@ -553,6 +599,7 @@ impl Actor<'_> {
 
     fn hear(&mut self, stage: usize, slot: usize, event: &Event) {
         self.run.progress.heard(slot, stage, event);
+        self.guard.heard(stage);
         if matches!(event.kind, EventKind::Checkpointed { .. }) {
             self.messages.push_back(Message::Checkpointed { stage });
         }
@@ -575,7 +622,7 @@ impl Actor<'_> {
             }
             // What it said before the damage counts; without a word of its end nothing can be said.
             (Err(error), LastWord::Nothing) => Outcome::Failed(Failure {
-                class: FailureClass::Bug,
+                class: error.class(),
                 message: error.to_string(),
             }),
             _ => judge(
@@ -584,6 +631,12 @@ impl Actor<'_> {
                 attempt::last_lines(&attempt.log).as_deref(),
             ),
         };
+        let outcome = match (outcome, self.guard.end(stage)) {
+            // We ended it ourselves, whatever it said to that.
+            (Outcome::Failed(_), Some(cause)) => Outcome::Failed(cause),
+            (outcome, _) => outcome,
+        };
+        self.consider(stage, &outcome).await?;
         self.judged.insert(
             stage,
             Judged {

@@ -114,6 +114,15 @@ fn replace(path: &Path, bytes: &[u8], durable: Durable) -> Result<(), RunDirErro
     })
 }
 
+/// Appends to a log that others append to, too.
+pub fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)?
+        .write_all(bytes)
+}
+
 /// Bytes at the end of a log that a cut keeps.
 const CUT_KEEPS: u64 = 64 << 10;
 

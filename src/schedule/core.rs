@@ -78,6 +78,10 @@ pub enum Message {
     DeviceLost { slot: usize },
     /// The slot's device, which was lost, is well.
     DeviceBack { slot: usize },
+    /// There is no room for more work (a full disk), or there is again: no stage is started meanwhile.
+    Hold(bool),
+    /// The stage's next attempt needs less than the last one: it is no repetition of it.
+    Relieved { stage: usize },
     /// A timer that was asked for has run out.
     Timer(Timer),
     /// The user wants it to end: the first drains, the second kills, the third doesn't wait.
@@ -227,11 +231,15 @@ pub struct Core {
     slots: Vec<SlotState>,
     /// How many devices each stage uses at once; 1 for those beyond its end.
     widths: Vec<usize>,
+    /// Stages that are ready, but ask for more devices than are left.
+    parked: Vec<usize>,
     ready: BinaryHeap<Ready>,
     running: usize,
     pausing: usize,
     /// Most workers on slots that share memory.
     limit: usize,
+    /// No stage is started for now.
+    on_hold: bool,
     phase: Phase,
 }
 
@@ -265,8 +273,10 @@ impl Core {
                 .collect(),
             ready: BinaryHeap::new(),
             widths: Vec::new(),
+            parked: Vec::new(),
             running: 0,
             pausing: 0,
+            on_hold: false,
             phase: Phase::New,
             prior: stages.into_iter().map(|stage| stage.prior).collect(),
         }
@@ -300,7 +310,10 @@ impl Core {
         }
         match message {
             Message::Begin => self.begin(&mut actions),
-            Message::Checkpointed { stage } => self.retries[stage] = 0,
+            Message::Checkpointed { stage } | Message::Relieved { stage } => {
+                self.retries[stage] = 0;
+            }
+            Message::Hold(hold) => self.on_hold = hold,
             Message::WorkerExited { stage, outcome } => self.exited(stage, outcome, &mut actions),
             Message::SlotBusy { stage, slot } => self.slot_busy(stage, slot),
             Message::SlotFree { slot } => self.slots[slot].held = false,
@@ -308,6 +321,9 @@ impl Core {
             Message::DeviceBack { slot } => {
                 self.slots[slot].held = false;
                 self.slots[slot].closed = false;
+                for stage in std::mem::take(&mut self.parked) {
+                    self.make_ready(stage);
+                }
             }
             Message::Timer(Timer::Retry { stage }) => self.retry(stage),
             Message::Timer(Timer::Grace) => self.kill(&mut actions),
@@ -369,6 +385,10 @@ impl Core {
         let State::Running { slot } = self.states[stage] else {
             return;
         };
+        let is_lost = self
+            .slots_of(stage)
+            .iter()
+            .any(|&slot| self.slots[slot].closed);
         self.free(stage);
         match outcome {
             Outcome::Done => {
@@ -379,7 +399,7 @@ impl Core {
                     }
                 }
             }
-            Outcome::Failed(failure) => self.failed(stage, slot, failure, actions),
+            Outcome::Failed(failure) => self.failed(stage, (slot, is_lost), failure, actions),
         }
     }
 
@@ -412,7 +432,14 @@ impl Core {
         }
     }
 
-    fn failed(&mut self, stage: usize, slot: usize, failure: Failure, actions: &mut Vec<Action>) {
+    /// `is_lost`: a device that it ran on is known to be lost.
+    fn failed(
+        &mut self,
+        stage: usize,
+        (slot, is_lost): (usize, bool),
+        failure: Failure,
+        actions: &mut Vec<Action>,
+    ) {
         let policy = policy(failure.class);
         if self.is_stopping() {
             // We ended it ourselves, or would have: it goes on next time. A fault of its own stays one.
@@ -430,9 +457,13 @@ impl Core {
         }
         let mut free = false;
         if policy.closes_device && self.slots[slot].traits.can_be_lost {
-            self.close_device(slot, actions);
+            // Of several devices nobody knows which one it was.
+            if !is_lost && self.width(stage) == 1 {
+                self.close_device(slot, actions);
+            }
             // The device was to blame: moving to another one is not the stage's retry.
-            free = self.slots.iter().any(|slot| !slot.closed);
+            free = self.slots[slot].closed || is_lost;
+            free &= self.slots.iter().any(|slot| !slot.closed);
         }
         if policy.lowers_concurrency && self.slots[slot].traits.shares_memory && self.limit > 1 {
             self.limit -= 1;
@@ -501,12 +532,18 @@ impl Core {
     }
 
     fn dispatch(&mut self, actions: &mut Vec<Action>) {
-        if self.phase != Phase::Open {
+        if self.phase != Phase::Open || self.on_hold {
             return;
         }
         while let Some(&Ready { stage, .. }) = self.ready.peek() {
+            let width = self.width(stage);
+            if width > self.devices_left() {
+                self.ready.pop();
+                self.parked.push(stage);
+                continue;
+            }
             // The first in line waits for as many devices as it needs, and the others behind it.
-            let Some(slots) = self.free_slots(self.width(stage)) else {
+            let Some(slots) = self.free_slots(width) else {
                 return;
             };
             self.ready.pop();
@@ -558,17 +595,10 @@ impl Core {
         }
         let can_go_on = self.phase == Phase::Open
             && self.slots.iter().any(|slot| !slot.closed)
-            && (self.pausing > 0 || self.can_start());
+            && (self.pausing > 0 || !self.ready.is_empty());
         if !can_go_on {
             self.finish(actions);
         }
-    }
-
-    /// Whether the first in line can be started some time.
-    fn can_start(&self) -> bool {
-        self.ready
-            .peek()
-            .is_some_and(|ready| self.width(ready.stage) <= self.devices_left())
     }
 
     fn finish(&mut self, actions: &mut Vec<Action>) {

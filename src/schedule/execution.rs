@@ -3,6 +3,7 @@
 use crate::rundir::stage::StageSpec;
 use crate::schedule::attempt::{LOG_CAP, RunDirError};
 use crate::schedule::core::{Core, End, Message, Prior, Stage};
+use crate::schedule::space::RESERVE;
 use crate::spec::execution::ExecutionRules;
 use crate::store::StoreError;
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ pub struct Job {
     pub flops: f64,
     /// Devices that it uses at once.
     pub devices: usize,
+    /// Threads that it may use, instead of those of its slot.
+    pub threads: Option<usize>,
     /// What the user sees.
     pub label: String,
     pub prior: Prior,
@@ -59,6 +62,8 @@ pub struct Settings {
     pub log_cap: u64,
     /// Seconds between a worker's `step` events.
     pub log_seconds: f64,
+    /// Bytes that stay free on the store's disk: with less no stage is started.
+    pub reserve: u64,
     /// The core's pauses are divided by this.
     pub hurry: u32,
 }
@@ -69,6 +74,7 @@ impl Default for Settings {
             tick: Duration::from_millis(200),
             log_cap: LOG_CAP,
             log_seconds: 1.0,
+            reserve: RESERVE,
             hurry: 1,
         }
     }

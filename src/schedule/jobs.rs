@@ -34,12 +34,15 @@ impl Jobs {
                 .enumerate()
                 .map(|(index, stage)| {
                     *known.entry(stage.fingerprint).or_insert_with(|| {
+                        let command = plan.command(index as u32);
+                        let number = |number: u32| number.max(1) as usize;
                         jobs.push(Job {
                             fingerprint: stage.fingerprint.to_string(),
                             parent: None,
                             // Nobody knows what a program costs: all the same.
                             flops: stage.cost.flops.max(1.0),
-                            devices: 1,
+                            devices: command.and_then(|command| command.gpus).map_or(1, number),
+                            threads: command.and_then(|command| command.threads).map(number),
                             label: label(plan, stage.name, runs[index], plans.len() > 1),
                             prior: Prior::Pending,
                         });
@@ -158,6 +161,7 @@ mod tests {
             parent,
             flops: 1.0,
             devices: 1,
+            threads: None,
             label: name.into(),
             prior: Prior::Pending,
         }

@@ -22,6 +22,11 @@
 //! | [`reconcile`] | what a scheduler that died has left to be read |
 //! | [`signals`] | signals to the scheduler, as messages |
 //! | [`eta`] | when it will be done |
+//! | `guard` | what the loop does about long attempts, a full disk and lost memory |
+//! | [`watchdog`] | attempts that take too long or stand still |
+//! | [`process_tree`] | what a worker and its processes are doing |
+//! | [`space`] | room on the store's disk |
+//! | [`relief`] | what a stage that ran out of memory may do with less |
 
 pub mod actor;
 pub mod attempt;
@@ -31,13 +36,20 @@ pub mod device;
 pub mod eta;
 pub mod execution;
 pub mod executor;
+mod guard;
 pub mod jobs;
 pub mod outcome;
 pub mod policy;
+pub mod process_tree;
 pub mod progress;
 pub mod reconcile;
+pub mod relief;
 pub mod signals;
+pub mod space;
+pub mod watchdog;
 
+#[cfg(test)]
+mod core_devices_tests;
 #[cfg(test)]
 mod core_tests;
 #[cfg(test)]

@@ -150,6 +150,8 @@ impl Store {
         .await
         .map_err(self.sql())?;
         self.refresh_stage(&mut transaction, stage).await?;
+        self.journal_attempt(&mut transaction, (stage, attempt))
+            .await?;
         self.commit(transaction).await?;
         Ok(attempt)
     }
@@ -285,6 +287,7 @@ impl Store {
         .execute(&mut *connection)
         .await
         .map_err(self.sql())?;
+        self.journal_attempt(connection, (stage, attempt)).await?;
         self.refresh_stage(connection, stage).await
     }
 

@@ -72,6 +72,7 @@ struct AttemptNews {
     checkpoint_step: Option<i64>,
     resources: Option<(i64, f64, f64, i64)>,
     failed: Option<(&'static str, String)>,
+    deviation: Option<String>,
     finished: bool,
     time: f64,
 }
@@ -193,6 +194,11 @@ impl Batch {
                 time,
                 message: message.clone(),
             }),
+            EventKind::Deviated {
+                what,
+                planned,
+                actual,
+            } => news.deviation = Some(format!("{what}: {planned} -> {actual}")),
             EventKind::Finished { .. } => news.finished = true,
             EventKind::Failed { class, message } => {
                 news.failed = Some((class.name(), message.clone()))
@@ -456,6 +462,7 @@ impl Store {
                  images = COALESCE(?, images),
                  failure = COALESCE(?, failure),
                  message = COALESCE(?, message),
+                 deviation = COALESCE(?, deviation),
                  finished = MAX(finished, ?),
                  last_event = ?
              WHERE stage = ? AND attempt = ?",
@@ -467,6 +474,7 @@ impl Store {
         .bind(images)
         .bind(class)
         .bind(message)
+        .bind(&news.deviation)
         .bind(news.finished)
         .bind(news.time)
         .bind(stage)

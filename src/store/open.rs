@@ -173,6 +173,23 @@ impl Store {
         })
     }
 
+    /// Opens the store at `dir` to change something small beside schedulers that are at work; an error if there
+    /// is none. The lock lasts as long as the change.
+    pub async fn open_beside(dir: &Path) -> Result<(Store, StoreLock), StoreError> {
+        let path = dir.join("ablate.db");
+        let lock = match inspect(dir, &path, false).await? {
+            Found::Nothing => {
+                return Err(StoreError::Missing {
+                    dir: dir.to_owned(),
+                });
+            }
+            // It is migrated first.
+            Found::Store { version } if version < newest_migration() => StoreLock::exclusive(dir)?,
+            Found::Store { .. } => StoreLock::shared(dir)?,
+        };
+        Ok((Store::open(dir).await?, lock))
+    }
+
     /// The store's folder.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -303,16 +320,23 @@ async fn inspect(dir: &Path, path: &Path, alone: bool) -> Result<Found, StoreErr
             });
         }
     };
-    let nothing = |what: &str| match has_stages(dir) {
+    let nothing = |what: &str| match ["stages", "records"].map(|name| dir.join(name)) {
         // Starting empty would hide finished work.
-        true => Err(StoreError::Damaged {
+        [stages, _] if has_entries(&stages) => Err(StoreError::Damaged {
             path: path.to_owned(),
             what: format!(
                 "{what}, but there are trained stages in {}",
-                dir.join("stages").display()
+                stages.display()
             ),
         }),
-        false => Ok(Found::Nothing),
+        [_, records] if has_entries(&records) => Err(StoreError::Damaged {
+            path: path.to_owned(),
+            what: format!(
+                "{what}, but there are records of it in {}",
+                records.display()
+            ),
+        }),
+        _ => Ok(Found::Nothing),
     };
     let Some(length) = length.filter(|&length| length > 0) else {
         return nothing(if length.is_none() {
@@ -403,8 +427,8 @@ fn page_size(path: &Path) -> Result<u64, StoreError> {
     })
 }
 
-fn has_stages(dir: &Path) -> bool {
-    std::fs::read_dir(dir.join("stages")).is_ok_and(|mut entries| entries.next().is_some())
+fn has_entries(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn newest_migration() -> i64 {

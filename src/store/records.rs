@@ -44,8 +44,8 @@ pub(super) const RECORDED: [&str; 9] = [
     "attempts",
 ];
 
-/// Columns of `stages` and `runs` that follow from run directories.
-pub(super) const DERIVED: [(&str, &[&str]); 2] = [
+/// Columns that follow from run directories.
+pub(super) const DERIVED: [(&str, &[&str]); 3] = [
     (
         "stages",
         &[
@@ -60,6 +60,8 @@ pub(super) const DERIVED: [(&str, &[&str]); 2] = [
         ],
     ),
     ("runs", &["status", "failure"]),
+    // Only its events say that an attempt has finished.
+    ("attempts", &["finished"]),
 ];
 
 /// What a record changes.

@@ -240,7 +240,10 @@ impl Store {
         .bind(&spec.fingerprint)
         .bind(spec.task.name())
         .bind(spec.seed as i64)
-        .bind(&spec.recipe.data.name)
+        .bind(match spec.command {
+            None => spec.recipe.data.name.as_str(),
+            Some(_) => "",
+        })
         .bind(&spec.data_hash)
         .bind(unix_time())
         .fetch_one(&mut *transaction)
@@ -306,21 +309,30 @@ impl Store {
             if ended && fields.get("ended").is_none_or(Value::is_null) {
                 continue;
             }
-            let known: Option<i64> =
-                sqlx::query_scalar("SELECT id FROM attempts WHERE stage = ? AND attempt = ?")
+            let attempt = fields.get("attempt").and_then(Value::as_i64);
+            let known: Option<(i64, i64)> =
+                sqlx::query_as("SELECT id, finished FROM attempts WHERE stage = ? AND attempt = ?")
                     .bind(stage)
-                    .bind(fields.get("attempt").and_then(Value::as_i64))
+                    .bind(attempt)
                     .fetch_optional(&mut *transaction)
                     .await
                     .map_err(self.sql())?;
+            let (id, finished) = known.unzip();
             let (mut columns, mut row): (Vec<String>, Vec<Value>) = fields
                 .iter()
                 .filter(|(name, _)| *name != STAGE_STATUS)
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .unzip();
             columns.extend(["stage".to_owned(), "id".to_owned()]);
-            row.extend([stage.into(), known.into()]);
+            row.extend([stage.into(), id.into()]);
             records::put_back(&mut transaction, "attempts", &columns, &[row])
+                .await
+                .map_err(self.sql())?;
+            sqlx::query("UPDATE attempts SET finished = ? WHERE stage = ? AND attempt = ?")
+                .bind(finished.unwrap_or(0))
+                .bind(stage)
+                .bind(attempt)
+                .execute(&mut *transaction)
                 .await
                 .map_err(self.sql())?;
         }

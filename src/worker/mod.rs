@@ -10,3 +10,6 @@ pub mod program;
 pub mod stop;
 
 pub use process::run;
+
+#[cfg(test)]
+mod fault_tests;

@@ -234,22 +234,17 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
         .iter()
         .map(|variant| data.background.cost(variant).unwrap_or_default())
         .collect();
-    let any = |get: fn(&VariantCost) -> Option<f64>| costs.iter().any(|cost| get(cost).is_some());
-    let with_energy = any(|cost| cost.energy_joules);
-    let mut heads = vec![
+    let heads = vec![
         "variant",
         "parameters",
         "epochs",
         "FLOPs",
         "wall time",
         "CPU time",
+        "images/s",
     ];
-    if with_energy {
-        heads.push("energy");
-    }
-    heads.push("images/s");
     let row = |cost: &VariantCost, name: String| {
-        let mut row = vec![
+        vec![
             CostCell {
                 sort: name.clone(),
                 text: name,
@@ -262,14 +257,8 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
             CostCell::new((cost.flops > 0.0).then_some(cost.flops), words::si),
             CostCell::new(cost.wall_seconds, words::duration),
             CostCell::new(cost.cpu_seconds, words::duration),
-        ];
-        if with_energy {
-            row.push(CostCell::new(cost.energy_joules, words::energy));
-        }
-        row.push(CostCell::new(cost.throughput, |speed| {
-            format!("{speed:.0}")
-        }));
-        row
+            CostCell::new(cost.throughput, |speed| format!("{speed:.0}")),
+        ]
     };
     let rows = costs
         .iter()
@@ -287,7 +276,6 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
         throughput: None,
         wall_seconds: sum(|stage| stage.wall_seconds),
         cpu_seconds: sum(|stage| stage.cpu_seconds),
-        energy_joules: sum(|stage| stage.energy_joules),
     };
     let needed: usize = data.runs.iter().map(|run| run.stages.len()).sum();
     let mut notes = vec![
@@ -301,9 +289,7 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
             words::bytes(peak)
         ));
     }
-    if !with_energy {
-        notes.push("Energy was not measured.".to_owned());
-    }
+    notes.push("Energy is not measured.".to_owned());
     CostTable {
         heads,
         rows,
@@ -460,6 +446,9 @@ fn provenance(data: &ExperimentData) -> Vec<Fact> {
             ),
             false,
         );
+    }
+    for (model, driver) in &data.background.gpus {
+        fact("GPU", &format!("{model}, driver {driver}"), false);
     }
     let seeds: Vec<String> = data.seeds().iter().map(u64::to_string).collect();
     const SHOWN: usize = 20;

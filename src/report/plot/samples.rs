@@ -21,6 +21,8 @@ const COLUMNS: usize = 6;
 const MOST_COLUMNS: usize = 9;
 /// More policies than this don't fit a page.
 const MOST_ROWS: usize = 12;
+/// Variants beyond these have no configuration in memory.
+const MOST_VARIANTS: usize = crate::report::background::MOST_CONFIGS as usize;
 /// Side of a picture in the file, at most, in its own pixels.
 const MOST_PIXELS: usize = 96;
 const BETWEEN: f64 = 2.0;
@@ -46,6 +48,9 @@ pub fn plot(
     name: String,
     wanted: Option<Option<u32>>,
 ) -> Result<Option<Plot>, PlotError> {
+    if cells.variants.len() > MOST_VARIANTS {
+        return Ok(None);
+    }
     let policies = policies(cells);
     let least = if wanted.is_some() { 1 } else { 2 };
     let columns = wanted

@@ -97,6 +97,7 @@ impl Fixture {
             predictions: BTreeMap::new(),
             correct: BTreeMap::new(),
             data_set: Some("bluemarble-climate".to_owned()),
+            deviations: Vec::new(),
             background: Background::default(),
         };
         Fixture { data }
@@ -210,7 +211,6 @@ impl Fixture {
                         images: Some(39_150),
                         images_seconds: Some(seconds * (1.0 + 0.01 * noise(run.seed))),
                         peak_rss_bytes: Some(150 << 20),
-                        energy_joules: None,
                     },
                 );
             }
