@@ -297,9 +297,16 @@ impl Actor<'_> {
             self.attempts.len(),
         ) {
             (None, workers @ 1..) => {
-                let text = format!(
-                    "{name}: waiting for {workers} workers to write checkpoints; once more ends them now"
-                );
+                let text = match signal {
+                    signals::KILL => format!("{name}: ending {workers} workers"),
+                    signals::DRAIN => format!(
+                        "{name}: waiting for {workers} workers to write checkpoints; `ablate stop --now` ends \
+                         them now"
+                    ),
+                    _ => format!(
+                        "{name}: waiting for {workers} workers to write checkpoints; once more ends them now"
+                    ),
+                };
                 self.run.progress.note(&text);
             }
             (Some(_), 1..) => self
