@@ -221,6 +221,7 @@ pub fn effects(
             method: interval.map(|(_, method)| match method {
                 statistics::Method::Paired => "paired t",
                 statistics::Method::Welch => "welch t",
+                statistics::Method::Images => "images",
             }),
             images,
         });

@@ -591,7 +591,8 @@ fn samples() -> Vec<Recipe> {
 
 #[test]
 fn built_in_recipes_are_complete() {
-    assert_eq!(samples().len(), library::recipe_names().count());
+    // All but the one for programs, which has no fields of the trainer.
+    assert_eq!(samples().len(), library::recipe_names().count() - 1);
 }
 
 #[test]

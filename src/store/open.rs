@@ -306,6 +306,9 @@ enum Found {
 
 /// Looks at the database without changing it. `alone`: the caller holds the store's lock.
 async fn inspect(dir: &Path, path: &Path, alone: bool) -> Result<Found, StoreError> {
+    if alone {
+        super::reopen::roll_back(path).await?;
+    }
     let length = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => Some(metadata.len()),
         Ok(_) => {

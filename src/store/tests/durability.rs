@@ -238,3 +238,38 @@ async fn a_full_disk_is_told_and_the_same_store_goes_on() {
         .unwrap();
     store.verify().await.unwrap();
 }
+
+/// A process that was killed while it made the database leaves a journal that only a writer may roll back.
+#[tokio::test]
+async fn a_creation_that_was_cut_off_is_rolled_back() {
+    use sqlx::{ConnectOptions, Connection};
+    let folder = tempfile::tempdir().unwrap();
+    let (made, left) = (folder.path().join("made"), folder.path().join("left"));
+    for dir in [&made, &left] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    let mut connection = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(made.join("ablate.db"))
+        .create_if_missing(true)
+        .pragma("cache_size", "4")
+        .connect()
+        .await
+        .unwrap();
+    // The journal, not yet the write-ahead log; a cache so small that half of it is in the file already.
+    let mut transaction = connection.begin().await.unwrap();
+    for sql in [
+        "CREATE TABLE half (x)",
+        "INSERT INTO half WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+         SELECT randomblob(500) FROM n",
+    ] {
+        sqlx::query(sql).execute(&mut *transaction).await.unwrap();
+    }
+    for name in ["ablate.db", "ablate.db-journal"] {
+        std::fs::copy(made.join(name), left.join(name)).unwrap();
+    }
+    assert!(std::fs::metadata(left.join("ablate.db")).unwrap().len() > 100_000);
+    drop(transaction);
+    let store = open(&left).await;
+    store.verify().await.unwrap();
+    assert!(store.finished().await.unwrap().is_empty());
+}
