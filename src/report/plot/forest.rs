@@ -244,6 +244,7 @@ fn csv(cells: &Cells<'_>, items: &[Item<'_>]) -> Result<String, PlotError> {
     let method = |item: &Item<'_>| match item.method() {
         Some(Method::Paired) => Some("paired t"),
         Some(Method::Welch) => Some("welch t"),
+        Some(Method::Images) => Some("images"),
         None => None,
     };
     let frame = df!(
