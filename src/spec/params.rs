@@ -76,7 +76,13 @@ fn scalar(name: &str, node: &Node) -> Result<Value, Report> {
             ScalarKind::Text if scalar.text.len() > LONGEST_TEXT => wrong(format!(
                 "`params.{name}` has more than {LONGEST_TEXT} bytes"
             )),
-            ScalarKind::Text if scalar.text.chars().any(is_invisible) => {
+            // Lines of a script are fine.
+            ScalarKind::Text
+                if scalar
+                    .text
+                    .chars()
+                    .any(|c| is_invisible(c) && c != '\n' && c != '\t') =>
+            {
                 wrong(format!("`params.{name}` contains an invisible character"))
             }
             ScalarKind::Text => Ok(Value::Text(scalar.text.clone())),

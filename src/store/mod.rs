@@ -32,6 +32,7 @@ mod reads;
 mod records;
 mod recover;
 mod reference;
+mod reopen;
 pub mod rows;
 mod status;
 mod verify;

@@ -34,13 +34,13 @@ pub struct Store {
     warnings: Vec<String>,
     /// The schema, if it is newer than what this program knows.
     newer: Option<i64>,
-    patience: &'static Patience,
+    pub(super) patience: &'static Patience,
 }
 
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) connection: SqliteConnection,
-    durability: Durability,
+    pub(super) durability: Durability,
 }
 
 /// What a commit waits for.
@@ -249,6 +249,9 @@ impl Store {
             .ok_or(StoreError::ReadOnly)?
             .lock()
             .await;
+        if writer.connection.is_in_transaction() {
+            self.revive(&mut writer).await?;
+        }
         if writer.durability != durability {
             let pragma = match durability {
                 Durability::Full => "PRAGMA synchronous = FULL",

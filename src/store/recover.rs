@@ -88,7 +88,8 @@ pub async fn recover(dir: &Path, _lock: &StoreLock) -> Result<Recovered, StoreEr
     Ok(recovered)
 }
 
-/// Renames the database with its log; the log first, for without it an old database would pass for a whole one.
+/// Renames the database with its log; the database first, for without its log it could pass for a whole one. The
+/// log must be gone before there is another database that it could be taken for the log of.
 fn set_aside(dir: &Path) -> Result<Option<PathBuf>, StoreError> {
     let path = dir.join("ablate.db");
     let mut mark = format!(".damaged-{}", unix_time() as u64);
@@ -98,7 +99,7 @@ fn set_aside(dir: &Path) -> Result<Option<PathBuf>, StoreError> {
         mark = format!(".damaged-{}-{more}", unix_time() as u64);
     }
     let kept = with_suffix(&path, &mark);
-    for suffix in ["-wal", "-shm", ""] {
+    for suffix in ["", "-wal", "-shm"] {
         let from = with_suffix(&path, suffix);
         match std::fs::rename(&from, with_suffix(&kept, suffix)) {
             Ok(()) => {}

@@ -189,3 +189,52 @@ async fn a_reader_with_an_open_transaction_blocks_nobody() {
     assert_eq!(number(&reader, count).await, 20);
     assert!(reader.wal_bytes() > 0);
 }
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_the_same_store_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let sample = Sample::new("loss", 4, 1);
+    sample.save(&store).await;
+    let fingerprint = sample.fingerprint(0);
+    let attempt = store.begin_attempt(&fingerprint, &start()).await.unwrap();
+    // As a full disk does it: the database can't grow any more.
+    let most = async |pages: &str| {
+        let writer = store.writer(crate::store::open::Durability::Full);
+        let mut writer = writer.await.unwrap();
+        let sql = format!("PRAGMA max_page_count = {pages}");
+        sqlx::query(sqlx::AssertSqlSafe(sql))
+            .execute(&mut writer.connection)
+            .await
+            .unwrap();
+    };
+    most("1").await;
+    let mut seq = 0;
+    let mut more = || -> Vec<Event> {
+        seq += 500;
+        (seq - 499..=seq)
+            .map(|seq| event(seq, attempt, step(seq, 1.0)))
+            .collect()
+    };
+    let full = loop {
+        let events = more();
+        match store.record_events(&fingerprint, &events).await {
+            Ok(_) => {}
+            Err(error) => break (error, events),
+        }
+    };
+    assert!(matches!(full.0, StoreError::Full { .. }), "{}", full.0);
+    // Nothing of the batch is there, and the very same call works once there is room.
+    let before = store.last_seq(&fingerprint).await.unwrap();
+    assert_eq!(before, full.1[0].seq - 1);
+    most("1000000").await;
+    assert_eq!(
+        store.record_events(&fingerprint, &full.1).await.unwrap(),
+        500
+    );
+    store
+        .end_attempt(&fingerprint, attempt, &end(Status::Done))
+        .await
+        .unwrap();
+    store.verify().await.unwrap();
+}
