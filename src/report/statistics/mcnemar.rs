@@ -22,7 +22,7 @@ pub fn mcnemar(ours_only: u64, theirs_only: u64) -> McNemar {
     let discordant = ours_only + theirs_only;
     let least = ours_only.min(theirs_only);
     let (exact, mid_p) = match Binomial::new(0.5, discordant) {
-        Ok(binomial) if discordant > 0 => {
+        Ok(binomial) if ours_only != theirs_only => {
             let tail = binomial.cdf(least);
             let here = binomial.pmf(least);
             (

@@ -20,11 +20,15 @@ pub fn summary_table(data: &ExperimentData) -> Result<Table, FrameError> {
 
 /// All tables of the experiment with every column.
 pub fn tables(data: &ExperimentData) -> Result<Vec<Table>, FrameError> {
-    let cells = Cells::new(data)?;
-    Ok(specs(&cells)
+    Ok(tables_of(&Cells::new(data)?))
+}
+
+/// [`tables`] from cells that are made.
+pub(in crate::report) fn tables_of(cells: &Cells<'_>) -> Vec<Table> {
+    specs(cells)
         .iter()
-        .filter_map(|spec| table(&cells, spec, false))
-        .collect())
+        .filter_map(|spec| table(cells, spec, false))
+        .collect()
 }
 
 /// What the tables are: the file's, or those of the design.

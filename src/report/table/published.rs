@@ -2,7 +2,7 @@
 
 use super::build::{headline, title};
 use super::cells::{Cells, Source};
-use super::{Cell, Column, Estimate, Kind, Row, State, Table, Tone, caption};
+use super::{Cell, Column, Estimate, Kind, Row, State, Table, Tone, Value, caption};
 use crate::report::data::Variant;
 use crate::report::statistics::{Sample, TEstimate};
 use crate::rundir::stage::StageSpec;
@@ -72,7 +72,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Option<Table> {
         Column::new("ours", Kind::Value),
         Column {
             note: Some('a'),
-            ..Column::new("published", Kind::Estimate)
+            ..Column::new("published", Kind::Value)
         },
         Column::new("ours − published", Kind::Estimate),
         Column::new("in our prediction interval", Kind::Word),
@@ -134,22 +134,31 @@ fn row(
     let sample = cells.sample(variant.index, &source);
     let missing = || Cell::State(State::Missing);
     let published = printed_decimals(theirs.value);
-    let estimate = |value: f64, decimals: usize, signed: bool| {
+    let signed = |value: f64, decimals: usize| {
         Cell::Estimate(Estimate {
             value,
             interval: None,
             decimals,
-            signed,
+            signed: true,
         })
     };
     let mut row = vec![
         Cell::Label(cells.display_name(variant)),
         Cell::Word(metric.short.clone(), Tone::Plain),
         ours,
-        estimate(theirs.value, published, false),
+        Cell::Value(Value {
+            mean: theirs.value,
+            sd: theirs.std,
+            n: 1,
+            planned: 1,
+            images: None,
+            best: false,
+            decimals: published,
+            says_n: false,
+        }),
         match sample {
             Some(Sample { mean, .. }) => {
-                estimate(mean - theirs.value, decimals.min(published.max(1)), true)
+                signed(mean - theirs.value, decimals.min(published.max(1)))
             }
             None => missing(),
         },
@@ -246,13 +255,11 @@ fn printed_decimals(value: f64) -> usize {
 
 fn words(cells: &Cells<'_>, rows: &[Row], has_baseline: bool) -> String {
     let headline = headline(cells);
-    let n = rows
-        .iter()
-        .flat_map(|row| &row.cells)
-        .filter_map(|cell| match cell {
-            Cell::Value(value) => Some(value.n),
-            _ => None,
-        });
+    // Ours stand in the third column.
+    let n = rows.iter().filter_map(|row| match row.cells.get(2) {
+        Some(Cell::Value(value)) => Some(value.n),
+        _ => None,
+    });
     let n = match (n.clone().min(), n.max()) {
         (Some(least), Some(most)) if least == most => format!(" (n = {most})"),
         (Some(least), Some(most)) => format!(" (n = {least} to {most})"),

@@ -76,7 +76,7 @@ pub(in crate::spec) const PLOT_KINDS: &[&str] = &[
 pub(in crate::spec) const PLOT_X: &[&str] = &["epochs", "flops", "parameters", "throughput"];
 
 /// Files of a report that no table and no plot may overwrite.
-const RESERVED: &[&str] = &["report", "results", "index", "runs"];
+const RESERVED: &[&str] = &["report", "results", "index", "summary", "runs"];
 /// Most tables, plots and references of a report.
 const MOST: usize = 100;
 /// Most draws of a bootstrap.

@@ -115,7 +115,7 @@ fn mistakes_name_their_position_and_the_valid_names() {
     );
     refused(
         "{metrics: [top2]}",
-        &["f.yaml:8:20: unknown metric `top2`; did you mean `top1`?"],
+        &["f.yaml:8:20: unknown metric `top2`; did you mean `top5`?"],
     );
     refused(
         "{metrics: [fid]}",
