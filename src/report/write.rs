@@ -55,11 +55,17 @@ pub fn write(
     let cells = Cells::new(data)?;
     let tables = tables_of(&cells);
     let effect = smallest_effect(&cells);
-    let plots = if with_plots {
+    let mut plots = if with_plots {
         plot::plots_of(&cells)?
     } else {
         Vec::new()
     };
+    // Both have their numbers in `<name>.csv`.
+    for plot in &mut plots {
+        if tables.iter().any(|table| table.name == plot.name) {
+            plot.name.push_str("-plot");
+        }
+    }
     let mut files: Vec<(String, Vec<u8>)> = vec![(
         "report.md".to_owned(),
         page(data, &tables, &plots, effect.as_deref()).into_bytes(),
@@ -385,6 +391,22 @@ mod tests {
             page.contains("With 3 seeds a variant, the paired interval"),
             "{page}"
         );
+    }
+
+    #[test]
+    fn a_plot_that_is_called_like_a_table_overwrites_nothing() {
+        let out = tempfile::tempdir().unwrap();
+        let mut data = fixture::crop(3).data;
+        data.experiment.report.plots = Some(vec![crate::spec::report::PlotSpec {
+            kind: crate::spec::report::PlotKind::Forest,
+            name: Some("table".to_owned()),
+            ..Default::default()
+        }]);
+        write(&data, out.path(), true).unwrap();
+        let files = contents(&out.path().join("crop"));
+        assert!(files["table.csv"].starts_with(b"crop,"));
+        assert!(files["table-plot.csv"].starts_with(b"variant,baseline,"));
+        assert!(files.contains_key("table-plot.pdf") && !files.contains_key("table.pdf"));
     }
 
     #[test]

@@ -3,6 +3,7 @@ use crate::report::data::ExperimentData;
 use crate::report::table::build::headline;
 use crate::report::table::cells::Cells;
 use crate::report::table::fixture::{self, Fixture};
+use crate::spec::report::{PlotKind, PlotSpec, PlotX};
 use crate::store::rows::Status;
 use resvg::usvg;
 
@@ -372,4 +373,100 @@ fn a_variant_that_failed_has_its_row_in_the_forest() {
     assert_eq!(lines[3], "solarize,rand-augment,0,3,,,,,diverged");
     assert!(forest.svg.contains("diverged"));
     assert!(forest.caption.contains("(n = 3)"), "{}", forest.caption);
+}
+
+/// The names of the plots of an experiment whose file lists these.
+fn listed(data: &ExperimentData, specs: Vec<PlotSpec>) -> Vec<String> {
+    let mut data = data.clone();
+    data.experiment.report.plots = Some(specs);
+    let plots = plots(&data).unwrap();
+    plots.into_iter().map(|plot| plot.name).collect()
+}
+
+#[test]
+fn a_file_that_lists_plots_gets_those() {
+    let data = fixture::loss()
+        .costs(
+            |variant| [2.1e13, 8.4e13][variant % 2],
+            |variant| [55_000, 210_000][variant % 2],
+        )
+        .configurations("loss")
+        .data;
+    let kind = |kind| PlotSpec {
+        kind,
+        ..PlotSpec::default()
+    };
+    for (kind_of, expected) in [
+        (PlotKind::Curves, "curves-val-top1"),
+        (PlotKind::Loss, "curves-train_loss"),
+        (PlotKind::Lr, "curves-lr"),
+        (PlotKind::Forest, "forest"),
+        (PlotKind::Slopes, "slopes"),
+        (PlotKind::Heatmap, "heatmap"),
+        (PlotKind::Samples, "samples"),
+        (PlotKind::Against, "against-flops"),
+    ] {
+        assert_eq!(listed(&data, vec![kind(kind_of)]), [expected]);
+    }
+    // What the results don't allow is left out; no entries, no plots.
+    assert_eq!(listed(&data, vec![kind(PlotKind::Resolution)]), [""; 0]);
+    assert_eq!(listed(&data, Vec::new()), [""; 0]);
+    let resolutions = listed(
+        &fixture::test_resolutions(3).data,
+        vec![kind(PlotKind::Resolution)],
+    );
+    assert_eq!(resolutions, ["by-resolution", "by-test-resolution"]);
+    // A name, a title, a metric, a quantity of the file's own; names that are alike are numbered.
+    let named = PlotSpec {
+        kind: PlotKind::Against,
+        name: Some("mine".to_owned()),
+        title: Some("My title".to_owned()),
+        metric: Some("loss".to_owned()),
+        x: Some(PlotX::Throughput),
+        ..PlotSpec::default()
+    };
+    assert_eq!(
+        listed(&data, vec![named.clone(), named.clone()]),
+        ["mine", "mine-2"]
+    );
+    let mut with = data.clone();
+    with.experiment.report.plots = Some(vec![named]);
+    let plot = &plots(&with).unwrap()[0];
+    assert!(
+        plot.caption
+            .starts_with("My title. Loss against training throughput"),
+        "{}",
+        plot.caption
+    );
+    // The axes of a heatmap change places.
+    let turned = |rows: &str, columns: &str| {
+        let mut data = data.clone();
+        data.experiment.report.plots = Some(vec![PlotSpec {
+            rows: Some(rows.to_owned()),
+            columns: Some(columns.to_owned()),
+            ..kind(PlotKind::Heatmap)
+        }]);
+        plots(&data).unwrap()[0]
+            .csv
+            .lines()
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(
+        turned("model", "loss.name"),
+        "axis:model,axis:loss.name,n,mean,sd,state"
+    );
+    assert_eq!(
+        turned("loss.name", "model"),
+        "axis:loss.name,axis:model,n,mean,sd,state"
+    );
+    // As many pictures a row as the file asks for.
+    let three = PlotSpec {
+        count: Some(3),
+        ..kind(PlotKind::Samples)
+    };
+    let mut with = data.clone();
+    with.experiment.report.plots = Some(vec![three]);
+    assert_eq!(plots(&with).unwrap()[0].pictures.len(), 2 * 3);
 }
