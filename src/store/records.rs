@@ -31,6 +31,9 @@ const VERSION: u32 = 1;
 /// The folder's name in the store.
 const FOLDER: &str = "records";
 
+/// A table's name, the columns that are written, and its rows.
+pub(super) type TableRows = (String, Vec<String>, Vec<Vec<Value>>);
+
 /// Tables whose rows are recorded, parents first.
 pub(super) const RECORDED: [&str; 10] = [
     "experiments",
@@ -349,8 +352,8 @@ impl Reader {
 
     /// All rows, checked to the end: (table, columns, values).
     #[allow(clippy::type_complexity)]
-    pub(super) fn rows(self) -> Result<Vec<(String, Vec<String>, Vec<Vec<Value>>)>, String> {
-        let mut tables: Vec<(String, Vec<String>, Vec<Vec<Value>>)> = Vec::new();
+    pub(super) fn rows(self) -> Result<Vec<TableRows>, String> {
+        let mut tables: Vec<TableRows> = Vec::new();
         for (number, line) in self.lines.enumerate() {
             let at = |error: &dyn std::fmt::Display| {
                 format!("{}, line {}: {error}", self.path.display(), number + 2)

@@ -432,7 +432,7 @@ impl Store {
 async fn apply(
     connection: &mut SqliteConnection,
     kind: &records::Kind,
-    tables: &[(String, Vec<String>, Vec<Vec<Value>>)],
+    tables: &[records::TableRows],
 ) -> Result<(), sqlx::Error> {
     match kind {
         records::Kind::Snapshot => {
