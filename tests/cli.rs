@@ -22,6 +22,8 @@ mod first_run;
 mod plan;
 #[path = "cli_cases/program.rs"]
 mod program;
+#[path = "cli_cases/sharing.rs"]
+mod sharing;
 #[path = "cli_cases/stages.rs"]
 mod stages;
 #[path = "cli_cases/terminal.rs"]

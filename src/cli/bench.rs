@@ -1,4 +1,6 @@
-//! `ablate bench`: how fast this machine trains.
+//! `ablate bench`: how fast this machine trains, and what the scheduler costs.
+
+mod schedule;
 
 use super::exit::Exit;
 use super::planning::say;
@@ -25,6 +27,7 @@ pub struct BenchArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub enum What {
     Train(TrainArgs),
+    Schedule(schedule::ScheduleArgs),
 }
 
 /// Training steps on random images: forward, backward, optimizer
@@ -100,8 +103,11 @@ struct Figures {
 }
 
 /// Runs the command.
-pub fn run(args: &BenchArgs) -> Exit {
-    let What::Train(args) = &args.what;
+pub async fn run(args: &BenchArgs) -> Exit {
+    let args = match &args.what {
+        What::Train(args) => args,
+        What::Schedule(args) => return schedule::run(args).await,
+    };
     match measure(args) {
         Ok(figures) => {
             let text = match args.format {

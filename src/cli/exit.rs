@@ -13,6 +13,8 @@ pub enum Exit {
     Usage,
     /// The store or its disk can't be used, or another process holds it.
     Store,
+    /// The time that it was given is over; running the same command again goes on.
+    Budget,
     /// A signal ended it (128 + its number: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP). Running
     /// the same command again goes on where it stopped.
     Signal(u8),
@@ -28,6 +30,7 @@ impl Exit {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Store => 3,
+            Exit::Budget => 4,
             Exit::Signal(signal) => 128u8.saturating_add(signal),
             Exit::Worker(code) => u8::try_from(code).unwrap_or(u8::MAX),
         }
@@ -51,9 +54,10 @@ mod tests {
             Exit::Failed,
             Exit::Usage,
             Exit::Store,
+            Exit::Budget,
             Exit::Signal(2),
             Exit::Signal(15),
         ];
-        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 130, 143]);
+        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 130, 143]);
     }
 }

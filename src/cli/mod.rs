@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod completions;
 pub mod devices;
+pub mod duration;
 pub mod eval;
 pub mod exit;
 pub mod logs;
@@ -107,7 +108,7 @@ pub fn run(cli: Cli) -> Exit {
             look_up(async |out, err| query::run(&args.args, &args.store, out, err).await)
         }
         Command::Devices(args) => devices::run(&args),
-        Command::Bench(args) => bench::run(&args),
+        Command::Bench(args) => asynchronous(bench::run(&args)),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

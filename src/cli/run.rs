@@ -1,5 +1,6 @@
 //! `ablate run`: plans, stores the plan, and trains what is not known yet.
 
+use crate::cli::duration;
 use crate::cli::exit::Exit;
 use crate::cli::planning::{Planned, PlanningArgs, say};
 use crate::cli::report::ReportError;
@@ -7,7 +8,7 @@ use crate::plan::model::Plan;
 use crate::report::table::render::{Render, Terminal, may_colour};
 use crate::report::{load, summary_table};
 use crate::schedule::actor::{self, Execution};
-use crate::schedule::core::{End, Prior};
+use crate::schedule::core::{Closing, End, Limits, Prior};
 use crate::schedule::device::{self, DeviceChoice, Machine, Slot, SlotRequest};
 use crate::schedule::eta;
 use crate::schedule::execution::{JobFiles, ScheduleError, Settings, Summary};
@@ -18,10 +19,13 @@ use crate::schedule::progress::{Progress, Style, sanitise};
 use crate::schedule::reconcile::reconcile;
 use crate::schedule::signals;
 use crate::store::rows::Status;
-use crate::store::{Provenance, Store, StoreError, StoreLock};
+use crate::store::{Owner, OwnerLock, Provenance, Store, StoreError};
+use std::collections::HashMap;
 use std::io::Write;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Train every variant that is not known yet, and print the tables
 ///
@@ -31,8 +35,10 @@ use std::path::PathBuf;
 ///
 /// Ctrl-C lets the workers write checkpoints and ends; a second one ends at once.
 ///
+/// Several `ablate run` on one store share the work, whether their experiments are the same or not.
+///
 /// Exit codes: 0 all done; 1 some stage failed; 2 the command line, a file or a data set is not usable;
-/// 3 the store is not usable; 130 (SIGINT), 143 (SIGTERM), 129 (SIGHUP) interrupted.
+/// 3 the store is not usable; 4 the time of --budget is over; 130 (SIGINT), 143 (SIGTERM), 129 (SIGHUP) interrupted.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -60,6 +66,15 @@ pub struct RunArgs {
     /// Try failed stages again, whatever they failed of
     #[arg(long)]
     pub retry_failed: bool,
+    /// Start no new stages once N have failed; those that run go on
+    #[arg(long, value_name = "N")]
+    pub max_fail: Option<NonZeroU32>,
+    /// Stop after this time, such as 90s, 45m, 8h, 1d12h: workers write checkpoints and leave
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub budget: Option<Duration>,
+    /// Finish one stage, the cheapest, before any other starts; nothing else starts if it fails
+    #[arg(long)]
+    pub canary: bool,
 }
 
 /// Runs the command. `gpu_count` asks the driver for GPUs; it is called only if one may be used.
@@ -114,8 +129,8 @@ async fn run_plans(args: &RunArgs, planned: &Planned, slots: Vec<Slot>) -> Resul
         .iter()
         .map(|plan| plan.experiment.name.clone())
         .collect();
-    let _lock = StoreLock::exclusive(&args.store)?;
-    let store = Store::open(&args.store).await?;
+    let (_lock, store) = Store::enter(&args.store).await?;
+    let me = OwnerLock::create(&args.store)?;
     store.warnings().iter().for_each(say);
     let provenance = provenance();
     for plan in &plans {
@@ -137,17 +152,20 @@ async fn run_plans(args: &RunArgs, planned: &Planned, slots: Vec<Slot>) -> Resul
     let summary = if open == 0 {
         Summary::without_work(&jobs.jobs)
     } else {
-        execute(args, &store, planned, &jobs, slots).await?
+        if !args.quiet {
+            tell_peers(&store, &me, &jobs).await?;
+        }
+        execute(args, (&store, &me), planned, &jobs, slots).await?
     };
     report(args, &jobs, &summary, done_before);
+    let left = summary.count(|end| *end == End::Left) > 0;
     let exit = match summary.interrupted {
-        Some(signal) if summary.count(|end| *end == End::Left) > 0 => {
-            Exit::Signal(u8::try_from(signal).unwrap_or(u8::MAX))
-        }
+        Some(signal) if left => Exit::Signal(u8::try_from(signal).unwrap_or(u8::MAX)),
+        None if left && summary.closed == Some(Closing::Budget) => Exit::Budget,
         _ if summary.ends.iter().all(|end| *end == End::Done) => Exit::Done,
         _ => Exit::Failed,
     };
-    if !matches!(exit, Exit::Signal(_)) {
+    if !matches!(exit, Exit::Signal(_) | Exit::Budget) {
         print_tables(&store, &names).await?;
     }
     store.close().await?;
@@ -185,7 +203,7 @@ async fn known_jobs(args: &RunArgs, store: &Store, plans: &[&Plan]) -> Result<Jo
 
 async fn execute(
     args: &RunArgs,
-    store: &Store,
+    (store, me): (&Store, &OwnerLock),
     planned: &Planned,
     jobs: &Jobs,
     slots: Vec<Slot>,
@@ -223,15 +241,60 @@ async fn execute(
     };
     let execution = Execution {
         store,
+        me,
         dir: &args.store,
         jobs: jobs.jobs.clone(),
         slots,
-        executor: &executor,
+        executor: Arc::new(executor),
         files: &files,
         progress,
+        limits: Limits {
+            max_fail: args.max_fail.map(NonZeroU32::get),
+            budget: args.budget,
+            canary: args.canary,
+        },
         settings: Settings::default(),
     };
     Ok(execution.run(sender, inputs).await?)
+}
+
+/// Labels of a peer's stages that are listed.
+const PEER_STAGES: usize = 4;
+
+/// Tells which other schedulers are at work on the store: the stages are shared with them.
+async fn tell_peers(store: &Store, me: &OwnerLock, jobs: &Jobs) -> Result<(), StoreError> {
+    let mut peers = Owner::at_work(store.dir());
+    peers.retain(|owner| owner.id != me.owner().id);
+    if peers.is_empty() {
+        return Ok(());
+    }
+    let labels: HashMap<&str, &str> = jobs
+        .jobs
+        .iter()
+        .map(|job| (job.fingerprint.as_str(), job.label.as_str()))
+        .collect();
+    let leases = store.leases().await?;
+    for peer in &peers {
+        let stages: Vec<&str> = leases
+            .iter()
+            .filter(|lease| lease.owner.id == peer.id)
+            .map(|lease| {
+                let name = lease.fingerprint.as_str();
+                labels.get(name).copied().unwrap_or(name)
+            })
+            .collect();
+        let mut text = format!("joined the `ablate run` of {}", peer.holder());
+        for (index, stage) in stages.iter().take(PEER_STAGES).enumerate() {
+            text += if index == 0 { ", which has " } else { ", " };
+            text += &sanitise(stage, 80);
+        }
+        if stages.len() > PEER_STAGES {
+            text += &format!(" and {} more", stages.len() - PEER_STAGES);
+        }
+        say(text);
+    }
+    say("the stages are shared: each is trained once");
+    Ok(())
 }
 
 /// Failures that are listed one by one.
@@ -288,7 +351,10 @@ fn report(args: &RunArgs, jobs: &Jobs, summary: &Summary, done_before: usize) {
     }
     let mut text = format!("{done} of {} stages done", jobs.jobs.len());
     if done > done_before && done_before > 0 {
-        text += &format!(" ({} now)", done - done_before);
+        text += &match summary.elsewhere {
+            0 => format!(" ({} now)", done - done_before),
+            others => format!(" ({} now, {others} of them by others)", done - done_before),
+        };
     }
     for (count, what) in [
         (failed.len(), "failed"),

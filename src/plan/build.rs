@@ -155,6 +155,7 @@ fn build(
         variants,
         runs,
         stages,
+        priorities: experiment.priorities.clone(),
         warnings: Vec::new(),
         configurations: Configurations {
             values,

@@ -7,10 +7,10 @@
 //! the next writer cuts it off. Anything else that doesn't verify is damage, reported with file and line.
 
 use crate::rundir::event::{EVENT_VERSION, Event, EventKind};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Longest text that a `warning` or `failed` event keeps, in bytes. Keeps lines, and so the memory of
 /// readers, small whatever a library puts into its error messages.
@@ -18,6 +18,9 @@ const MAX_MESSAGE: usize = 16 * 1024;
 
 /// Longest line that a reader takes for one, in bytes.
 const MAX_LINE: usize = 1 << 20;
+
+/// How long a writer waits for the lock: a scheduler may just be looking whether anybody holds it.
+const GLANCE: Duration = Duration::from_millis(200);
 
 /// Bytes read at a time.
 const CHUNK: usize = 256 * 1024;
@@ -237,14 +240,20 @@ impl EventLog {
             .create(true)
             .open(path)
             .map_err(|error| scanner.io("open", error))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(LogError::InUse {
-                    path: path.to_owned(),
-                });
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if begun.elapsed() < GLANCE => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(LogError::InUse {
+                        path: path.to_owned(),
+                    });
+                }
+                Err(TryLockError::Error(error)) => return Err(scanner.io("lock", error)),
             }
-            Err(std::fs::TryLockError::Error(error)) => return Err(scanner.io("lock", error)),
         }
         scanner.scan(&mut file, u64::MAX, |_| {})?;
         let length = file

@@ -1,39 +1,65 @@
 //! The loop around the core: the one owner of the scheduler's state.
 //!
-//! Child exits, timers, signals and the ticks at which event logs are read arrive through one channel,
-//! in one order; each becomes messages to [`Core`], whose answers are carried out here before the next
-//! input is taken. Only this loop writes to the store.
+//! Child exits, timers, signals and notices of files arrive through one channel, in one order; each becomes
+//! messages to [`Core`], whose answers are carried out here. What has arrived together is dealt with
+//! together: the changes that it makes to the store are one transaction, and only when that is on disk do
+//! workers start and signals go out. Only this loop writes to the store.
+//!
+//! Nothing is polled: while nothing happens, nothing runs.
 
 use crate::rundir::event::{Event, EventKind, FailureClass};
+use crate::rundir::host;
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::LogError;
 use crate::rundir::stage::Launch;
-use crate::schedule::attempt::{self, Attempt};
-use crate::schedule::core::{Action, Core, End, Failure, Message, Outcome, SlotTraits, Timer};
-use crate::schedule::device::{self, Slot};
+use crate::schedule::attempt::{self, Attempt, RunDirError};
+use crate::schedule::core::{
+    Action, Closing, Core, End, Failure, Limits, Message, Outcome, SlotTraits, Standing, Timer,
+};
+use crate::schedule::device::Slot;
 use crate::schedule::execution::{Job, JobFiles, ScheduleError, Settings, Summary};
-use crate::schedule::executor::{Executor, Order, Signal};
+use crate::schedule::executor::{Executor, Order, Signal, StartError, Worker};
+use crate::schedule::notices::Notices;
 use crate::schedule::outcome::{Exit, LastWord, judge, signal_name};
+use crate::schedule::peers::Peers;
 use crate::schedule::progress::Progress;
 use crate::schedule::signals;
 use crate::store::rows::Status;
-use crate::store::{AttemptEnd, AttemptStart, Store};
-use std::collections::{BTreeMap, VecDeque};
+use crate::store::{AttemptEnd, Change, Claim, OwnerLock, Store};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What happens from the loop's point of view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
+    /// The worker of the stage's attempt was started, or could not be.
+    Started {
+        stage: usize,
+        attempt: u32,
+    },
     /// The stage's worker is gone.
     Exited {
         stage: usize,
         exit: Exit,
     },
     Timer(Timer),
-    /// Time to read the event logs.
+    /// Some event log has grown.
+    Wrote,
+    /// Time to read the event logs that have grown.
     Tick,
+    /// Time to look at everything, in case a notice was lost.
+    Look,
+    /// Another scheduler of the store has news.
+    Peers,
+    /// Time to look what the news is.
+    Refresh,
+    /// The scheduler with this id has ended.
+    OwnerGone(String),
+    /// It had leases, and its workers are gone, too.
+    WorkersGone(String),
     /// A signal asks for the end.
     Interrupt(i32),
     /// Ctrl-Z.
@@ -48,14 +74,17 @@ pub fn channel() -> (UnboundedSender<Input>, UnboundedReceiver<Input>) {
 /// One execution of jobs on slots.
 pub struct Execution<'a> {
     pub store: &'a Store,
+    /// This scheduler as an owner of leases.
+    pub me: &'a OwnerLock,
     /// The store's folder.
     pub dir: &'a Path,
     pub jobs: Vec<Job>,
     pub slots: Vec<Slot>,
-    pub executor: &'a dyn Executor,
+    pub executor: Arc<dyn Executor>,
     /// Configuration of a job.
     pub files: &'a (dyn Fn(usize) -> JobFiles + Sync),
     pub progress: Progress,
+    pub limits: Limits,
     pub settings: Settings,
 }
 
@@ -75,17 +104,30 @@ impl Execution<'_> {
                 shares_memory: !slot.is_gpu(),
             })
             .collect();
+        let own = self.me.owner().path(self.dir);
         let mut actor = Actor {
-            core: Core::new(stages, slots),
+            core: Core::with_limits(stages, slots, self.limits),
             attempts: BTreeMap::new(),
+            seen: self.jobs.iter().map(|job| job.attempts).collect(),
+            held: HashSet::new(),
             messages: VecDeque::from([Message::Begin]),
+            changes: Vec::new(),
+            backlog: 0,
+            unnamed: Vec::new(),
+            starts: Arc::default(),
+            notices: Notices::new(self.dir, &own, sender.clone()),
+            peers: Peers::new(self.dir, self.me.owner().clone(), sender.clone()),
             sender,
             ticking: false,
+            looking: None,
+            refreshing: false,
             finished: false,
             judged: BTreeMap::new(),
             logs: BTreeMap::new(),
             interrupted: None,
+            closed: None,
             started: 0,
+            elsewhere: 0,
             began: Instant::now(),
             run: self,
         };
@@ -96,22 +138,47 @@ impl Execution<'_> {
     }
 }
 
-struct Actor<'a> {
-    run: Execution<'a>,
-    core: Core,
-    /// Attempts with a worker, by stage.
+/// Workers that were started and not yet heard of, by stage and attempt.
+type Starts = Arc<Mutex<HashMap<(usize, u32), Result<Box<dyn Worker>, StartFailure>>>>;
+
+enum StartFailure {
+    RunDir(RunDirError),
+    Executor(StartError),
+}
+
+pub(super) struct Actor<'a> {
+    pub(super) run: Execution<'a>,
+    pub(super) core: Core,
+    /// Attempts under way, by stage.
     attempts: BTreeMap<usize, Attempt>,
+    /// Attempts of each stage that we know of.
+    pub(super) seen: Vec<u32>,
+    /// Stages whose leases are ours.
+    held: HashSet<usize>,
     /// Messages that the core has yet to take.
-    messages: VecDeque<Message>,
+    pub(super) messages: VecDeque<Message>,
+    /// Changes that the store has yet to make, and how many events are among them.
+    changes: Vec<Change>,
+    backlog: usize,
+    /// Attempts whose workers' processes the store doesn't know yet.
+    unnamed: Vec<(usize, u32, u32)>,
+    starts: Starts,
+    pub(super) notices: Notices,
+    pub(super) peers: Peers,
     sender: UnboundedSender<Input>,
-    /// A tick is on its way.
+    /// A tick is on its way, a refresh, a look.
     ticking: bool,
+    refreshing: bool,
+    looking: Option<Instant>,
     finished: bool,
     /// Attempts whose end the core has yet to rule on.
     judged: BTreeMap<usize, Judged>,
     logs: BTreeMap<usize, PathBuf>,
     interrupted: Option<i32>,
+    closed: Option<Closing>,
     started: usize,
+    /// Stages that others finished.
+    elsewhere: usize,
     began: Instant,
 }
 
@@ -125,30 +192,57 @@ struct Judged {
 /// Most reads of a log per tick: a worker that writes faster than we read must not keep us.
 const READS_PER_TICK: usize = 8;
 
+/// Most inputs that are dealt with together.
+const TOGETHER: usize = 256;
+
+/// Events that are stored at once; more are stored before others are read.
+const BACKLOG: usize = 20_000;
+
+/// Pause before news of other schedulers are looked at: more may follow.
+const REFRESH: Duration = Duration::from_millis(20);
+
 impl Actor<'_> {
     async fn work(&mut self, inputs: &mut UnboundedReceiver<Input>) -> Result<(), ScheduleError> {
         loop {
-            while let Some(message) = self.messages.pop_front() {
-                for action in self.core.handle(message) {
-                    self.carry_out(action).await?;
-                }
-            }
+            self.settle().await?;
             if self.finished {
                 return Ok(());
             }
+            self.ensure_look();
             // The channel can't close: we hold a sender.
             let Some(input) = inputs.recv().await else {
                 return Ok(());
             };
             self.take(input).await?;
+            for _ in 1..TOGETHER {
+                let Ok(input) = inputs.try_recv() else {
+                    break;
+                };
+                self.take(input).await?;
+            }
         }
     }
 
     async fn take(&mut self, input: Input) -> Result<(), ScheduleError> {
         match input {
+            Input::Started { stage, attempt } => self.worker_started(stage, attempt)?,
             Input::Exited { stage, exit } => self.exited(stage, exit).await?,
             Input::Timer(timer) => self.messages.push_back(Message::Timer(timer)),
+            Input::Wrote => self.ensure_tick(),
             Input::Tick => self.tick().await?,
+            Input::Look => self.look().await?,
+            Input::Peers => {
+                self.notices.heard_peers();
+                if !self.core.elsewhere().is_empty() {
+                    self.ensure_refresh();
+                }
+            }
+            Input::Refresh => {
+                self.refreshing = false;
+                self.refresh().await?;
+            }
+            Input::OwnerGone(id) => self.owner_gone(id).await?,
+            Input::WorkersGone(id) => self.take_over(&id).await?,
             Input::Interrupt(signal) => {
                 self.interrupt(signal);
                 self.messages.push_back(Message::Stop);
@@ -160,6 +254,211 @@ impl Actor<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Lets the core take its messages, and carries out what it asks for, until it asks for no more.
+    async fn settle(&mut self) -> Result<(), ScheduleError> {
+        loop {
+            let mut actions = Vec::new();
+            while let Some(message) = self.messages.pop_front() {
+                actions.extend(self.core.handle(message));
+            }
+            if actions.is_empty() {
+                break;
+            }
+            self.name_workers();
+            let mut logs = HashMap::new();
+            let mut claims = Vec::new();
+            for action in &actions {
+                if let Action::Spawn { stage, slot } = *action {
+                    claims.push((stage, slot));
+                }
+                let change = self.change_of(action, &mut logs);
+                self.changes.extend(change);
+            }
+            let releases = self.changes.iter().any(is_release);
+            let answers = self.commit().await?;
+            if releases {
+                self.run.me.announce();
+            }
+            let mut answers = claims.into_iter().zip(answers);
+            for action in actions {
+                self.carry_out(action, &mut answers, &mut logs)?;
+            }
+        }
+        // What remains are events.
+        self.commit().await?;
+        Ok(())
+    }
+
+    /// Makes the changes that are due, in one transaction.
+    async fn commit(&mut self) -> Result<Vec<Claim>, ScheduleError> {
+        if self.changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answers = self
+            .run
+            .store
+            .transition(self.run.me.owner(), &self.changes)
+            .await?;
+        self.changes.clear();
+        self.backlog = 0;
+        Ok(answers)
+    }
+
+    /// The change that an action makes to the store. Puts the log of an attempt that ends with it into
+    /// `logs`.
+    fn change_of(&mut self, action: &Action, logs: &mut HashMap<usize, PathBuf>) -> Option<Change> {
+        match action {
+            Action::Spawn { stage, slot } => {
+                let slot = &self.run.slots[*slot];
+                let device = match slot.is_gpu() {
+                    true => slot.name.clone(),
+                    false => slot.device.clone(),
+                };
+                Some(Change::Claim {
+                    fingerprint: self.run.jobs[*stage].fingerprint.clone(),
+                    device,
+                    seen: self.seen[*stage],
+                })
+            }
+            Action::Retrying { stage, failure, .. } => {
+                self.attempt_end(*stage, (Status::Pending, Some(failure)), true, logs)
+            }
+            Action::Ended { stage, end } => {
+                let left;
+                let outcome = match end {
+                    End::Done => (Status::Done, None),
+                    End::Failed(failure) => (Status::Failed, Some(failure)),
+                    End::Left => {
+                        left = self.interruption();
+                        (Status::Pending, Some(&left))
+                    }
+                    End::Blocked { .. } => return None,
+                };
+                self.attempt_end(*stage, outcome, false, logs)
+            }
+            _ => None,
+        }
+    }
+
+    /// How the stage's last attempt ended and what that makes of the stage; or, where no attempt has ended
+    /// since the last call, only that a stage of ours is given back.
+    fn attempt_end(
+        &mut self,
+        stage: usize,
+        (status, failure): (Status, Option<&Failure>),
+        keep: bool,
+        logs: &mut HashMap<usize, PathBuf>,
+    ) -> Option<Change> {
+        let fingerprint = self.run.jobs[stage].fingerprint.clone();
+        let held = self.held.contains(&stage);
+        if !keep {
+            self.held.remove(&stage);
+        }
+        let Some(Judged { number, exit, log }) = self.judged.remove(&stage) else {
+            // Where we don't wait for a worker's end, others must: our lease stays until we are gone.
+            let gone = !self.attempts.contains_key(&stage);
+            return (held && gone && !keep).then_some(Change::Release { fingerprint });
+        };
+        logs.insert(stage, log);
+        Some(Change::End {
+            fingerprint,
+            attempt: number,
+            end: AttemptEnd {
+                status,
+                failure: failure.map(|failure| failure.class),
+                message: failure.map(|failure| failure.message.clone()),
+                exit_code: exit.code,
+                signal: exit.signal,
+            },
+            keep,
+        })
+    }
+
+    fn carry_out(
+        &mut self,
+        action: Action,
+        claims: &mut impl Iterator<Item = ((usize, usize), Claim)>,
+        logs: &mut HashMap<usize, PathBuf>,
+    ) -> Result<(), ScheduleError> {
+        match action {
+            Action::Spawn { stage, slot } => match claims.next().map(|(_, claim)| claim) {
+                Some(Claim::Won { attempt }) => self.spawn(stage, slot, attempt),
+                Some(Claim::Held(owner)) => {
+                    self.peers.watch(&owner);
+                    let standing = Standing::Elsewhere;
+                    self.messages
+                        .push_back(Message::Refused { stage, standing });
+                }
+                Some(Claim::Done) => {
+                    let standing = Standing::Done;
+                    self.elsewhere += 1;
+                    self.messages
+                        .push_back(Message::Refused { stage, standing });
+                }
+                Some(Claim::Failed { class, message }) => {
+                    let standing = Standing::Failed(Failure { class, message });
+                    self.messages
+                        .push_back(Message::Refused { stage, standing });
+                }
+                // The store answers every claim.
+                None => {}
+            },
+            Action::Terminate { stage } => self.signal(stage, Signal::Terminate),
+            Action::Kill { stage } => self.signal(stage, Signal::Kill),
+            Action::SetTimer { timer, after } => {
+                self.after(after / self.run.settings.hurry.max(1), Input::Timer(timer));
+            }
+            Action::Retrying {
+                stage,
+                failure,
+                after,
+                ..
+            } => self.run.progress.retrying(stage, &failure, after),
+            Action::CloseSlot { slot } => {
+                let text = format!("{} is not used any more", self.run.slots[slot].name);
+                self.run.progress.note(&text);
+            }
+            Action::LowerConcurrency { workers } => {
+                self.run.progress.note(&format!(
+                    "memory is short: at most {workers} workers from now on"
+                ));
+            }
+            Action::Close(cause) => {
+                self.closed.get_or_insert(cause);
+                let text = self.closing(cause);
+                self.run.progress.note(&text);
+            }
+            Action::Ended { stage, end } => {
+                let log = logs.remove(&stage);
+                self.run
+                    .progress
+                    .ended(stage, &end, log.as_deref().and_then(Path::to_str));
+                if let (End::Failed(_), Some(log)) = (end, log) {
+                    self.logs.insert(stage, log);
+                }
+            }
+            Action::Finish => self.finished = true,
+        }
+        Ok(())
+    }
+
+    /// What the user is told when no new stages are started any more.
+    fn closing(&self, cause: Closing) -> String {
+        let running = self.attempts.len();
+        match cause {
+            Closing::MaxFail(failures) => format!(
+                "{failures} stages have failed (--max-fail): no new ones are started, {running} go on"
+            ),
+            Closing::Budget => format!(
+                "the time is over (--budget): waiting for {running} workers to write checkpoints"
+            ),
+            Closing::Canary { stage } => format!(
+                "the canary failed: nothing else is started ({})",
+                self.run.jobs[stage].label
+            ),
+        }
     }
 
     fn interrupt(&mut self, signal: i32) {
@@ -182,101 +481,27 @@ impl Actor<'_> {
         }
     }
 
-    fn signal_all(&self, signal: Signal) {
-        self.attempts
-            .values()
-            .for_each(|attempt| attempt.signal(signal));
-    }
-
-    async fn carry_out(&mut self, action: Action) -> Result<(), ScheduleError> {
-        match action {
-            Action::Spawn { stage, slot } => self.spawn(stage, slot).await?,
-            Action::Terminate { stage } => self.signal(stage, Signal::Terminate),
-            Action::Kill { stage } => self.signal(stage, Signal::Kill),
-            Action::SetTimer { timer, after } => {
-                self.after(after / self.run.settings.hurry.max(1), Input::Timer(timer));
-            }
-            Action::Retrying {
-                stage,
-                failure,
-                after,
-                ..
-            } => {
-                self.record(stage, Status::Pending, Some(&failure)).await?;
-                self.run.progress.retrying(stage, &failure, after);
-            }
-            Action::CloseSlot { slot } => {
-                let text = format!("{} is not used any more", self.run.slots[slot].name);
-                self.run.progress.note(&text);
-            }
-            Action::LowerConcurrency { workers } => {
-                self.run.progress.note(&format!(
-                    "memory is short: at most {workers} workers from now on"
-                ));
-            }
-            Action::Ended { stage, end } => self.ended(stage, &end).await?,
-            Action::Finish => self.finished = true,
-        }
-        Ok(())
-    }
-
-    async fn ended(&mut self, stage: usize, end: &End) -> Result<(), ScheduleError> {
-        let log = match end {
-            End::Done => self.record(stage, Status::Done, None).await?,
-            End::Failed(failure) => self.record(stage, Status::Failed, Some(failure)).await?,
-            End::Left => {
-                self.record(stage, Status::Pending, Some(&self.interruption()))
-                    .await?
-            }
-            End::Blocked { .. } => None,
-        };
-        self.run
-            .progress
-            .ended(stage, end, log.as_deref().and_then(Path::to_str));
-        if let (End::Failed(_), Some(log)) = (end, log) {
-            self.logs.insert(stage, log);
-        }
-        Ok(())
-    }
-
-    /// Writes down how the stage's last attempt ended and what that makes of the stage; returns its
-    /// log. Nothing happens where no attempt has ended since the last call.
-    async fn record(
-        &mut self,
-        stage: usize,
-        status: Status,
-        failure: Option<&Failure>,
-    ) -> Result<Option<PathBuf>, ScheduleError> {
-        let Some(Judged { number, exit, log }) = self.judged.remove(&stage) else {
-            return Ok(None);
-        };
-        let end = AttemptEnd {
-            status,
-            failure: failure.map(|failure| failure.class),
-            message: failure.map(|failure| failure.message.clone()),
-            exit_code: exit.code,
-            signal: exit.signal,
-        };
-        self.run
-            .store
-            .end_attempt(&self.run.jobs[stage].fingerprint, number, &end)
-            .await?;
-        Ok(Some(log))
-    }
-
     /// What is said of an attempt that a stop has ended.
     fn interruption(&self) -> Failure {
-        let cause = self.interrupted.map_or("interrupted".into(), |signal| {
-            format!("interrupted by {}", signal_name(signal))
-        });
+        let cause = match (self.interrupted, self.closed) {
+            (Some(signal), _) => format!("interrupted by {}", signal_name(signal)),
+            (None, Some(Closing::Budget)) => "interrupted by the end of --budget".into(),
+            (None, _) => "interrupted".into(),
+        };
         Failure {
             class: FailureClass::Killed,
             message: format!("{cause}; goes on from its last checkpoint"),
         }
     }
 
-    fn signal(&self, stage: usize, signal: Signal) {
-        if let Some(attempt) = self.attempts.get(&stage) {
+    fn signal_all(&mut self, signal: Signal) {
+        self.attempts
+            .values_mut()
+            .for_each(|attempt| attempt.signal(signal));
+    }
+
+    fn signal(&mut self, stage: usize, signal: Signal) {
+        if let Some(attempt) = self.attempts.get_mut(&stage) {
             attempt.signal(signal);
         }
     }
@@ -290,27 +515,13 @@ impl Actor<'_> {
         });
     }
 
-    async fn spawn(&mut self, stage: usize, slot_index: usize) -> Result<(), ScheduleError> {
-        let job = &self.run.jobs[stage];
+    /// Begins the attempt that was claimed: writes the run directory and starts the worker, on a thread
+    /// of its own, for both may wait for the disk.
+    fn spawn(&mut self, stage: usize, slot_index: usize, number: u32) {
         let slot = &self.run.slots[slot_index];
-        let (store, fingerprint) = (self.run.store, job.fingerprint.as_str());
+        let job = &self.run.jobs[stage];
         let files = (self.run.files)(stage);
-        let dir = RunDir::in_store(self.run.dir, fingerprint);
-        attempt::write_stage(&dir, &files.spec)?;
-        // The store is ours alone: nobody takes the number in between.
-        let known = store.stage_states(&[fingerprint.to_owned()]).await?;
-        let next = known.get(fingerprint).map_or(0, |state| state.attempts) + 1;
-        let start = AttemptStart {
-            device: if slot.is_gpu() {
-                slot.name.clone()
-            } else {
-                slot.device.clone()
-            },
-            host: device::host_name(),
-            pid: None,
-            log: self.in_store(&dir.attempt_log(next)),
-        };
-        let number = store.begin_attempt(fingerprint, &start).await?;
+        let dir = RunDir::in_store(self.run.dir, &job.fingerprint);
         let launch = Launch {
             attempt: number,
             device: slot.device.clone(),
@@ -327,105 +538,206 @@ impl Actor<'_> {
             log_seconds: self.run.settings.log_seconds,
             checkpoint_seconds: self.run.settings.checkpoint_seconds,
         };
-        attempt::write_launch(&dir, &launch, fingerprint)?;
         let order = Order {
             run_dir: dir.root().into(),
             log: dir.attempt_log(number),
             slot: slot.clone(),
         };
+        self.seen[stage] = number;
+        self.held.insert(stage);
+        self.started += 1;
+        self.attempts
+            .insert(stage, Attempt::new(&dir, number, slot_index));
+        self.run.progress.started(slot_index, stage);
+
         let sender = self.sender.clone();
-        let on_exit = Box::new(move |exit| {
-            // Nobody listens any more when the execution was given up.
-            let _ = sender.send(Input::Exited { stage, exit });
+        let on_exit = Box::new({
+            let sender = sender.clone();
+            move |exit| {
+                // Nobody listens any more when the execution was given up.
+                let _ = sender.send(Input::Exited { stage, exit });
+            }
         });
-        match self.run.executor.start(&order, on_exit) {
-            Ok(worker) => {
+        let (executor, starts) = (Arc::clone(&self.run.executor), Arc::clone(&self.starts));
+        let spec = files.spec;
+        tokio::task::spawn_blocking(move || {
+            let prepared = attempt::write_stage(&dir, &spec)
+                .and_then(|()| attempt::write_launch(&dir, &launch, &spec.fingerprint));
+            let result = match prepared {
+                Ok(()) => executor
+                    .start(&order, on_exit)
+                    .map_err(StartFailure::Executor),
+                Err(error) => Err(StartFailure::RunDir(error)),
+            };
+            let key = (stage, number);
+            lock(&starts).insert(key, result);
+            let attempt = number;
+            if sender.send(Input::Started { stage, attempt }).is_err()
+                && let Some(Ok(worker)) = lock(&starts).remove(&key)
+            {
+                // The execution was given up meanwhile.
+                worker.signal(Signal::Kill);
+            }
+        });
+    }
+
+    fn worker_started(&mut self, stage: usize, number: u32) -> Result<(), ScheduleError> {
+        let Some(result) = lock(&self.starts).remove(&(stage, number)) else {
+            return Ok(());
+        };
+        let current = self
+            .attempts
+            .get_mut(&stage)
+            .filter(|attempt| attempt.number == number);
+        let failure = match (result, current) {
+            (Ok(worker), Some(attempt)) => {
                 if let Some(pid) = worker.pid() {
-                    store.set_attempt_pid(fingerprint, number, pid).await?;
+                    self.unnamed.push((stage, number, pid));
                 }
-                self.started += 1;
-                self.attempts
-                    .insert(stage, Attempt::new(&dir, number, slot_index, worker));
-                self.run.progress.started(slot_index, stage);
+                attempt.started(worker);
                 self.ensure_tick();
+                return Ok(());
             }
-            Err(error) => {
-                let failure = Failure {
-                    class: error.class(),
-                    message: error.to_string(),
-                };
-                self.judged.insert(
-                    stage,
-                    Judged {
-                        number,
-                        exit: Exit::default(),
-                        log: order.log,
-                    },
-                );
-                let outcome = Outcome::Failed(failure);
-                self.messages
-                    .push_back(Message::WorkerExited { stage, outcome });
-            }
+            // It is gone already.
+            (Ok(_), None) => return Ok(()),
+            (Err(StartFailure::RunDir(error)), _) => return Err(error.into()),
+            (Err(StartFailure::Executor(error)), _) => Failure {
+                class: error.class(),
+                message: error.to_string(),
+            },
+        };
+        if let Some(attempt) = self.attempts.remove(&stage) {
+            self.run.progress.left(attempt.slot);
+            self.judge(stage, &attempt, Exit::default(), Outcome::Failed(failure));
         }
         Ok(())
     }
 
-    /// A path as the store keeps it: relative to its folder, so that it can be moved.
-    fn in_store(&self, path: &Path) -> String {
-        path.strip_prefix(self.run.dir)
-            .unwrap_or(path)
-            .display()
-            .to_string()
+    /// Notes the processes of workers, so that whoever takes over after our death finds them.
+    fn name_workers(&mut self) {
+        for (stage, attempt, pid) in std::mem::take(&mut self.unnamed) {
+            let runs = self.attempts.contains_key(&stage);
+            self.changes.push(Change::Worker {
+                fingerprint: self.run.jobs[stage].fingerprint.clone(),
+                attempt,
+                pid,
+                start: runs.then(|| host::process_start(pid)).flatten(),
+            });
+        }
     }
 
     fn ensure_tick(&mut self) {
-        if !self.ticking {
-            self.ticking = true;
+        if !std::mem::replace(&mut self.ticking, true) {
             self.after(self.run.settings.tick, Input::Tick);
         }
     }
 
-    async fn tick(&mut self) -> Result<(), ScheduleError> {
-        self.ticking = false;
-        let stages: Vec<usize> = self.attempts.keys().copied().collect();
-        for &stage in &stages {
-            // What can't be read now is an error only if it still can't be when the worker is gone.
-            let _ = self.listen(stage, READS_PER_TICK).await?;
-            let log = &self.attempts[&stage].log;
-            let _ = attempt::cap_log(log, self.run.settings.log_cap);
+    pub(super) fn ensure_refresh(&mut self) {
+        if !std::mem::replace(&mut self.refreshing, true) {
+            self.after(REFRESH, Input::Refresh);
         }
+    }
+
+    /// As long as something goes on somewhere, somebody looks now and then.
+    fn ensure_look(&mut self) {
+        let elsewhere = !self.core.elsewhere().is_empty();
+        if self.attempts.is_empty() && !elsewhere {
+            return;
+        }
+        let heard = self.notices.hears_peers() && self.peers.all_heard();
+        let pause = match elsewhere && !heard {
+            true => self.run.settings.look.min(UNHEARD),
+            false => self.run.settings.look,
+        };
+        let due = Instant::now() + pause;
+        if self.looking.is_none_or(|at| due + REFRESH < at) {
+            self.looking = Some(due);
+            self.after(pause, Input::Look);
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), ScheduleError> {
+        self.looking = None;
+        let stages: Vec<usize> = self.attempts.keys().copied().collect();
+        self.read_logs(stages).await?;
         self.run.progress.tick();
-        if !stages.is_empty() {
-            self.ensure_tick();
+        if !self.core.elsewhere().is_empty() {
+            self.refresh().await?;
         }
         Ok(())
     }
 
-    /// Takes in what the stage's worker has said. The inner error means that its log can't be read.
+    async fn tick(&mut self) -> Result<(), ScheduleError> {
+        self.ticking = false;
+        // Watched from the first tick of an attempt on: most of what ends before needs no watch.
+        let mut stages = self.notices.changed();
+        let mut unheard = false;
+        for (&stage, attempt) in &mut self.attempts {
+            if !attempt.watched && attempt.is_started() {
+                let dir = RunDir::in_store(self.run.dir, &self.run.jobs[stage].fingerprint);
+                attempt.watched = self.notices.watch(stage, dir.root());
+                unheard |= !attempt.watched;
+                stages.insert(stage);
+            }
+        }
+        self.name_workers();
+        self.read_logs(stages).await?;
+        if unheard {
+            // The system has no notices (left): then it must be polled.
+            self.ensure_tick();
+        }
+        self.run.progress.tick();
+        Ok(())
+    }
+
+    async fn read_logs(
+        &mut self,
+        stages: impl IntoIterator<Item = usize>,
+    ) -> Result<(), ScheduleError> {
+        for stage in stages {
+            // What can't be read now is an error only if it still can't be when the worker is gone.
+            let read = self.listen(stage, READS_PER_TICK).await?;
+            let Some(attempt) = self.attempts.get(&stage) else {
+                continue;
+            };
+            let _ = attempt::cap_log(&attempt.log, self.run.settings.log_cap);
+            if matches!(read, Ok(true)) {
+                self.ensure_tick();
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what the stage's worker has said; says whether there may be more. The inner error means
+    /// that its log can't be read.
     async fn listen(
         &mut self,
         stage: usize,
         reads: usize,
-    ) -> Result<Result<(), LogError>, ScheduleError> {
+    ) -> Result<Result<bool, LogError>, ScheduleError> {
         for _ in 0..reads {
             let Some(attempt) = self.attempts.get_mut(&stage) else {
-                break;
+                return Ok(Ok(false));
             };
             let events = match attempt.listen() {
-                Ok(events) if events.is_empty() => break,
+                Ok(events) if events.is_empty() => return Ok(Ok(false)),
                 Ok(events) => events,
                 Err(error) => return Ok(Err(error)),
             };
             let (slot, number) = (attempt.slot, attempt.number);
-            self.run
-                .store
-                .record_events(&self.run.jobs[stage].fingerprint, &events)
-                .await?;
             for event in events.iter().filter(|event| event.attempt == number) {
                 self.hear(stage, slot, event);
             }
+            self.backlog += events.len();
+            self.changes.push(Change::Events {
+                fingerprint: self.run.jobs[stage].fingerprint.clone(),
+                events,
+            });
+            if self.backlog > BACKLOG {
+                self.commit().await?;
+            }
         }
-        Ok(Ok(()))
+        Ok(Ok(true))
     }
 
     fn hear(&mut self, stage: usize, slot: usize, event: &Event) {
@@ -440,6 +752,10 @@ impl Actor<'_> {
         let Some(attempt) = self.attempts.remove(&stage) else {
             return Ok(());
         };
+        if attempt.watched {
+            let dir = RunDir::in_store(self.run.dir, &self.run.jobs[stage].fingerprint);
+            self.notices.unwatch(dir.root());
+        }
         self.run.progress.left(attempt.slot);
         let outcome = match (read, &attempt.word) {
             // What it said before the damage counts; without a word of its end nothing can be said.
@@ -447,12 +763,19 @@ impl Actor<'_> {
                 class: FailureClass::Bug,
                 message: error.to_string(),
             }),
+            (_, LastWord::Finished) => Outcome::Done,
             _ => judge(
                 &exit,
                 &attempt.word,
                 attempt::last_lines(&attempt.log).as_deref(),
             ),
         };
+        self.judge(stage, &attempt, exit, outcome);
+        Ok(())
+    }
+
+    /// Lets the core rule on an attempt that has ended.
+    fn judge(&mut self, stage: usize, attempt: &Attempt, exit: Exit, outcome: Outcome) {
         self.judged.insert(
             stage,
             Judged {
@@ -463,7 +786,16 @@ impl Actor<'_> {
         );
         self.messages
             .push_back(Message::WorkerExited { stage, outcome });
-        Ok(())
+    }
+
+    /// What another scheduler made of a stage.
+    pub(super) fn tell(&mut self, stage: usize, standing: Standing) {
+        self.elsewhere += usize::from(standing == Standing::Done);
+        self.messages.push_back(Message::Told { stage, standing });
+    }
+
+    pub(super) fn note(&mut self, text: &str) {
+        self.run.progress.note(text);
     }
 
     fn summary(self) -> Summary {
@@ -474,7 +806,25 @@ impl Actor<'_> {
             logs: self.logs,
             interrupted: self.interrupted,
             attempts: self.started,
+            elsewhere: self.elsewhere,
+            closed: self.closed,
             wall: self.began.elapsed(),
         }
     }
+}
+
+/// Pause between looks at what others do where nothing tells of it: another host has the stage, or the
+/// system has no notices.
+const UNHEARD: Duration = Duration::from_secs(5);
+
+/// Whether others can have the stage after this change.
+fn is_release(change: &Change) -> bool {
+    matches!(
+        change,
+        Change::End { keep: false, .. } | Change::Release { .. }
+    )
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

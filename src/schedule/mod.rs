@@ -8,7 +8,7 @@
 //!
 //! | file | owns |
 //! | --- | --- |
-//! | [`core`] | the state machine: queue, slots, retries, draining |
+//! | [`core`] | the state machine: queue, slots, leases, retries, limits, draining |
 //! | [`policy`] | failure class → retries, back-off, hint |
 //! | [`outcome`] | exit status + last words of a worker → what became of the attempt |
 //! | [`actor`] | the loop around the core |
@@ -18,7 +18,9 @@
 //! | [`executor`] | starting, signalling and reaping workers |
 //! | [`progress`] | bars and lines on stderr |
 //! | [`jobs`] | the stages of the plans, each once, and what is known of them |
-//! | [`reconcile`] | what a scheduler that died has left to be read |
+//! | [`reconcile`] | what a scheduler that died has left: its leases are taken over |
+//! | [`peers`] | the other schedulers of the store |
+//! | [`notices`] | what the file system tells: event logs that grow, peers that have news |
 //! | [`signals`] | signals to the scheduler, as messages |
 //! | [`eta`] | when it will be done |
 
@@ -30,7 +32,9 @@ pub mod eta;
 pub mod execution;
 pub mod executor;
 pub mod jobs;
+pub mod notices;
 pub mod outcome;
+pub mod peers;
 pub mod policy;
 pub mod progress;
 pub mod reconcile;
@@ -40,3 +44,5 @@ pub mod signals;
 mod core_tests;
 #[cfg(test)]
 mod process_tests;
+#[cfg(test)]
+mod simulator;

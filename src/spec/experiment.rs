@@ -6,6 +6,7 @@ use super::axes::{self, Axis, Cell, Design};
 use super::document::{self, Content, Entry, Node};
 use super::library::{self, Library};
 use super::patch::{self, Patch};
+use super::priority::{self, Priorities};
 use super::problem::{Position, Problems, Report, Severity, Sources, is_invisible, suggestion};
 pub use super::seeds::Seeds;
 use super::seeds::{read_seeds, read_seeds_argument};
@@ -45,6 +46,7 @@ pub struct Experiment {
     pub report: ReportSection,
     /// One entry per axis; `None`: the file names no baseline.
     pub baseline: Option<Vec<Option<u32>>>,
+    pub priorities: Priorities,
     /// `--set`, the last layer.
     pub overrides: Patch,
     pub warnings: Vec<Report>,
@@ -52,11 +54,11 @@ pub struct Experiment {
 
 const KEYS: &[&str] = &[
     "name", "title", "claim", "recipe", "set", "axes", "design", "exclude", "include", "seeds",
-    "stages", "profiles", "report", "baseline",
+    "stages", "profiles", "report", "baseline", "priority",
 ];
 const PROFILE_KEYS: &[&str] = &[
     "title", "claim", "recipe", "set", "axes", "design", "exclude", "include", "seeds", "stages",
-    "report", "baseline",
+    "report", "baseline", "priority",
 ];
 /// Most axes, stages and profiles of an experiment, and most cells that `exclude` names.
 const MOST: usize = 100;
@@ -454,6 +456,10 @@ fn describe(
     if let Some(entry) = sections.single.get("baseline") {
         baseline = read_baseline(&entry.value, &axes, sink);
     }
+    let mut priorities = Priorities::default();
+    if let Some(entry) = sections.single.get("priority") {
+        priorities = priority::read(&entry.value, &axes, sink);
+    }
     if let Some(entry) = sections.single.get("report") {
         report = read_report(&entry.value, &axes, sink);
     }
@@ -486,6 +492,7 @@ fn describe(
         stages,
         report,
         baseline,
+        priorities,
         overrides: Patch::default(),
         warnings: Vec::new(),
     })

@@ -12,6 +12,7 @@
 //! | [`axes`] | axes, designs and cells |
 //! | [`stages`] | stages of a run |
 //! | [`seeds`] | seeds of the replicates |
+//! | [`priority`] | what is trained first |
 //! | [`arguments`] | the command line's changes |
 //! | [`experiment`] | experiment files and profiles |
 //! | [`library`] | recipes and experiments, built in or beside the file |
@@ -30,6 +31,7 @@ pub mod fields;
 pub mod library;
 pub mod patch;
 pub mod policy;
+pub mod priority;
 pub mod problem;
 pub mod recipe;
 pub mod resolved;

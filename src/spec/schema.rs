@@ -4,6 +4,7 @@ use super::arch;
 use super::axes::DESIGNS;
 use super::fields::{ARCH, FIELDS, Field, Kind, Range, sections};
 use super::library;
+use super::priority;
 use super::value::{Value, coerce, expected};
 use serde_json::{Map, Value as Json, json};
 
@@ -30,6 +31,7 @@ pub fn json_schema(file: File) -> Json {
             {"type": "array", "items": {"type": ["string", "number", "boolean"]}},
         ]},
         "names": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+        "priority": {"type": "integer", "minimum": -priority::MOST, "maximum": priority::MOST},
         "seeds": {
             "description": "A count of replicates, or their seeds.",
             "anyOf": [
@@ -113,6 +115,19 @@ fn shared_sections() -> Map<String, Json> {
         },
         "report": {"$ref": "#/$defs/report"},
         "baseline": {"$ref": "#/$defs/labels", "description": "What deltas are taken against."},
+        "priority": {
+            "description": "What is trained first: of the whole experiment, or per axis of its labels. Higher goes first.",
+            "anyOf": [
+                {"$ref": "#/$defs/priority"},
+                {
+                    "type": "object",
+                    "additionalProperties": {
+                        "type": "object",
+                        "additionalProperties": {"$ref": "#/$defs/priority"},
+                    },
+                },
+            ],
+        },
     });
     match sections {
         Json::Object(sections) => sections,

@@ -30,6 +30,15 @@ pub enum StoreError {
         found: i64,
         known: i64,
     },
+    #[error(
+        "{} has schema {found}: this program brings it to {known} as soon as no other `ablate` is at work on it",
+        path.display()
+    )]
+    Outdated {
+        path: PathBuf,
+        found: i64,
+        known: i64,
+    },
     #[error("store {} is in use by {holder}", dir.display())]
     InUse { dir: PathBuf, holder: String },
     #[error("another program holds {}: it stayed locked for {seconds} s", path.display())]

@@ -14,6 +14,7 @@ mod attempts;
 mod bulk;
 mod error;
 mod ingest;
+mod leases;
 mod lock;
 mod open;
 mod owner;
@@ -27,9 +28,10 @@ mod views;
 
 pub use attempts::{AttemptEnd, AttemptStart, StageState};
 pub use error::StoreError;
+pub use leases::{Change, Claim, Lease};
 pub use lock::{StoreHolder, StoreLock};
 pub use open::Store;
-pub use owner::{Life, Owner, OwnerLock};
+pub use owner::{Life, Owner, OwnerLock, folder as owner_folder};
 #[cfg(test)]
 pub(crate) use plans::Parts;
 pub use plans::Provenance;
