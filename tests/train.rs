@@ -97,8 +97,13 @@ fn launch(data: &Path) -> Launch {
         evaluation_roots: BTreeMap::new(),
         parent_dir: None,
         init_file: None,
+        folder: None,
         log_seconds: 0.0,
         checkpoint_seconds: 1e9,
+        checkpoint_epochs: None,
+        keep_checkpoints: 2,
+        keep_best: false,
+        accumulation: None,
     }
 }
 
@@ -558,4 +563,156 @@ fn a_loss_that_is_not_finite_ends_the_stage() {
         matches!(result, Err(TrainError::Diverged { .. })),
         "{result:?}"
     );
+}
+
+/// A launch from which a checkpoint is written whenever there may be one.
+fn eager(data: &Path) -> Launch {
+    Launch {
+        checkpoint_seconds: 0.0,
+        ..launch(data)
+    }
+}
+
+#[test]
+fn smaller_parts_change_rounding_only_and_are_told() {
+    let data = tempfile::tempdir().unwrap();
+    let dataset = small_data(data.path(), 8);
+    let spec = stages(EXPERIMENT, &dataset, data.path()).remove(0);
+    let mut whole = Watch::default();
+    let reference = train(&spec, &launch(data.path()), &mut whole);
+    let parts = |accumulation| Launch {
+        accumulation,
+        ..launch(data.path())
+    };
+    let mut cut = Watch::default();
+    let other = train(&spec, &parts(Some(4)), &mut cut);
+    let deviations = |watch: &Watch| -> Vec<EventKind> {
+        let is_one = |event: &&EventKind| matches!(event, EventKind::Deviated { .. });
+        watch.events.iter().filter(is_one).cloned().collect()
+    };
+    assert_eq!(deviations(&whole), []);
+    assert_eq!(
+        deviations(&cut),
+        [EventKind::Deviated {
+            what: "train.accumulation".into(),
+            planned: "1".into(),
+            actual: "4".into(),
+        }]
+    );
+    // The same draws: the losses of all steps agree to float precision, and so do the weights.
+    let losses = |watch: &Watch| -> Vec<f64> {
+        let loss = |event: &EventKind| match event {
+            EventKind::Step { loss, .. } => Some(*loss),
+            _ => None,
+        };
+        watch.events.iter().filter_map(loss).collect()
+    };
+    let (one, four) = (losses(&whole), losses(&cut));
+    assert_eq!(one.len(), four.len());
+    assert!(one.len() >= 12);
+    for (step, (a, b)) in one.iter().zip(&four).enumerate() {
+        assert!((a - b).abs() < 2e-4 * a.abs(), "step {step}: {a} and {b}");
+    }
+    let weights = |folder: &Path| {
+        let path = folder.join("checkpoints/final.safetensors");
+        ablate::weights::read(&path).unwrap().parameters
+    };
+    let (one, four) = (weights(reference.path()), weights(other.path()));
+    let mut differing = 0;
+    for (a, b) in one.iter().zip(&four) {
+        assert_eq!(a.name, b.name);
+        for (x, y) in a.values.iter().zip(&b.values) {
+            assert!((x - y).abs() < 2e-3, "{}: {x} and {y}", a.name);
+            differing += usize::from(x != y);
+        }
+    }
+    assert!(differing > 0, "equal to the bit is more than is promised");
+
+    let wrong = train::run(
+        &spec,
+        &parts(Some(5)),
+        &RunDir::new(tempfile::tempdir().unwrap().path()),
+        &mut Watch::default(),
+    );
+    assert!(matches!(wrong, Err(TrainError::Config(_))), "{wrong:?}");
+}
+
+#[test]
+fn checkpoints_by_epoch_last_k_and_best() {
+    let data = tempfile::tempdir().unwrap();
+    let dataset = small_data(data.path(), 8);
+    let yaml = EXPERIMENT
+        .replace("epochs: 3", "epochs: 5")
+        .replace("eval.every: 2", "eval.every: 1");
+    let spec = stages(&yaml, &dataset, data.path()).remove(0);
+    let launch = Launch {
+        checkpoint_epochs: Some(2),
+        keep_best: true,
+        ..launch(data.path())
+    };
+    let mut watch = Watch::default();
+    let calm = train(&spec, &launch, &mut watch);
+    let per_epoch = dataset.shape().train_images as u64 / 16;
+    let written: Vec<u64> = watch
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            EventKind::Checkpointed { step, .. } => Some(*step),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(written, [2 * per_epoch, 4 * per_epoch]);
+    let mut best: Option<(f64, u64)> = None;
+    for event in &watch.events {
+        if let EventKind::Evaluated { metrics, step, .. } = event
+            && best.is_none_or(|(top1, _)| metrics["top1"] > top1)
+        {
+            best = Some((metrics["top1"], *step));
+        }
+    }
+    let (_, step) = best.unwrap();
+    let bytes = read(calm.path(), "checkpoints/best.safetensors");
+    let header = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]).into_owned();
+    assert!(
+        header.contains(&format!("\\\"step\\\":\\\"{step}\\\"")),
+        "{header}"
+    );
+
+    // Stopped anywhere, with more checkpoints kept: the same best and final weights in the end.
+    for (stop, keep) in [(3, 1), (per_epoch as usize + 1, 3)] {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = RunDir::new(folder.path());
+        let mut watch = Watch {
+            stop_after: Some(stop),
+            ..Watch::default()
+        };
+        let first = Launch {
+            keep_best: true,
+            keep_checkpoints: keep,
+            ..eager(data.path())
+        };
+        let stopped = train::run(&spec, &first, &dir, &mut watch);
+        assert!(
+            matches!(stopped, Err(TrainError::Stopped { .. })),
+            "{stopped:?}"
+        );
+        let kept = std::fs::read_dir(dir.checkpoints())
+            .unwrap()
+            .filter(|entry| {
+                let name = entry.as_ref().unwrap().file_name();
+                name.to_string_lossy().starts_with("step-")
+            })
+            .count();
+        assert_eq!(kept, keep);
+        train::run(&spec, &launch, &dir, &mut Watch::default()).unwrap();
+        for name in [
+            "checkpoints/best.safetensors",
+            "checkpoints/final.safetensors",
+        ] {
+            assert!(
+                read(folder.path(), name) == read(calm.path(), name),
+                "{name}"
+            );
+        }
+    }
 }

@@ -230,30 +230,33 @@ fn stages_start_from_files_and_runs_are_exported_and_evaluated() {
 }
 
 #[test]
-fn weights_of_another_shape_are_a_config_failure() {
+fn weights_of_another_shape_are_a_problem_at_their_place() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     pictures(&at.join("data"), 6);
     std::fs::copy(checkpoint(), at.join("w.pth")).unwrap();
     experiment(at, "  train: {init: w.pth}");
-    let failed = ablate(
-        at,
-        &[
+    for set in ["model.depth=3", "model.layer_scale=null"] {
+        let options = [
             "run",
             "e.yaml",
             "--data",
             "small=data",
             "--quiet",
-            "--device",
-            "cpu",
             "--set",
-            "model.depth=3",
-        ],
-    );
-    assert_eq!(failed.status.code(), Some(1));
-    let errors = String::from_utf8_lossy(&failed.stderr);
-    for part in ["config", "w.pth", "blocks.2."] {
-        assert!(errors.contains(part), "{part}: {errors}");
+            set,
+        ];
+        let failed = ablate(at, &options);
+        assert_eq!(failed.status.code(), Some(2));
+        let errors = String::from_utf8_lossy(&failed.stderr);
+        let what = match set {
+            "model.depth=3" => "model.depth is 2 in the file and 3 in the stage",
+            _ => "the file has LayerScale and the stage lacks it",
+        };
+        for part in ["e.yaml:6:17: the weights", "w.pth", what] {
+            assert!(errors.contains(part), "{part}: {errors}");
+        }
+        assert!(!at.join("ablate-store").exists(), "nothing is written");
     }
 }
 

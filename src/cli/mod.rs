@@ -2,24 +2,37 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes are those of [`exit::Exit`].
 
+pub mod attach;
 pub mod bench;
+pub mod compare;
 pub mod completions;
+pub mod confirm;
+pub mod detach;
 pub mod devices;
-pub mod duration;
 pub mod eval;
 pub mod exit;
+pub mod export;
+pub mod gc;
 pub mod logs;
 pub mod lookup;
 pub mod man;
+pub mod note;
+pub mod places;
 pub mod plan;
 pub mod planning;
 pub mod query;
+pub mod recover;
 pub mod report;
+pub mod rm;
 pub mod run;
 pub mod schema;
 pub mod show;
+pub mod size;
 pub mod status;
+pub mod stop;
+pub mod tag;
 pub mod weights;
+pub mod why;
 pub mod worker;
 
 use crate::train::device::cuda_device_count;
@@ -51,18 +64,35 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Attach(attach::AttachArgs),
+    Stop(stop::StopArgs),
     Plan(plan::PlanArgs),
     Report(report::ReportArgs),
+    /// Two runs, variants or experiments side by side: configuration and effect
+    Compare(InStore<compare::CompareArgs>),
+    Export(export::ExportArgs),
     Eval(eval::EvalArgs),
     Weights(weights::WeightsArgs),
     /// How far every experiment is
     Status(InStore<status::StatusArgs>),
     /// One run: labels, stages, configuration, attempts, results
     Show(InStore<show::ShowArgs>),
+    /// Why a run waits, runs, failed, was retried, or would run again
+    Why(InStore<why::WhyArgs>),
     /// What a stage printed
     Logs(InStore<logs::LogsArgs>),
     /// Ask the store in SQL (it can only be read)
     Query(InStore<query::QueryArgs>),
+    /// Mark runs with tags, which also protect them from `ablate gc`
+    Tag(InStore<tag::TagArgs>),
+    /// Write a note on a run
+    Note(InStore<note::NoteArgs>),
+    /// Remove a run or an experiment from the store
+    Rm(InStore<rm::RmArgs>),
+    /// Remove what no kept result needs
+    Gc(InStore<gc::GcArgs>),
+    /// Rebuild a damaged store from its run directories
+    Recover(InStore<recover::RecoverArgs>),
     Devices(devices::DevicesArgs),
     Bench(bench::BenchArgs),
     Schema(schema::SchemaArgs),
@@ -72,7 +102,7 @@ enum Command {
     Worker(worker::WorkerArgs),
 }
 
-/// A command that only reads the store.
+/// A command about the store.
 #[derive(Debug, Args)]
 struct InStore<T: Args> {
     #[command(flatten)]
@@ -90,9 +120,16 @@ struct InStore<T: Args> {
 /// Runs the command of the command line.
 pub fn run(cli: Cli) -> Exit {
     match cli.command {
+        Command::Run(args) if args.detaches() => detach::start(&args.store),
         Command::Run(args) => asynchronous(run::run(&args, cuda_device_count)),
+        Command::Attach(args) => asynchronous(attach::run(&args)),
+        Command::Stop(args) => stop::run(&args),
         Command::Plan(args) => asynchronous(plan::run(&args)),
         Command::Report(args) => asynchronous(report::run(&args)),
+        Command::Compare(args) => {
+            look_up(async |out, err| compare::run(&args.args, &args.store, out, err).await)
+        }
+        Command::Export(args) => asynchronous(export::run(&args)),
         Command::Eval(args) => asynchronous(eval::run(&args)),
         Command::Weights(args) => asynchronous(weights::run(&args)),
         Command::Status(args) => {
@@ -107,6 +144,24 @@ pub fn run(cli: Cli) -> Exit {
         Command::Query(args) => {
             look_up(async |out, err| query::run(&args.args, &args.store, out, err).await)
         }
+        Command::Why(args) => {
+            look_up(async |out, err| why::run(&args.args, &args.store, out, err).await)
+        }
+        Command::Tag(args) => {
+            look_up(async |out, err| tag::run(&args.args, &args.store, out, err).await)
+        }
+        Command::Note(args) => {
+            look_up(async |out, err| note::run(&args.args, &args.store, out, err).await)
+        }
+        Command::Rm(args) => {
+            look_up(async |out, err| rm::run(&args.args, &args.store, out, err).await)
+        }
+        Command::Gc(args) => {
+            look_up(async |out, err| gc::run(&args.args, &args.store, out, err).await)
+        }
+        Command::Recover(args) => {
+            look_up(async |out, err| recover::run(&args.args, &args.store, out, err).await)
+        }
         Command::Devices(args) => devices::run(&args),
         Command::Bench(args) => asynchronous(bench::run(&args)),
         Command::Schema(args) => schema::run(&args),
@@ -116,7 +171,7 @@ pub fn run(cli: Cli) -> Exit {
     }
 }
 
-/// Runs a command that only reads the store, from it to stdout.
+/// Runs a command about the store, from it to stdout.
 fn look_up(
     command: impl AsyncFnOnce(&mut dyn Write, &mut dyn Write) -> Result<(), LookupError>,
 ) -> Exit {

@@ -6,6 +6,7 @@ use super::planning::{PlanningArgs, say};
 use crate::plan::model::Plan;
 use crate::rundir::event::FailureClass;
 use crate::rundir::stage::StageSpec;
+use crate::schedule::device::gpus::{self, Found};
 use crate::schedule::device::{self, Machine, SlotRequest};
 use crate::store::rows::Status;
 use crate::store::{Store, StoreError};
@@ -84,8 +85,13 @@ pub async fn run(args: &PlanArgs) -> Exit {
             return Exit::Store;
         }
     };
-    let machine = Machine::discover(cuda_device_count());
-    let request = SlotRequest::default();
+    // A recording that can't be read is `ablate run`'s to complain about.
+    let found = gpus::find().unwrap_or_else(|error| Found::Nothing(error.to_string()));
+    let machine = Machine::discover(&found, cuda_device_count);
+    let request = SlotRequest {
+        cpu_only: cfg!(not(feature = "cuda")),
+        ..SlotRequest::default()
+    };
     let slots = device::slots(&machine, &request).map_or(1, |slots| slots.len());
     let capacity = Capacity {
         slots,

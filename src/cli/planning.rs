@@ -3,7 +3,7 @@
 use crate::data;
 use crate::plan::model::Plan;
 use crate::plan::{self, DataDescription, Request, Resolvers};
-use crate::rundir::stage::NamedSet;
+use crate::rundir::stage::{NamedSet, Task};
 use crate::spec::experiment::Options;
 use crate::spec::problem::Problem;
 use crate::spec::recipe::DataConfig;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// Which experiments, and how they are changed.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct PlanningArgs {
-    /// Experiment files, or names of built-in experiments (loss, augmentation, crop, epochs, fixres)
+    /// Experiment files, or names of built-in experiments (loss, augmentation, crop, epochs, fixres, in21k)
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Profile of the experiments [default: quick, where there is one]
@@ -114,19 +114,56 @@ impl PlanningArgs {
     }
 }
 
-/// The files of weights that stages start from, and that hold no weights.
+/// The files that stages start from, and that hold no weights, or those of another model.
 fn unusable_weights(plan: &Plan) -> Vec<Problem> {
-    let mut problems: Vec<Problem> = Vec::new();
+    let mut known: HashMap<&Path, Result<weights::Description, String>> = HashMap::new();
     for init in plan.init_files() {
-        if let Err(error) = weights::read(&init.path) {
-            let problem = init.problem(error.to_string());
-            if !problems.contains(&problem) {
-                problems.push(problem);
+        known.entry(&init.path).or_insert_with(|| {
+            let weights = weights::read(&init.path).map_err(|error| error.to_string())?;
+            Ok(weights.description)
+        });
+    }
+    let mut problems: Vec<Problem> = Vec::new();
+    if known.is_empty() {
+        return problems;
+    }
+    for index in 0..plan.stages.len() as u32 {
+        let Some(init) = plan.init(index) else {
+            continue;
+        };
+        let message = match &known[init.path.as_path()] {
+            Err(error) => error.clone(),
+            Ok(description) => {
+                let spec = plan.stage_spec(index);
+                let mut misfits = description.misfits(&spec.recipe.model);
+                let classes = (description.classes, spec.data_shape.classes);
+                if spec.task == Task::Evaluate && classes.0 != classes.1 {
+                    misfits.push(format!(
+                        "the head is for {} classes and the data set has {}",
+                        classes.0, classes.1
+                    ));
+                }
+                if misfits.is_empty() {
+                    continue;
+                }
+                format!(
+                    "the weights {} are those of another model (variant `{}`): {}",
+                    init.path.display(),
+                    plan.first_variant(index).name,
+                    misfits.join("; ")
+                )
             }
+        };
+        let problem = init.problem(message);
+        if !problems.contains(&problem) && problems.len() < SHOWN_PROBLEMS {
+            problems.push(problem);
         }
     }
     problems
 }
+
+/// Most problems of files that are shown.
+const SHOWN_PROBLEMS: usize = 10;
 
 /// Finds and describes a data set.
 fn describe(
@@ -179,7 +216,7 @@ fn locate(config: &DataConfig, overrides: &[(String, PathBuf)]) -> Result<Option
         .map(|root| std::path::absolute(root).unwrap_or_else(|_| root.to_owned())))
 }
 
-fn parse_data(text: &str) -> Result<(String, PathBuf), String> {
+pub(super) fn parse_data(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((name, path)) if !name.is_empty() && !path.is_empty() => {
             Ok((name.to_owned(), Path::new(path).to_owned()))

@@ -1,15 +1,18 @@
 //! `ablate run`: plans, stores the plan, and trains what is not known yet.
 
-use crate::cli::duration;
+use crate::cli::detach::Detached;
 use crate::cli::exit::Exit;
+use crate::cli::places::Places;
 use crate::cli::planning::{Planned, PlanningArgs, say};
 use crate::cli::report::ReportError;
+use crate::cli::size;
 use crate::plan::model::Plan;
 use crate::report::table::render::{Render, Terminal, may_colour};
 use crate::report::{load, summary_table};
-use crate::schedule::actor::{self, Execution};
+use crate::rundir::host;
+use crate::schedule::actor::{self, Execution, Input};
 use crate::schedule::core::{Closing, End, Limits, Prior};
-use crate::schedule::device::{self, DeviceChoice, Machine, Slot, SlotRequest};
+use crate::schedule::device::{DeviceChoice, Slot};
 use crate::schedule::eta;
 use crate::schedule::execution::{JobFiles, ScheduleError, Settings, Summary};
 use crate::schedule::executor::local::LocalExecutor;
@@ -18,6 +21,8 @@ use crate::schedule::policy::policy;
 use crate::schedule::progress::{Progress, Style, sanitise};
 use crate::schedule::reconcile::reconcile;
 use crate::schedule::signals;
+use crate::schedule::space;
+use crate::spec::execution::ExecutionRules;
 use crate::store::rows::Status;
 use crate::store::{Owner, OwnerLock, Provenance, Store, StoreError};
 use std::collections::HashMap;
@@ -26,19 +31,22 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 /// Train every variant that is not known yet, and print the tables
 ///
 /// What is done is skipped, what was interrupted goes on from its last checkpoint. Stages that failed
-/// through no fault of their own (killed, device_lost, out_of_memory, timeout) are tried again; others
-/// only with --retry-failed.
+/// through no fault of their own (killed, device_lost, out_of_memory, timeout, hung, disk_full, io_error)
+/// are tried again; others only with --retry-failed.
 ///
-/// Ctrl-C lets the workers write checkpoints and ends; a second one ends at once.
+/// Ctrl-C lets the workers write checkpoints and ends; a second one ends at once. Ctrl-Z stops the workers
+/// and all limits of time, too.
 ///
 /// Several `ablate run` on one store share the work, whether their experiments are the same or not.
 ///
 /// Exit codes: 0 all done; 1 some stage failed; 2 the command line, a file or a data set is not usable;
-/// 3 the store is not usable; 4 the time of --budget is over; 130 (SIGINT), 143 (SIGTERM), 129 (SIGHUP) interrupted.
+/// 3 the store is not usable; 4 the time of --budget is over; 130 (SIGINT), 143 (SIGTERM), 129 (SIGHUP)
+/// interrupted, 138 ended by `ablate stop`, 140 by `ablate stop --now`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -57,6 +65,19 @@ pub struct RunArgs {
     /// Compute threads of each worker [default: 1 on the CPU]
     #[arg(long, value_name = "N")]
     pub threads_per_slot: Option<NonZeroUsize>,
+    /// Workers at once on each GPU [default: 1]
+    #[arg(long, value_name = "N")]
+    pub slots_per_gpu: Option<NonZeroUsize>,
+    /// Memory of a GPU that a worker takes, such as 10GiB; as many share a GPU as fit
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub gpu_memory: Option<u64>,
+    /// Work in the background, without this terminal: returns once it has planned and has the store
+    /// (`ablate attach` shows its progress, `ablate stop` ends it)
+    #[arg(long)]
+    pub detach: bool,
+    /// The pipe to whoever waits for it to be at work
+    #[arg(long, hide = true, value_name = "FD")]
+    pub detached_through: Option<i32>,
     /// Where to train
     #[arg(long, value_enum, default_value_t)]
     pub device: DeviceChoice,
@@ -70,11 +91,25 @@ pub struct RunArgs {
     #[arg(long, value_name = "N")]
     pub max_fail: Option<NonZeroU32>,
     /// Stop after this time, such as 90s, 45m, 8h, 1d12h: workers write checkpoints and leave
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = crate::spec::duration::parse_argument)]
     pub budget: Option<Duration>,
     /// Finish one stage, the cheapest, before any other starts; nothing else starts if it fails
     #[arg(long)]
     pub canary: bool,
+    /// Longest wall time of an attempt, such as 90m or 12h: it writes a checkpoint and ends; the next run goes
+    /// on [default: the experiment's `execution.timeout`, else any]
+    #[arg(long, value_name = "TIME", value_parser = crate::spec::duration::parse_argument)]
+    pub timeout: Option<Duration>,
+    /// Start no stage while less than this is free on the store's disk, such as 500M or 2G
+    #[arg(long, value_name = "SIZE", value_parser = space::parse, default_value = "256M")]
+    pub min_free: u64,
+}
+
+impl RunArgs {
+    /// Whether another process is to do it.
+    pub fn detaches(&self) -> bool {
+        self.detach && self.detached_through.is_none()
+    }
 }
 
 /// Runs the command. `gpu_count` asks the driver for GPUs; it is called only if one may be used.
@@ -82,24 +117,18 @@ pub async fn run(args: &RunArgs, gpu_count: impl FnOnce() -> usize) -> Exit {
     let Some(planned) = args.planning.plan() else {
         return Exit::Usage;
     };
-    let gpus = if args.device == DeviceChoice::Cpu {
-        0
-    } else {
-        gpu_count()
-    };
-    let request = SlotRequest {
-        device: args.device,
-        slots: args.slots,
-        threads_per_slot: args.threads_per_slot,
-    };
-    let slots = match device::slots(&Machine::discover(gpus), &request) {
-        Ok(slots) => slots,
+    let detached = match args.detached_through.map(Detached::new).transpose() {
+        Ok(detached) => detached,
         Err(error) => {
-            say(format_args!("error: {error}"));
+            say(format_args!("error: --detached-through: {error}"));
             return Exit::Usage;
         }
     };
-    match run_plans(args, &planned, slots).await {
+    let places = match Places::find(args, &planned.plans, gpu_count) {
+        Ok(places) => places,
+        Err(exit) => return exit,
+    };
+    match run_plans(args, &planned, places, detached).await {
         Ok(exit) => exit,
         Err(error) => {
             say(format_args!("error: {error}"));
@@ -119,19 +148,30 @@ enum RunError {
     Report(#[from] ReportError),
     #[error("can't listen to signals: {0}")]
     Signals(std::io::Error),
+    #[error("can't go into the background: {0}")]
+    Detach(std::io::Error),
     #[error("can't find this program to start workers: {0}")]
     Program(std::io::Error),
 }
 
-async fn run_plans(args: &RunArgs, planned: &Planned, slots: Vec<Slot>) -> Result<Exit, RunError> {
+async fn run_plans(
+    args: &RunArgs,
+    planned: &Planned,
+    places: Places,
+    detached: Option<Detached>,
+) -> Result<Exit, RunError> {
     let plans: Vec<&Plan> = planned.plans.iter().collect();
     let names: Vec<String> = plans
         .iter()
         .map(|plan| plan.experiment.name.clone())
         .collect();
     let (_lock, store) = Store::enter(&args.store).await?;
+    // Heard before anybody can know of us and send one.
+    let (sender, inputs) = actor::channel();
+    signals::forward(&sender).map_err(RunError::Signals)?;
     let me = OwnerLock::create(&args.store)?;
     store.warnings().iter().for_each(say);
+    store.on_notice(|text| say(text));
     let provenance = provenance();
     for plan in &plans {
         store.save_plan(plan, &provenance).await?;
@@ -149,13 +189,41 @@ async fn run_plans(args: &RunArgs, planned: &Planned, slots: Vec<Slot>) -> Resul
         .iter()
         .filter(|job| job.prior == Prior::Pending)
         .count();
+    let mut hub = None;
     let summary = if open == 0 {
+        // From here on a signal means again what it means to any program.
+        drop((sender, inputs));
         Summary::without_work(&jobs.jobs)
     } else {
+        if let Some(detached) = detached {
+            detached.at_work(&args.store).map_err(RunError::Detach)?;
+        }
         if !args.quiet {
             tell_peers(&store, &me, &jobs).await?;
         }
-        execute(args, (&store, &me), planned, &jobs, slots).await?
+        let progress = progress(args, &jobs, &places.slots);
+        let ask = {
+            let sender = sender.clone();
+            // Nobody listens any more once all is done.
+            move |request| drop(sender.send(Input::Asked(request)))
+        };
+        let socket = progress.hub().serve(&args.store, &me.owner().id, ask);
+        if let Err(error) = &socket {
+            say(format_args!(
+                "warning: `ablate attach` can't show this run: {error}"
+            ));
+        }
+        hub = Some((progress.hub(), socket));
+        execute(
+            args,
+            (&store, &me),
+            planned,
+            &jobs,
+            places,
+            progress,
+            (sender, inputs),
+        )
+        .await?
     };
     report(args, &jobs, &summary, done_before);
     let left = summary.count(|end| *end == End::Left) > 0;
@@ -169,6 +237,9 @@ async fn run_plans(args: &RunArgs, planned: &Planned, slots: Vec<Slot>) -> Resul
         print_tables(&store, &names).await?;
     }
     store.close().await?;
+    if let Some((hub, _socket)) = hub {
+        hub.over(exit.code()).await;
+    }
     Ok(exit)
 }
 
@@ -201,24 +272,27 @@ async fn known_jobs(args: &RunArgs, store: &Store, plans: &[&Plan]) -> Result<Jo
     Ok(jobs)
 }
 
-async fn execute(
-    args: &RunArgs,
-    (store, me): (&Store, &OwnerLock),
-    planned: &Planned,
-    jobs: &Jobs,
-    slots: Vec<Slot>,
-) -> Result<Summary, RunError> {
-    let (sender, inputs) = actor::channel();
-    signals::forward(&sender).map_err(RunError::Signals)?;
-    let executor = LocalExecutor::this_program().map_err(RunError::Program)?;
-    let progress = Progress::new(
+fn progress(args: &RunArgs, jobs: &Jobs, slots: &[Slot]) -> Progress {
+    Progress::new(
         Style::choose(args.quiet),
         jobs.jobs.iter().map(|job| job.label.clone()).collect(),
         jobs.jobs.iter().map(|job| job.flops),
         |index| jobs.jobs[index].prior == Prior::Pending,
         jobs.done(),
         slots.iter().map(|slot| slot.name.clone()),
-    );
+    )
+}
+
+async fn execute(
+    args: &RunArgs,
+    (store, me): (&Store, &OwnerLock),
+    planned: &Planned,
+    jobs: &Jobs,
+    places: Places,
+    progress: Progress,
+    (sender, inputs): (UnboundedSender<Input>, UnboundedReceiver<Input>),
+) -> Result<Summary, RunError> {
+    let executor = LocalExecutor::this_program().map_err(RunError::Program)?;
     let files = |index: usize| {
         let (plan, stage) = jobs.origins[index];
         let spec = planned.plans[plan].stage_spec(stage);
@@ -233,10 +307,18 @@ async fn execute(
             })
             .collect();
         JobFiles {
+            folder: spec
+                .command
+                .is_some()
+                .then(|| planned.plans[plan].folder().to_owned()),
             spec,
             data_root,
             evaluation_roots,
             init_file: init.map(|init| init.path.clone()),
+            rules: ExecutionRules {
+                timeout: args.timeout.or(planned.plans[plan].execution.timeout),
+                ..planned.plans[plan].execution.clone()
+            },
         }
     };
     let execution = Execution {
@@ -244,7 +326,8 @@ async fn execute(
         me,
         dir: &args.store,
         jobs: jobs.jobs.clone(),
-        slots,
+        slots: places.slots.clone(),
+        gpus: places.gpus.clone(),
         executor: Arc::new(executor),
         files: &files,
         progress,
@@ -253,7 +336,10 @@ async fn execute(
             budget: args.budget,
             canary: args.canary,
         },
-        settings: Settings::default(),
+        settings: Settings {
+            reserve: args.min_free,
+            ..Settings::default()
+        },
     };
     Ok(execution.run(sender, inputs).await?)
 }
@@ -341,8 +427,8 @@ fn report(args: &RunArgs, jobs: &Jobs, summary: &Summary, done_before: usize) {
         say(if transient {
             "the next `ablate run` tries them again"
         } else {
-            "the next `ablate run` tries those again that were killed, lost their device, ran out of memory \
-             or time; the others with --retry-failed"
+            "the next `ablate run` tries those again that circumstances were to blame for (killed, out of memory, \
+             time or space, ...); the others with --retry-failed"
         });
     }
     let done = summary.count(|end| *end == End::Done);
@@ -378,7 +464,7 @@ fn provenance() -> Provenance {
     Provenance {
         program: concat!("ablate ", env!("CARGO_PKG_VERSION")).to_owned(),
         git_revision: option_env!("ABLATE_GIT_REVISION").map(str::to_owned),
-        host: device::host_name(),
+        host: host::name(),
         command_line: std::env::args().collect::<Vec<_>>().join(" "),
     }
 }

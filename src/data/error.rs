@@ -61,7 +61,7 @@ pub enum DataError {
     /// A class of an evaluation set that the model could not have learned.
     #[error(
         "evaluation set `{set}` has the class `{class}`, which is not in the training set; \
-         its class folders are named as those of the training set"
+         its class folders are named as those of the training set, or all by numbers"
     )]
     UnknownSetClass {
         /// Name of the evaluation set.

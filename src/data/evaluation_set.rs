@@ -2,7 +2,8 @@
 //! training set.
 //!
 //! A set is an image folder, `val/<class>/*` or with the class folders right under its root. Folders are
-//! named as those of the training set; a class may be missing. Where the root holds a file of labels
+//! named as those of the training set, or by the number of the class among them, sorted, as ImageNet-V2 is
+//! published; a class may be missing. Where the root holds a file of labels
 //! ([`LABEL_FILES`]), that file says what an image shows, folders mean nothing, and an image may have
 //! several labels: "Are we done with ImageNet?" (arXiv 2006.07159) counts a prediction as right if it is
 //! one of them, and leaves images without any out.
@@ -155,9 +156,13 @@ fn by_folders(
     if folders.is_empty() {
         return Err(DataError::NoClasses(base));
     }
+    let numbered = are_numbers(&folders, numbers);
     let mut samples = Vec::new();
     for class in folders {
-        let label = *numbers.get(class.as_str()).ok_or_else(|| unknown(&class))?;
+        let label = match numbered {
+            true => class.parse().map_err(|_| unknown(&class))?,
+            false => *numbers.get(class.as_str()).ok_or_else(|| unknown(&class))?,
+        };
         let files = files(&base.join(&class))?;
         samples.extend(files.into_iter().map(|file| Sample {
             path: format!("{below}{class}/{file}"),
@@ -165,6 +170,17 @@ fn by_folders(
         }));
     }
     Ok(samples)
+}
+
+/// Whether folders are named by the numbers of classes (`0` to `999`) and not by their names. Where a
+/// number is also the name of a class, names count.
+fn are_numbers(folders: &[String], numbers: &HashMap<&str, u32>) -> bool {
+    folders.iter().all(|folder| {
+        let number = folder
+            .parse()
+            .is_ok_and(|number: usize| number < numbers.len());
+        number && !numbers.contains_key(folder.as_str())
+    })
 }
 
 /// Paths of all images, relative to the root: those right in the folder, then those in its folders.

@@ -11,6 +11,10 @@
 //! | multi-head attention | [`attention`] |
 //! | residual with LayerScale and stochastic depth | [`residual`] |
 //!
+//! [`update`] is the optimizers' part: one pass over each parameter.
+//!
+//! [`recompute`] runs a part of the model again in the backward pass instead of keeping its tensors.
+//!
 //! [`op`] hands them to Burn as a backend extension with autodiff. Modules in `model` call the
 //! functions of this file, which take the fused form on a CPU device and Burn's own operations
 //! elsewhere; [`set_fused`] turns fusion off for comparison.
@@ -26,8 +30,10 @@ pub mod matmul;
 pub mod op;
 pub mod parallel;
 pub mod plain;
+pub mod recompute;
 pub mod residual;
 pub mod simd;
+pub mod update;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::Tensor;

@@ -1,48 +1,33 @@
 //! Losses on logits and soft targets.
 //!
-//! Reductions are the reference's and part of the recipe: cross-entropy sums over classes, binary
-//! cross-entropy takes the mean over batch *and* classes, which makes its gradients about as many
-//! times smaller as there are classes.
+//! | file | rule |
+//! | --- | --- |
+//! | [`cross_entropy`] | soft-target cross-entropy: `ce`, with or without smoothing and mixing |
+//! | [`binary_cross_entropy`](mod@binary_cross_entropy) | binary cross-entropy and its two reductions |
+//! | [`binarise`](mod@binarise) | the target of `bce`: every positive entry is 1 |
+
+pub mod binarise;
+pub mod binary_cross_entropy;
+pub mod cross_entropy;
+
+#[cfg(test)]
+mod tests;
+
+pub use binarise::binarise;
+pub use binary_cross_entropy::{Reduction, binary_cross_entropy};
+pub use cross_entropy::soft_target_cross_entropy;
 
 use crate::spec::recipe::LossName;
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
 
-/// Soft-target cross-entropy: logits and target `[batch, classes]` -> scalar `[1]`, sum over classes,
-/// mean over the batch (timm's `SoftTargetCrossEntropy`).
-pub fn soft_target_cross_entropy(logits: Tensor<2>, target: Tensor<2>) -> Tensor<1> {
-    let [batch, _] = logits.dims();
-    (activation::log_softmax(logits, 1) * target)
-        .sum()
-        .div_scalar(-(batch as f64))
-}
-
-/// Binary cross-entropy with logits, mean over batch and classes (PyTorch's `BCEWithLogitsLoss`).
-///
-/// `(1 - t) z - log sigmoid(z)`: finite for any logit, and its gradient is `sigmoid(z) - t` to the
-/// last digit.
-pub fn binary_cross_entropy(logits: Tensor<2>, target: Tensor<2>) -> Tensor<1> {
-    let negative = target.neg().add_scalar(1.0);
-    (negative * logits.clone() - activation::log_sigmoid(logits)).mean()
-}
-
-/// Loss of the recipe on a (mixed, soft) target. For `bce` the target must be binarised already:
-/// [`binarise`].
+/// Loss of the recipe on a (mixed, soft) target. For `bce` and `bce_sum` the target must be binarised
+/// already: [`binarise`](fn@binarise).
 pub fn loss(name: LossName, logits: Tensor<2>, target: Tensor<2>) -> Tensor<1> {
     match name {
         LossName::Ce => soft_target_cross_entropy(logits, target),
-        LossName::Bce | LossName::BceSoft => binary_cross_entropy(logits, target),
-    }
-}
-
-/// The target that the loss wants: for `bce` every positive entry becomes 1, so both classes of a
-/// mixed pair count in full.
-///
-/// Trap: with label smoothing every class would become positive; the reference runs BCE with
-/// smoothing 0, and the validation of a recipe insists on it.
-pub fn binarise(name: LossName, target: &mut [f32]) {
-    if name == LossName::Bce {
-        for value in target {
-            *value = if *value > 0.0 { 1.0 } else { 0.0 };
+        LossName::Bce | LossName::BceSoft => binary_cross_entropy(logits, target, Reduction::Mean),
+        LossName::BceSum | LossName::BceSoftSum => {
+            binary_cross_entropy(logits, target, Reduction::Sum)
         }
     }
 }

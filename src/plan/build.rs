@@ -3,8 +3,9 @@
 use super::identify::{describe_data, identify};
 use super::model::{AxisInfo, Configurations, ExperimentInfo, Plan, ReportSpec};
 use super::share::{same_variants, share};
-use super::{design, init, layers};
+use super::{command, design, init, layers};
 use crate::rundir::stage::{NamedSet, Task};
+use crate::spec::command::Metric;
 use crate::spec::experiment::{self, Experiment, Options};
 use crate::spec::problem::{Problems, Report, Severity};
 use crate::spec::recipe::DataConfig;
@@ -112,7 +113,7 @@ fn build(
         .map_err(|report| reports.push(report))
         .ok()?;
     let mut values = Values::default();
-    let layers = layers::build(experiment, &mut values, reports)?;
+    let (layers, params) = layers::build(experiment, &mut values, reports)?;
     if reports
         .iter()
         .any(|report| report.severity == Severity::Error)
@@ -122,7 +123,9 @@ fn build(
     let variants = design::expand(experiment)
         .map_err(|found| reports.extend(found))
         .ok()?;
-    let (data, sets) = describe_data(&layers, &variants, &values, resolvers, reports)?;
+    let programs = command::find(experiment, &params, reports);
+    let described = describe_data(&layers, &programs, &variants, &values, resolvers, reports);
+    let (data, sets) = described?;
     let init = init::find(experiment, reports);
     let tasks: Vec<Task> = experiment.stages.iter().map(|stage| stage.task).collect();
     let seeds = experiment.seeds.to_vec();
@@ -133,6 +136,7 @@ fn build(
         &values,
         (&data, &sets),
         &init,
+        (&programs, &params),
         &seeds,
         reports,
     )?;
@@ -156,6 +160,7 @@ fn build(
         runs,
         stages,
         priorities: experiment.priorities.clone(),
+        execution: experiment.execution.clone(),
         warnings: Vec::new(),
         configurations: Configurations {
             values,
@@ -165,6 +170,9 @@ fn build(
             first,
             data,
             sets,
+            programs,
+            params,
+            folder: command::folder(experiment),
         },
     })
 }
@@ -187,11 +195,40 @@ fn describe(experiment: &Experiment) -> ExperimentInfo {
             .collect(),
         baseline: design::baseline(experiment),
         report: ReportSpec {
-            metrics: experiment.report.metrics.clone(),
+            metrics: shown_metrics(experiment),
+            described: described_metrics(experiment),
             rows: experiment.report.rows.clone(),
             columns: experiment.report.columns.clone(),
         },
     }
+}
+
+/// The metrics of tables: those that the file names, else those that the last stage's program promises.
+fn shown_metrics(experiment: &Experiment) -> Vec<String> {
+    let last = experiment.stages.last();
+    match last.and_then(|stage| stage.command.as_ref()) {
+        Some(command) if experiment.report.metrics.is_empty() => command
+            .metrics
+            .iter()
+            .map(|metric| metric.name.clone())
+            .collect(),
+        _ => experiment.report.metrics.clone(),
+    }
+}
+
+/// What the programs say of their metrics; the last stage that names one wins.
+fn described_metrics(experiment: &Experiment) -> Vec<Metric> {
+    let mut described: Vec<Metric> = Vec::new();
+    let commands = experiment.stages.iter().rev();
+    for metric in commands
+        .filter_map(|stage| stage.command.as_ref())
+        .flat_map(|command| &command.metrics)
+    {
+        if described.iter().all(|known| known.name != metric.name) {
+            described.push(metric.clone());
+        }
+    }
+    described
 }
 
 /// Refuses a grid that is too large, before it is made.

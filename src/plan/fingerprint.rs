@@ -5,11 +5,11 @@
 //! `weights:` and the hash of the file that it starts from) and the hash of the
 //! names of the fields, then one line with the canonical value of every field of the table that is part
 //! of the identity, in the table's order, then one line with the content hash of each evaluation set that
-//! the recipe names. The location of a data set is not in it. Names are hashed
+//! the recipe names. A program's stage is hashed by what it is told instead ([`of_command`]). The location of a data set is not in it. Names are hashed
 //! apart because a text below 1 KiB is hashed three times as fast, and there can be a million of them.
 
 use super::model::Fingerprint;
-use crate::rundir::stage::{NamedSet, StageSpec, Task};
+use crate::rundir::stage::{COMMAND_REVISION, CommandSpec, NamedSet, StageSpec, Task};
 use crate::spec::fields::FIELDS;
 use crate::spec::resolved::{Flat, Values, from_recipe};
 use std::sync::OnceLock;
@@ -27,10 +27,7 @@ pub(in crate::plan) fn header(
     parent: Option<&str>,
 ) {
     use std::fmt::Write;
-    let task = match task {
-        Task::Train => "train",
-        Task::Evaluate => "evaluate",
-    };
+    let task = task.name();
     let parent = parent.unwrap_or("none");
     // Writing to a string can't fail.
     let _ = write!(
@@ -38,6 +35,21 @@ pub(in crate::plan) fn header(
         "stage={STAGE_FORMAT}\nrevision={trainer_revision}\ntask={task}\nseed={seed}\ndata={data_hash}\nparent={parent}\nfields={}\n",
         field_names()
     );
+}
+
+/// The text of a program's stage: no field of the recipe, no data set and no revision of the trainer can change what it
+/// does.
+pub(in crate::plan) fn of_command(
+    seed: u64,
+    parent: Option<&str>,
+    command: &CommandSpec,
+) -> String {
+    let task = Task::Command.name();
+    let parent = parent.unwrap_or("none");
+    format!(
+        "stage={STAGE_FORMAT}\ncommand={COMMAND_REVISION}\ntask={task}\nseed={seed}\nparent={parent}\n{}\n",
+        command.canonical()
+    )
 }
 
 /// What stands for a parent where a stage starts from a file with this hash.
@@ -97,6 +109,9 @@ impl StageSpec {
 
     /// The fingerprint of what stands here (the field `fingerprint` is not looked at).
     pub fn compute_fingerprint(&self) -> Fingerprint {
+        if let Some(command) = &self.command {
+            return hash(&of_command(self.seed, self.parent.as_deref(), command));
+        }
         let mut text = String::with_capacity(2048);
         header(
             &mut text,

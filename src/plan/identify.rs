@@ -1,5 +1,6 @@
 //! Identity of the stages of every run: rules, costs, fingerprints; in parallel over variants.
 
+use super::command::Program;
 use super::init::InitWeights;
 use super::layers::{self, StageLayers};
 use super::model::{Cost, DataDescription, Fingerprint, Variant};
@@ -52,6 +53,7 @@ pub(in crate::plan) fn sets_of<'a>(table: &'a SetTable, flat: &Flat) -> &'a [Nam
 /// Asks for every different data set and evaluation set once.
 pub(in crate::plan) fn describe_data(
     layers: &[StageLayers],
+    programs: &[Option<Program>],
     variants: &[Variant],
     values: &Values,
     resolvers: &Resolvers<'_>,
@@ -61,7 +63,10 @@ pub(in crate::plan) fn describe_data(
     let mut sets: SetTable = Vec::new();
     let mut failed_sets = HashSet::new();
     let mut failed = HashSet::new();
-    for stage in layers {
+    for (stage, program) in layers.iter().zip(programs) {
+        if program.is_some() {
+            continue;
+        }
         let varies = |part: &Vec<Vec<Vec<layers::Override>>>| {
             let mut all = part.iter().flatten().flatten();
             all.any(|set| [DATA_NAME, DATA_ROOT, EVAL_SETS].contains(&usize::from(set.field)))
@@ -150,6 +155,8 @@ struct Work<'a> {
     data: &'a DataTable,
     init: &'a [Option<String>],
     sets: &'a SetTable,
+    /// By stage, and the names of the parameters.
+    programs: (&'a [Option<Program>], &'a [String]),
     seeds: &'a [u64],
     broken: Mutex<HashMap<Broken, u32>>,
     unset: Mutex<HashSet<(u32, u32)>>,
@@ -164,6 +171,7 @@ pub(in crate::plan) fn identify(
     values: &Values,
     (data, sets): (&DataTable, &SetTable),
     init: &[Option<InitWeights>],
+    programs: (&[Option<Program>], &[String]),
     seeds: &[u64],
     reports: &mut Vec<Report>,
 ) -> Option<Identified> {
@@ -181,6 +189,7 @@ pub(in crate::plan) fn identify(
         data,
         init: &init,
         sets,
+        programs,
         seeds,
         broken: Mutex::default(),
         unset: Mutex::default(),
@@ -229,6 +238,10 @@ impl Work<'_> {
         fingerprints: &mut [Fingerprint],
         costs: &mut [Cost],
     ) {
+        if let Some(program) = &self.programs.0[stage] {
+            self.program(program, variant, stage, fingerprints);
+            return;
+        }
         let flat = self.layers[stage].resolve(variant, self.values);
         if flat.contains(&UNSET) {
             let mut unset = lock(&self.unset);
@@ -280,11 +293,41 @@ impl Work<'_> {
         }
     }
 
+    /// Identifies the runs of a variant in a program's stage.
+    fn program(
+        &self,
+        program: &Program,
+        variant: &Variant,
+        stage: usize,
+        fingerprints: &mut [Fingerprint],
+    ) {
+        let layers = &self.layers[stage];
+        if let Some(field) = program.missing(layers, variant, self.values) {
+            lock(&self.unset).insert((stage as u32, field as u32));
+            return;
+        }
+        let stages = self.layers.len();
+        for (run, &seed) in self.seeds.iter().enumerate() {
+            let parent = self.experiment.stages[stage]
+                .from
+                .map(|parent| fingerprints[run * stages + parent].to_string());
+            let command = program.spec(layers, variant, self.values, self.programs.1, seed);
+            let text = fingerprint::of_command(seed, parent.as_deref(), &command);
+            fingerprints[run * stages + stage] = fingerprint::hash(&text);
+        }
+    }
+
     fn report(&self, variants: &[Variant], reports: &mut Vec<Report>) {
         let mut unset: Vec<(u32, u32)> = lock(&self.unset).iter().copied().collect();
         unset.sort_unstable();
         for stages in unset.chunk_by(|a, b| a.0 == b.0) {
-            let stage = &self.experiment.stages[stages[0].0 as usize];
+            let number = stages[0].0 as usize;
+            if let Some(program) = &self.programs.0[number] {
+                let missing = stages.iter().map(|(_, field)| *field as usize);
+                reports.extend(missing.map(|field| program.report_missing(field)));
+                continue;
+            }
+            let stage = &self.experiment.stages[number];
             let recipe = stage.recipe.as_ref().or(self.experiment.recipe.as_ref());
             let (name, position) =
                 recipe.map_or(("", Position::default()), |(name, at)| (name.as_str(), *at));

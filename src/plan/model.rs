@@ -1,14 +1,19 @@
 //! The plan: plain data that `schedule`, `store` and `report` read.
 
+use super::command::Program;
+use super::difference::differences;
 use super::fingerprint::STAGE_FORMAT;
 use super::init::InitWeights;
 use super::layers::StageLayers;
 use crate::rundir::stage::{DataShape, NamedSet, StageSpec, TRAINER_REVISION, Task};
+use crate::spec::command::{Command, Metric};
+use crate::spec::execution::ExecutionRules;
 use crate::spec::priority::Priorities;
 use crate::spec::problem::Problem;
-use crate::spec::recipe::DataConfig;
-use crate::spec::resolved::{Flat, ValueId, Values, from_recipe, to_recipe};
+use crate::spec::recipe::{DataConfig, Recipe};
+use crate::spec::resolved::{Flat, ValueId, Values, to_recipe};
 use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 
 /// What an experiment file expands to.
 #[derive(Debug, Clone)]
@@ -20,6 +25,8 @@ pub struct Plan {
     pub stages: Vec<PlannedStage>,
     /// What is trained first.
     pub priorities: Priorities,
+    /// How its stages are carried out.
+    pub execution: ExecutionRules,
     /// What is allowed but probably not meant.
     pub warnings: Vec<Problem>,
     /// How a stage's full configuration is rebuilt on demand ([`Plan::stage_spec`]).
@@ -49,6 +56,12 @@ pub(in crate::plan) struct Configurations {
     pub data: Vec<((ValueId, ValueId), DataConfig, DataDescription)>,
     /// Evaluation sets by values of `data.name`, `data.root` and `eval.sets`.
     pub sets: Vec<((ValueId, ValueId, ValueId), Vec<NamedSet>)>,
+    /// Stages that run a program, by position in `ExperimentInfo::stage_names`.
+    pub programs: Vec<Option<Program>>,
+    /// Names of the free parameters, by number.
+    pub params: Vec<String>,
+    /// The experiment file's folder.
+    pub folder: PathBuf,
 }
 
 /// What the experiment says about itself.
@@ -75,6 +88,9 @@ pub struct ExperimentInfo {
 pub struct ReportSpec {
     /// Metrics of the table, the first is the headline. Empty: `top1`.
     pub metrics: Vec<String>,
+    /// What programs say of the metrics that they report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub described: Vec<Metric>,
     /// Axes along the rows; empty: all axes that are not columns.
     pub rows: Vec<String>,
     /// Axes along the columns; may be empty.
@@ -142,6 +158,8 @@ pub struct Cost {
     pub parameters: u64,
     pub steps: u64,
     pub disk_bytes: u64,
+    /// Peak memory on a CPU, as estimated (`plan::memory`).
+    pub memory_bytes: u64,
 }
 
 impl Plan {
@@ -198,6 +216,9 @@ impl Plan {
     /// The complete configuration of stage `index` (an index into [`Plan::stages`]).
     pub fn stage_spec(&self, index: u32) -> StageSpec {
         let stage = &self.stages[index as usize];
+        if let Some(program) = &self.configurations.programs[stage.name as usize] {
+            return self.program_spec(index, program);
+        }
         let flat = self.flat(index);
         let values = flat.iter().map(|&id| self.configurations.values.get(id));
         let recipe = to_recipe(values).expect("the table of fields matches the recipe (tested)");
@@ -219,7 +240,54 @@ impl Plan {
                 .parent
                 .map(|parent| self.stages[parent as usize].fingerprint.to_string()),
             init_weights: self.init(index).map(|init| init.hash.clone()),
+            command: None,
         }
+    }
+
+    fn program_spec(&self, index: u32, program: &Program) -> StageSpec {
+        let stage = &self.stages[index as usize];
+        let configurations = &self.configurations;
+        let seed = self.seed(index);
+        let command = program.spec(
+            &configurations.layers[stage.name as usize],
+            self.first_variant(index),
+            &configurations.values,
+            &configurations.params,
+            seed,
+        );
+        StageSpec {
+            version: STAGE_FORMAT,
+            trainer_revision: TRAINER_REVISION,
+            fingerprint: stage.fingerprint.to_string(),
+            task: Task::Command,
+            recipe: Recipe::none(),
+            seed,
+            data_hash: String::new(),
+            data_shape: DataShape {
+                classes: 0,
+                train_images: 0,
+                val_images: 0,
+            },
+            evaluation_sets: Vec::new(),
+            parent: stage
+                .parent
+                .map(|parent| self.stages[parent as usize].fingerprint.to_string()),
+            init_weights: None,
+            command: Some(command),
+        }
+    }
+
+    /// The program of stage `index` as the experiment says it, where it runs one.
+    pub fn command(&self, index: u32) -> Option<&Command> {
+        let name = self.stages[index as usize].name as usize;
+        self.configurations.programs[name]
+            .as_ref()
+            .map(Program::command)
+    }
+
+    /// The experiment file's folder, which programs are started in.
+    pub fn folder(&self) -> &Path {
+        &self.configurations.folder
     }
 
     /// The file of weights that stage `index` starts from.
@@ -256,55 +324,8 @@ impl Plan {
         )
     }
 
-    /// Fields in which stage `index` differs from another stage's configuration, as
-    /// `path: theirs -> ours`, in the order of the table; seed, data and parent included.
+    /// Fields in which stage `index` differs from another stage's configuration: [`differences`].
     pub fn differences(&self, index: u32, other: &StageSpec) -> Vec<String> {
-        let ours = self.stage_spec(index);
-        let mut differences = Vec::new();
-        let pairs = from_recipe(&other.recipe)
-            .into_iter()
-            .zip(from_recipe(&ours.recipe));
-        for (field, (theirs, ours)) in crate::spec::fields::FIELDS.iter().zip(pairs) {
-            if field.identity && theirs != ours {
-                differences.push(format!(
-                    "{}: {} -> {}",
-                    field.path,
-                    theirs.canonical(),
-                    ours.canonical()
-                ));
-            }
-        }
-        let mut other_than = |what: &str, theirs: String, ours: String| {
-            if theirs != ours {
-                differences.push(format!("{what}: {theirs} -> {ours}"));
-            }
-        };
-        other_than("seed", other.seed.to_string(), ours.seed.to_string());
-        other_than("data", short(&other.data_hash), short(&ours.data_hash));
-        let sets = |spec: &StageSpec| {
-            let set = |set: &NamedSet| format!("{} {}", set.name, short(&set.hash));
-            let sets: Vec<String> = spec.evaluation_sets.iter().map(set).collect();
-            format!("[{}]", sets.join(", "))
-        };
-        other_than("evaluation sets", sets(other), sets(&ours));
-        other_than(
-            "trainer revision",
-            other.trainer_revision.to_string(),
-            ours.trainer_revision.to_string(),
-        );
-        let parent = |spec: &StageSpec| spec.parent.as_deref().map_or("none".to_owned(), short);
-        other_than("parent", parent(other), parent(&ours));
-        let init = |spec: &StageSpec| {
-            spec.init_weights
-                .as_deref()
-                .map_or("none".to_owned(), short)
-        };
-        other_than("initial weights", init(other), init(&ours));
-        differences
+        differences(other, &self.stage_spec(index))
     }
-}
-
-/// The first digits of a hash.
-fn short(hash: &str) -> String {
-    hash.chars().take(12).collect()
 }

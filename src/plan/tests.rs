@@ -80,7 +80,13 @@ fn builtin(name: &str, profile: &str) -> Plan {
         profile: Some(profile.to_owned()),
         ..Options::default()
     };
-    plan_text(text, &options).unwrap_or_else(|problems| panic!("{name} {profile}:\n{problems}"))
+    let resolvers = Resolvers {
+        data: &data,
+        sets: &sets,
+    };
+    experiment::read("e.yaml", text, None, &options)
+        .and_then(|experiment| plan_with(experiment, None, &resolvers))
+        .unwrap_or_else(|problems| panic!("{name} {profile}:\n{problems}"))
 }
 
 #[test]
@@ -96,6 +102,7 @@ fn built_in_experiments_plan_without_a_problem() {
         ("epochs", "paper", 12, 12),
         ("fixres", "quick", 12, 24),
         ("fixres", "paper", 12, 24),
+        ("in21k", "paper", 6, 12),
     ];
     for (name, profile, runs, stages) in sizes {
         let plan = builtin(name, profile);
@@ -108,7 +115,8 @@ fn built_in_experiments_plan_without_a_problem() {
         assert_eq!(plan.experiment.profile, profile);
         assert!(!plan.experiment.title.is_empty() && !plan.experiment.claim.is_empty());
     }
-    assert_eq!(library::experiments().count() * 2, sizes.len());
+    // All have both profiles but for the last, whose small form would need another data set.
+    assert_eq!(library::experiments().count() * 2 - 1, sizes.len());
 }
 
 #[test]
@@ -125,6 +133,9 @@ fn every_built_in_recipe_plans_without_a_problem() {
 fn a_stage_file_has_the_fingerprint_of_the_plan() {
     for (name, _) in library::experiments() {
         for profile in ["quick", "paper"] {
+            if (name, profile) == ("in21k", "quick") {
+                continue;
+            }
             let plan = builtin(name, profile);
             for (index, stage) in plan.stages.iter().enumerate() {
                 let spec = plan.stage_spec(index as u32);
@@ -382,6 +393,7 @@ fn parameters_and_operations_are_those_of_the_reference() {
             patch_size: arch.patch_size as u64,
             embed_dim: arch.embed_dim as u64,
             depth: arch.depth as u64,
+            num_heads: 1,
             parallel_branches: arch.parallel_branches as u64,
             mlp_ratio: 4.0,
             layer_scale,
@@ -403,6 +415,7 @@ fn costs_add_up() {
         patch_size: 8,
         embed_dim: 64,
         depth: 4,
+        num_heads: 1,
         parallel_branches: 1,
         mlp_ratio: 4.0,
         layer_scale: true,

@@ -1,5 +1,7 @@
 //! What a report is made from: one experiment's rows, and how to find one's way in them.
 
+use super::background::Background;
+use super::metric::Metric;
 use crate::rundir::predictions::Prediction;
 use crate::store::rows::{CurveRow, ExperimentRow, ResultRow, RunRow, Status};
 use std::collections::{BTreeMap, HashMap};
@@ -15,6 +17,10 @@ pub struct ExperimentData {
     pub predictions: BTreeMap<String, Vec<Prediction>>,
     /// Name of the data set, where known.
     pub data_set: Option<String>,
+    /// Stages that were carried out otherwise than configured, as (run, stage, what).
+    pub deviations: Vec<(String, String, String)>,
+    /// Cost, attempts, configurations, provenance.
+    pub background: Background,
 }
 
 /// One variant and its runs.
@@ -192,6 +198,15 @@ impl ExperimentData {
             vec!["top1".to_owned()]
         } else {
             self.experiment.report.metrics.clone()
+        }
+    }
+
+    /// How the metric called `name` is spoken of; what a program's stage says of it counts first.
+    pub fn metric(&self, name: &str) -> Metric {
+        let described = &self.experiment.report.described;
+        match described.iter().find(|metric| metric.name == name) {
+            Some(described) => Metric::described(described),
+            None => Metric::named(name),
         }
     }
 

@@ -256,7 +256,7 @@ fn collect(frame: LazyFrame) -> PolarsResult<DataFrame> {
 
 /// Runs `work` on a thread of its own: polars blocks inside, which panics on a thread of a
 /// single-threaded tokio runtime.
-fn outside_runtimes<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub(super) fn outside_runtimes<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| match scope.spawn(work).join() {
         Ok(done) => done,
         Err(panic) => std::panic::resume_unwind(panic),

@@ -1,12 +1,14 @@
 //! From the store to [`ExperimentData`].
 
+use super::background::Background;
 use super::data::ExperimentData;
+use super::plot::MOST_CURVES;
 use crate::rundir::layout::RunDir;
 use crate::rundir::predictions::{self, Prediction};
 use crate::rundir::stage::StageSpec;
 use crate::store::rows::{ExperimentRow, RunRow, Status};
 use crate::store::{Store, StoreError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 /// Reads everything that the report of `experiment` needs. The second value says what had to be left
@@ -17,7 +19,14 @@ pub async fn load(
 ) -> Result<(ExperimentData, Vec<String>), StoreError> {
     let runs = store.runs(Some(&experiment.name)).await?;
     let results = store.results(&experiment.name).await?;
-    let curves = store.curves(&experiment.name).await?;
+    let variants: HashSet<u32> = runs.iter().map(|run| run.variant_index).collect();
+    // A million points that no plot would show aren't read.
+    let curves = if variants.len() > MOST_CURVES {
+        Vec::new()
+    } else {
+        store.curves(&experiment.name).await?
+    };
+    let deviations = store.deviations(&experiment.name).await?;
     let data_set = match runs.first().and_then(|run| run.stages.last()) {
         Some(fingerprint) => store
             .stage_config(fingerprint)
@@ -26,6 +35,7 @@ pub async fn load(
             .and_then(data_set_name),
         None => None,
     };
+    let background = Background::load(store, &experiment).await?;
     let (predictions, warnings) = single_run_predictions(store.dir(), &runs);
     Ok((
         ExperimentData {
@@ -35,6 +45,8 @@ pub async fn load(
             curves,
             predictions,
             data_set,
+            deviations,
+            background,
         },
         warnings,
     ))
@@ -43,6 +55,7 @@ pub async fn load(
 fn data_set_name(stage: &str) -> Option<String> {
     serde_json::from_str::<StageSpec>(stage)
         .ok()
+        .filter(|stage| stage.command.is_none())
         .map(|stage| stage.recipe.data.name)
 }
 

@@ -1,5 +1,7 @@
 //! What a metric's name means to a reader: words, unit, direction, decimals.
 
+use crate::spec::command::{self, Better};
+
 /// How a metric is spoken of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metric {
@@ -46,6 +48,25 @@ impl Metric {
                 metric(other, other, !lower, 3, false)
             }
         }
+    }
+
+    /// A metric of a program, by its own words.
+    pub fn described(own: &command::Metric) -> Self {
+        let mut metric = Metric::named(&own.name);
+        if let Some(better) = own.better {
+            metric.higher_is_better = better == Better::Higher;
+        }
+        if let Some(unit) = &own.unit {
+            // The names that the trainer uses, too, have their own words: a program's mean what it says.
+            metric = Metric {
+                short: own.name.clone(),
+                head: format!("{} ({unit})", own.name),
+                words: format!("{} ({unit})", own.name),
+                is_accuracy: false,
+                ..metric
+            };
+        }
+        metric
     }
 
     /// Whether `a` is better than `b`.
@@ -105,6 +126,23 @@ pub fn signed(value: f64, decimals: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_programs_own_words_count() {
+        let own = |better, unit: Option<&str>| command::Metric {
+            name: "perplexity".into(),
+            better,
+            unit: unit.map(str::to_owned),
+        };
+        assert!(Metric::described(&own(None, None)).higher_is_better);
+        let lower = Metric::described(&own(Some(Better::Lower), Some("nats")));
+        assert!(lower.better(1.0, 2.0));
+        assert_eq!(
+            (lower.head.as_str(), lower.short.as_str()),
+            ("perplexity (nats)", "perplexity")
+        );
+        assert!(!Metric::named("val_loss").higher_is_better);
+    }
 
     #[test]
     fn decimals_follow_the_uncertainty() {

@@ -4,8 +4,12 @@
 //! Nothing is removed. A second report over the same store writes the same bytes.
 
 use super::data::ExperimentData;
+use super::files::{folder_name, replace};
 use super::frame::{self, FrameError};
-use super::metric::{self, Metric};
+use super::metric;
+use super::page::PageError;
+use super::page::experiment::{self, Content};
+use super::page::index::{self, Summary};
 use super::plot::{self, Plot, PlotError};
 use super::statistics;
 use super::table::build::headline;
@@ -14,7 +18,6 @@ use super::table::render::escape_markdown as escape;
 use super::table::render::{Csv, Markdown, Render};
 use super::table::{self, Table};
 use crate::store::rows::Status;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Why a report can't be written.
@@ -24,6 +27,8 @@ pub enum WriteError {
     Frame(#[from] FrameError),
     #[error(transparent)]
     Plot(#[from] PlotError),
+    #[error(transparent)]
+    Page(#[from] PageError),
     #[error("can't write {path}: {source}")]
     Io {
         path: String,
@@ -39,14 +44,16 @@ pub fn write(
     with_plots: bool,
 ) -> Result<Vec<PathBuf>, WriteError> {
     let tables = table::tables(data)?;
+    let cells = Cells::new(data)?;
+    let effect = smallest_effect(&cells);
     let plots = if with_plots {
-        plot::plots(data)?
+        plot::plots_of(&cells)?
     } else {
         Vec::new()
     };
     let mut files: Vec<(String, Vec<u8>)> = vec![(
         "report.md".to_owned(),
-        page(data, &tables, &plots)?.into_bytes(),
+        page(data, &tables, &plots, effect.as_deref()).into_bytes(),
     )];
     for table in &tables {
         files.push((
@@ -64,8 +71,21 @@ pub fn write(
             frame::to_csv(frame::results(data)?)?.into_bytes(),
         ));
     }
+    files.push((
+        "index.html".to_owned(),
+        web_page(data, &tables, &plots, effect)?.into_bytes(),
+    ));
+    let summary = Summary::of(
+        data,
+        &cells,
+        plots.first().map(|plot| format!("{}.svg", plot.name)),
+    );
+    let mut text = serde_json::to_string_pretty(&summary).expect("plain data");
+    text.push('\n');
+    files.push((index::SUMMARY.to_owned(), text.into_bytes()));
     for plot in plots {
         files.push((format!("{}.png", plot.name), plot::png(&plot)?));
+        files.push((format!("{}.pdf", plot.name), plot::pdf(&plot)?));
         files.push((format!("{}.svg", plot.name), plot.svg.into_bytes()));
         files.push((format!("{}.csv", plot.name), plot.csv.into_bytes()));
     }
@@ -86,47 +106,59 @@ pub fn write(
     Ok(paths)
 }
 
-/// The experiment's name as one folder: what would lead elsewhere becomes `_`.
-fn folder_name(name: &str) -> String {
-    let name: String = name
-        .chars()
-        .map(|c| {
-            if c.is_control() || matches!(c, '/' | '\\' | ':') {
-                '_'
-            } else {
-                c
-            }
-        })
-        .collect();
-    if name.is_empty() || name.starts_with('.') {
-        format!("_{name}")
-    } else {
-        name
-    }
+/// Writes `index.html`, the index over all reports in `out`, and returns its path and what had to be left out of
+/// it; `None` if there are no reports.
+pub fn write_index(out: &Path) -> Result<Option<(PathBuf, Vec<String>)>, WriteError> {
+    let Some((page, warnings)) = index::page(out)? else {
+        return Ok(None);
+    };
+    let path = out.join("index.html");
+    replace(&path, page.as_bytes()).map_err(|source| WriteError::Io {
+        path: path.display().to_string(),
+        source,
+    })?;
+    Ok(Some((path, warnings)))
 }
 
-/// Puts `bytes` at `path` in one step; leaves a file that already has them alone.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    if std::fs::read(path).is_ok_and(|old| old == bytes) {
-        return Ok(());
+fn web_page(
+    data: &ExperimentData,
+    tables: &[Table],
+    plots: &[Plot],
+    effect: Option<String>,
+) -> Result<String, WriteError> {
+    let headed: Vec<(String, &Table)> = tables
+        .iter()
+        .enumerate()
+        .map(|(position, table)| (heading(position).to_owned(), table))
+        .collect();
+    let file = |name: &str, words: &str| (name.to_owned(), words.to_owned());
+    let mut files = vec![file("report.md", "this report in Markdown")];
+    for table in tables {
+        files.push((format!("{}.csv", table.name), format!("{}.csv", table.name)));
     }
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".report-");
-    #[cfg(unix)]
-    {
-        // A temporary file is private by default; a report is as readable as the user's other files.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    if !data.results.is_empty() {
+        files.push(file("results.csv", "every result of every run"));
     }
-    let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    Ok(experiment::page(&Content {
+        data,
+        tables: &headed,
+        plots,
+        effect,
+        files,
+    })?)
+}
+
+/// What stands above the table at `position`.
+fn heading(position: usize) -> &'static str {
+    if position == 0 {
+        "Result"
+    } else {
+        "By variant"
+    }
 }
 
 /// The page: title, claim, where it comes from, tables, plots.
-fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot]) -> Result<String, FrameError> {
+fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot], effect: Option<&str>) -> String {
     let experiment = &data.experiment;
     let title = if experiment.title.is_empty() {
         &experiment.name
@@ -139,18 +171,14 @@ fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot]) -> Result<Strin
     }
     page.push_str(&format!("{}\n\n", provenance(data)));
     for (position, table) in tables.iter().enumerate() {
-        let head = if position == 0 {
-            "Result"
-        } else {
-            "By variant"
-        };
+        let head = heading(position);
         page.push_str(&format!("## {head}\n\n{}\n", Markdown.render(table)));
         page.push_str(&format!(
             "As files: [Markdown]({0}.md), [CSV]({0}.csv).\n\n",
             table.name
         ));
     }
-    if let Some(sentence) = smallest_effect(data)? {
+    if let Some(sentence) = effect {
         page.push_str(&format!("{sentence}\n\n"));
     }
     if !plots.is_empty() {
@@ -160,14 +188,14 @@ fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot]) -> Result<Strin
         let caption = escape(&plot.caption);
         let alternative = caption.split(". ").next().unwrap_or_default();
         page.push_str(&format!(
-            "![{alternative}]({0}.svg)\n\n{caption} As files: [SVG]({0}.svg), [PNG]({0}.png), [data]({0}.csv).\n\n",
+            "![{alternative}]({0}.svg)\n\n{caption} As files: [SVG]({0}.svg), [PNG]({0}.png), [PDF]({0}.pdf), [data]({0}.csv).\n\n",
             plot.name
         ));
     }
     if !data.results.is_empty() {
         page.push_str("Every result of every run: [results.csv](results.csv).\n");
     }
-    Ok(page)
+    page
 }
 
 /// Which setting this is, how much of it has run, when, and by what.
@@ -203,18 +231,17 @@ fn code(text: &str) -> String {
 }
 
 /// The smallest difference that the seeds of this experiment can show.
-fn smallest_effect(data: &ExperimentData) -> Result<Option<String>, FrameError> {
-    let seeds = data.seeds().len();
+fn smallest_effect(cells: &Cells<'_>) -> Option<String> {
+    let seeds = cells.data.seeds().len();
     let effect = statistics::smallest_effect(seeds);
     if !effect.is_finite() {
-        return Ok(None);
+        return None;
     }
     let mut text = format!(
         "With {seeds} seeds a variant, the paired interval can tell two variants apart if they differ by at least \
          {effect:.1} standard deviations between seeds"
     );
-    let cells = Cells::new(data)?;
-    let source = headline(&cells);
+    let source = headline(cells);
     let spreads: Vec<f64> = cells
         .variants
         .iter()
@@ -222,7 +249,7 @@ fn smallest_effect(data: &ExperimentData) -> Result<Option<String>, FrameError> 
         .collect();
     if !spreads.is_empty() {
         let pooled = (spreads.iter().map(|sd| sd * sd).sum::<f64>() / spreads.len() as f64).sqrt();
-        let metric = Metric::named(&source.metric);
+        let metric = cells.data.metric(&source.metric);
         let unit = if metric.is_accuracy { " points" } else { "" };
         let smallest = metric::number(effect * pooled, cells.decimals(&source));
         text.push_str(&format!(
@@ -233,7 +260,7 @@ fn smallest_effect(data: &ExperimentData) -> Result<Option<String>, FrameError> 
     text.push_str(
         ". Where a seed's results go together over the variants, smaller differences show.",
     );
-    Ok(Some(text))
+    Some(text)
 }
 
 /// The day of a Unix time, in UTC.
@@ -294,6 +321,10 @@ mod tests {
             "result.csv",
             "results.csv",
             "curves-val-top1.svg",
+            "curves-val-top1.pdf",
+            "forest.svg",
+            "index.html",
+            "summary.json",
         ] {
             assert!(
                 first.contains_key(name),
@@ -351,32 +382,11 @@ mod tests {
         )
         .data;
         let paths = write(&data, out.path(), true).unwrap();
-        assert_eq!(paths.len(), 3, "{paths:?}");
+        assert_eq!(paths.len(), 5, "{paths:?}");
         let page = std::fs::read_to_string(&paths[0]).unwrap();
         assert!(page.contains("| ce | pending |"), "{page}");
         let paths = write(&fixture::crop(1).data, out.path(), false).unwrap();
         assert!(paths.iter().all(|path| path.extension().unwrap() != "svg"));
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn files_are_readable_by_others_as_the_umask_says() {
-        use std::os::unix::fs::PermissionsExt;
-        let out = tempfile::tempdir().unwrap();
-        let probe = out.path().join("probe");
-        std::fs::write(&probe, "").unwrap();
-        let path = out.path().join("file");
-        replace(&path, b"x").unwrap();
-        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
-        assert_eq!(mode(&path), mode(&probe));
-    }
-
-    #[test]
-    fn names_stay_in_the_folder() {
-        assert_eq!(folder_name("../../etc"), "_.._.._etc");
-        assert_eq!(folder_name("a/b\n"), "a_b_");
-        assert_eq!(folder_name(""), "_");
-        assert_eq!(folder_name("loss"), "loss");
     }
 
     #[test]

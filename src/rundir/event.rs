@@ -84,6 +84,13 @@ pub enum EventKind {
     Warning {
         message: String,
     },
+    /// The attempt does something otherwise than its stage is configured, as the experiment allows.
+    Deviated {
+        /// The configuration's path (`train.accumulation`).
+        what: String,
+        planned: String,
+        actual: String,
+    },
     Finished {
         step: u64,
     },
@@ -97,19 +104,31 @@ pub enum EventKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureClass {
+    /// The stage can't be run as it is configured.
     Config,
     Data,
+    /// Of the GPU or of the machine; the message says which.
     OutOfMemory,
     /// The loss is not finite.
     Diverged,
     DeviceLost,
+    /// Ended by a signal from outside.
     Killed,
+    /// Took longer than allowed.
     Timeout,
+    /// Neither a sign of life nor CPU time for too long.
+    Hung,
+    /// Exit code 0 without the promised result.
+    Incomplete,
+    DiskFull,
+    /// Reading or writing failed, or bytes could not be brought to the disk.
+    IoError,
+    /// A fault of the program itself.
     Bug,
 }
 
 impl FailureClass {
-    pub const ALL: [FailureClass; 8] = [
+    pub const ALL: [FailureClass; 12] = [
         FailureClass::Config,
         FailureClass::Data,
         FailureClass::OutOfMemory,
@@ -117,6 +136,10 @@ impl FailureClass {
         FailureClass::DeviceLost,
         FailureClass::Killed,
         FailureClass::Timeout,
+        FailureClass::Hung,
+        FailureClass::Incomplete,
+        FailureClass::DiskFull,
+        FailureClass::IoError,
         FailureClass::Bug,
     ];
 
@@ -130,6 +153,10 @@ impl FailureClass {
             FailureClass::DeviceLost => "device_lost",
             FailureClass::Killed => "killed",
             FailureClass::Timeout => "timeout",
+            FailureClass::Hung => "hung",
+            FailureClass::Incomplete => "incomplete",
+            FailureClass::DiskFull => "disk_full",
+            FailureClass::IoError => "io_error",
             FailureClass::Bug => "bug",
         }
     }
@@ -144,6 +171,10 @@ impl FailureClass {
             FailureClass::DeviceLost => 74,
             FailureClass::Killed => 75,
             FailureClass::Timeout => 76,
+            FailureClass::Hung => 78,
+            FailureClass::Incomplete => 79,
+            FailureClass::DiskFull => 80,
+            FailureClass::IoError => 81,
             FailureClass::Bug => 77,
         }
     }

@@ -24,6 +24,18 @@ pub fn name() -> String {
     }
 }
 
+/// Sets what `ps` and `top` call this process: at most 15 bytes are kept. A process that was started
+/// through `/proc/self/exe` would be called `exe`.
+pub fn set_process_name(name: &str) {
+    #[cfg(target_os = "linux")]
+    if let Ok(name) = std::ffi::CString::new(name) {
+        // SAFETY: the name ends with a zero byte and is only read.
+        unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = name;
+}
+
 /// Resources used by this process so far.
 pub fn usage() -> Usage {
     // SAFETY: `rusage` is plain data for which zeroes are valid, and getrusage fills it.

@@ -35,6 +35,11 @@ impl RunDir {
         self.root.join("events.jsonl")
     }
 
+    /// How the attempts began and ended, written by the scheduler.
+    pub fn attempts(&self) -> PathBuf {
+        self.root.join("attempts.jsonl")
+    }
+
     pub fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")
     }
@@ -42,6 +47,11 @@ impl RunDir {
     /// Final weights: what a child stage starts from.
     pub fn weights(&self) -> PathBuf {
         self.root.join("checkpoints").join("final.safetensors")
+    }
+
+    /// Weights of the best evaluation, where they are kept.
+    pub fn best(&self) -> PathBuf {
+        self.root.join("checkpoints").join("best.safetensors")
     }
 
     pub fn predictions(&self) -> PathBuf {
@@ -52,6 +62,21 @@ impl RunDir {
     pub fn further_predictions(&self, set: &str, resolution: usize) -> PathBuf {
         self.root
             .join(format!("predictions-{set}-{resolution}.bin"))
+    }
+
+    /// The folder of a stage's own program.
+    pub fn work(&self) -> PathBuf {
+        self.root.join("work")
+    }
+
+    /// Where the program of an attempt appends its reports.
+    pub fn reports(&self, attempt: u32) -> PathBuf {
+        self.root.join(format!("reports-{attempt}.jsonl"))
+    }
+
+    /// Whether what a child stage starts from is still there: weights, or a program's folder.
+    pub fn keeps_output(&self) -> bool {
+        self.weights().exists() || self.work().is_dir()
     }
 
     pub fn attempt_log(&self, attempt: u32) -> PathBuf {

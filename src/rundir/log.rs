@@ -6,7 +6,8 @@
 //! What a crash can leave behind is a torn last line. It is never an error: readers stop before it and
 //! the next writer cuts it off. Anything else that doesn't verify is damage, reported with file and line.
 
-use crate::rundir::event::{EVENT_VERSION, Event, EventKind};
+use crate::rundir::durable::{self, Step};
+use crate::rundir::event::{EVENT_VERSION, Event, EventKind, FailureClass};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -44,6 +45,20 @@ pub enum LogError {
     /// Another process writes this log.
     #[error("{} is being written by another process", path.display())]
     InUse { path: PathBuf },
+    /// What was written before may be lost: nothing is written behind it.
+    #[error("{}: an earlier sync failed; nothing more is written by this process", path.display())]
+    Lost { path: PathBuf },
+}
+
+impl LogError {
+    /// How an attempt that can't write its log fails.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            LogError::Io { source, .. } if durable::is_full(source) => FailureClass::DiskFull,
+            LogError::Io { .. } | LogError::Lost { .. } => FailureClass::IoError,
+            LogError::Damaged { .. } | LogError::InUse { .. } => FailureClass::Bug,
+        }
+    }
 }
 
 /// Seconds since 1970, by the wall clock: a label, not for durations.
@@ -221,6 +236,8 @@ pub struct EventLog {
     attempt: u32,
     /// A write failed and left part of a line that couldn't be cut off yet.
     dirty: bool,
+    /// A sync failed.
+    lost: bool,
 }
 
 impl EventLog {
@@ -262,24 +279,20 @@ impl EventLog {
             .len();
         if length > scanner.offset {
             file.set_len(scanner.offset)
-                .and_then(|()| file.sync_all())
+                .and_then(|()| durable::sync(&file, path))
                 .map_err(|error| scanner.io("cut the torn last line of", error))?;
         }
         if created && let Some(folder) = path.parent() {
             // Without this a power loss may take the file's name, and so the log, with it.
-            File::open(if folder.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                folder
-            })
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| scanner.io("sync the folder of", error))?;
+            durable::sync_folder(folder)
+                .map_err(|error| scanner.io("sync the folder of", error))?;
         }
         Ok(EventLog {
             file,
             scanner,
             attempt,
             dirty: false,
+            lost: false,
         })
     }
 
@@ -293,6 +306,9 @@ impl EventLog {
         if let EventKind::Warning { message } | EventKind::Failed { message, .. } = &mut kind {
             shorten(message);
         }
+        if self.lost {
+            return Err(self.is_lost());
+        }
         if self.dirty {
             self.cut()?;
         }
@@ -304,7 +320,9 @@ impl EventLog {
             kind,
         };
         let line = encode(&event);
-        if let Err(error) = self.file.write_all(&line) {
+        if let Err(error) =
+            durable::gate(Step::Write, &self.scanner.path).and_then(|()| self.file.write_all(&line))
+        {
             self.dirty = true;
             // The write's error is the one to report; a failing cut is tried again before the next.
             let _ = self.cut();
@@ -317,11 +335,22 @@ impl EventLog {
     }
 
     /// Waits until what was appended is on disk: at checkpoints, evaluations and the end. An error is
-    /// final: the kernel may have dropped the bytes, so the attempt must end.
+    /// final: the kernel may have dropped the bytes, so the attempt must end, and nothing is appended
+    /// any more.
     pub fn sync(&mut self) -> Result<(), LogError> {
-        self.file
-            .sync_data()
-            .map_err(|error| self.scanner.io("sync", error))
+        if self.lost {
+            return Err(self.is_lost());
+        }
+        durable::sync(&self.file, &self.scanner.path).map_err(|error| {
+            self.lost = true;
+            self.scanner.io("sync", error)
+        })
+    }
+
+    fn is_lost(&self) -> LogError {
+        LogError::Lost {
+            path: self.scanner.path.clone(),
+        }
     }
 
     fn cut(&mut self) -> Result<(), LogError> {

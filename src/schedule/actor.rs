@@ -12,20 +12,25 @@ use crate::rundir::host;
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::LogError;
 use crate::rundir::stage::Launch;
-use crate::schedule::attempt::{self, Attempt, RunDirError};
+use crate::schedule::attempt::{self, Attempt};
+use crate::schedule::clock::{Clock, Stopwatch};
 use crate::schedule::core::{
     Action, Closing, Core, End, Failure, Limits, Message, Outcome, SlotTraits, Standing, Timer,
 };
-use crate::schedule::device::Slot;
+use crate::schedule::device::gpus::{GpuFault, Gpus};
+use crate::schedule::device::keeper::{Answer, Keeper};
+use crate::schedule::device::{GpuShare, Slot};
 use crate::schedule::execution::{Job, JobFiles, ScheduleError, Settings, Summary};
-use crate::schedule::executor::{Executor, Order, Signal, StartError, Worker};
+use crate::schedule::executor::{Executor, Order, Signal, Worker};
+use crate::schedule::guard::Guard;
 use crate::schedule::notices::Notices;
 use crate::schedule::outcome::{Exit, LastWord, judge, signal_name};
 use crate::schedule::peers::Peers;
 use crate::schedule::progress::Progress;
+use crate::schedule::progress::news::Request;
 use crate::schedule::signals;
 use crate::store::rows::Status;
-use crate::store::{AttemptEnd, Change, Claim, OwnerLock, Store};
+use crate::store::{AttemptEnd, AttemptGpu, Change, Claim, OwnerLock, Store};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,6 +61,10 @@ pub enum Input {
     Peers,
     /// Time to look what the news is.
     Refresh,
+    /// Time to look at attempts that may take too long.
+    Watch,
+    /// Time to look for room on the disk.
+    Space,
     /// The scheduler with this id has ended.
     OwnerGone(String),
     /// It had leases, and its workers are gone, too.
@@ -64,6 +73,12 @@ pub enum Input {
     Interrupt(i32),
     /// Ctrl-Z.
     Suspend,
+    /// Somebody who watches wants something.
+    Asked(Request),
+    /// Something went wrong with a GPU.
+    Fault(GpuFault),
+    /// Time to look whether GPUs that were in use are free.
+    LookAgain,
 }
 
 /// Where inputs come in. Signals are connected by [`signals::forward`].
@@ -80,6 +95,8 @@ pub struct Execution<'a> {
     pub dir: &'a Path,
     pub jobs: Vec<Job>,
     pub slots: Vec<Slot>,
+    /// Who is asked about the slots' GPUs; `None` where nobody can be.
+    pub gpus: Option<Arc<dyn Gpus>>,
     pub executor: Arc<dyn Executor>,
     /// Configuration of a job.
     pub files: &'a (dyn Fn(usize) -> JobFiles + Sync),
@@ -93,7 +110,7 @@ impl Execution<'_> {
     pub async fn run(
         self,
         sender: UnboundedSender<Input>,
-        mut inputs: UnboundedReceiver<Input>,
+        inputs: UnboundedReceiver<Input>,
     ) -> Result<Summary, ScheduleError> {
         let stages = self.jobs.iter().map(Job::stage).collect();
         let slots = self
@@ -105,8 +122,19 @@ impl Execution<'_> {
             })
             .collect();
         let own = self.me.owner().path(self.dir);
+        let keeper = Keeper::new(self.gpus.clone(), self.slots.clone());
+        let faults = sender.clone();
+        // Nobody listens any more once all is done.
+        keeper.watch(Box::new(move |fault| {
+            drop(faults.send(Input::Fault(fault)))
+        }));
+        let widths = self.jobs.iter().map(|job| job.devices).collect();
         let mut actor = Actor {
-            core: Core::with_limits(stages, slots, self.limits),
+            core: Core::with_limits(stages, slots, self.limits)
+                .on_devices(&keeper.devices(), widths),
+            keeper,
+            leased: HashMap::new(),
+            asking_gpus: false,
             attempts: BTreeMap::new(),
             seen: self.jobs.iter().map(|job| job.attempts).collect(),
             held: HashSet::new(),
@@ -128,10 +156,14 @@ impl Execution<'_> {
             closed: None,
             started: 0,
             elsewhere: 0,
-            began: Instant::now(),
+            clock: Clock::of_process(),
+            began: Stopwatch::start(),
+            guard: Guard::new(self.dir, self.settings.reserve, self.settings.hurry),
+            inputs,
+            early: VecDeque::new(),
             run: self,
         };
-        let result = actor.work(&mut inputs).await;
+        let result = actor.work().await;
         actor.run.progress.finish();
         result?;
         Ok(actor.summary())
@@ -139,18 +171,13 @@ impl Execution<'_> {
 }
 
 /// Workers that were started and not yet heard of, by stage and attempt.
-type Starts = Arc<Mutex<HashMap<(usize, u32), Result<Box<dyn Worker>, StartFailure>>>>;
-
-enum StartFailure {
-    RunDir(RunDirError),
-    Executor(StartError),
-}
+type Starts = Arc<Mutex<HashMap<(usize, u32), Result<Box<dyn Worker>, Failure>>>>;
 
 pub(super) struct Actor<'a> {
     pub(super) run: Execution<'a>,
     pub(super) core: Core,
     /// Attempts under way, by stage.
-    attempts: BTreeMap<usize, Attempt>,
+    pub(super) attempts: BTreeMap<usize, Attempt>,
     /// Attempts of each stage that we know of.
     pub(super) seen: Vec<u32>,
     /// Stages whose leases are ours.
@@ -166,6 +193,15 @@ pub(super) struct Actor<'a> {
     pub(super) notices: Notices,
     pub(super) peers: Peers,
     sender: UnboundedSender<Input>,
+    pub(super) inputs: UnboundedReceiver<Input>,
+    /// Inputs that came while the store had to wait.
+    pub(super) early: VecDeque<Input>,
+    pub(super) guard: Guard,
+    keeper: Keeper,
+    /// What stages that are about to start have leased.
+    leased: HashMap<usize, Slot>,
+    /// A look at GPUs that others use is on its way.
+    asking_gpus: bool,
     /// A tick is on its way, a refresh, a look.
     ticking: bool,
     refreshing: bool,
@@ -179,7 +215,9 @@ pub(super) struct Actor<'a> {
     started: usize,
     /// Stages that others finished.
     elsewhere: usize,
-    began: Instant,
+    /// Timers run on it.
+    clock: Clock,
+    began: Stopwatch,
 }
 
 /// An attempt that has ended.
@@ -198,24 +236,33 @@ const TOGETHER: usize = 256;
 /// Events that are stored at once; more are stored before others are read.
 const BACKLOG: usize = 20_000;
 
+/// Time between two looks at a GPU that somebody else uses. Nothing tells when they are gone.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 /// Pause before news of other schedulers are looked at: more may follow.
 const REFRESH: Duration = Duration::from_millis(20);
 
 impl Actor<'_> {
-    async fn work(&mut self, inputs: &mut UnboundedReceiver<Input>) -> Result<(), ScheduleError> {
+    async fn work(&mut self) -> Result<(), ScheduleError> {
         loop {
+            self.look_for_space();
             self.settle().await?;
             if self.finished {
                 return Ok(());
             }
             self.ensure_look();
+            let input = match self.early.pop_front() {
+                Some(input) => Some(input),
+                None => self.inputs.recv().await,
+            };
             // The channel can't close: we hold a sender.
-            let Some(input) = inputs.recv().await else {
+            let Some(input) = input else {
                 return Ok(());
             };
             self.take(input).await?;
             for _ in 1..TOGETHER {
-                let Ok(input) = inputs.try_recv() else {
+                let early = self.early.pop_front();
+                let Some(input) = early.or_else(|| self.inputs.try_recv().ok()) else {
                     break;
                 };
                 self.take(input).await?;
@@ -225,7 +272,7 @@ impl Actor<'_> {
 
     async fn take(&mut self, input: Input) -> Result<(), ScheduleError> {
         match input {
-            Input::Started { stage, attempt } => self.worker_started(stage, attempt)?,
+            Input::Started { stage, attempt } => self.worker_started(stage, attempt).await?,
             Input::Exited { stage, exit } => self.exited(stage, exit).await?,
             Input::Timer(timer) => self.messages.push_back(Message::Timer(timer)),
             Input::Wrote => self.ensure_tick(),
@@ -243,17 +290,89 @@ impl Actor<'_> {
             }
             Input::OwnerGone(id) => self.owner_gone(id).await?,
             Input::WorkersGone(id) => self.take_over(&id).await?,
+            Input::Watch => self.watch(),
+            Input::Space => self.space_is_due(),
             Input::Interrupt(signal) => {
-                self.interrupt(signal);
-                self.messages.push_back(Message::Stop);
+                let (stopping, killing) = (self.core.is_stopping(), self.core.is_killing());
+                let stops = signals::stops(signal, stopping, killing);
+                if stops > 0 {
+                    self.interrupt(signal);
+                }
+                self.messages
+                    .extend(std::iter::repeat_n(Message::Stop, stops));
             }
             Input::Suspend => {
+                self.clock.stop();
                 self.signal_all(Signal::Suspend);
                 signals::stand_still();
                 self.signal_all(Signal::Resume);
+                self.clock.go_on();
+            }
+            Input::Asked(Request::CheckDevices) => self.check_devices(),
+            Input::Fault(GpuFault { uuid, what }) => self.lose(&uuid, &what),
+            Input::LookAgain => {
+                self.asking_gpus = false;
+                let held = self.keeper.held();
+                self.messages
+                    .extend(held.into_iter().map(|slot| Message::SlotFree { slot }));
             }
         }
         Ok(())
+    }
+
+    /// A GPU is lost: its slots are closed, and what runs on it can't be rescued.
+    fn lose(&mut self, uuid: &str, what: &str) {
+        let Some((slots, stages)) = self.keeper.lose(uuid, what) else {
+            return;
+        };
+        let text = self.keeper.farewell(uuid, what);
+        self.run.progress.note(&text);
+        self.messages
+            .extend(slots.into_iter().map(|slot| Message::DeviceLost { slot }));
+        for stage in stages {
+            self.signal(stage, Signal::Kill);
+        }
+    }
+
+    fn check_devices(&mut self) {
+        let checked = self.keeper.check();
+        for text in checked.news {
+            self.run.progress.note(&text);
+        }
+        let back = checked.slots.into_iter();
+        self.messages
+            .extend(back.map(|slot| Message::DeviceBack { slot }));
+    }
+
+    /// Leases the devices of a stage that is to be started; `None` if it can't be now.
+    fn lease(&mut self, stage: usize) -> Option<Slot> {
+        let slots = self.core.slots_of(stage);
+        let busy = match self.keeper.lease(stage, &slots) {
+            Answer::Yes => {
+                let slot = self.keeper.joined(&slots);
+                let threads = self.run.jobs[stage].threads;
+                return Some(threads.map_or(slot.clone(), |threads| slot.with_threads(threads)));
+            }
+            Answer::Busy { slot, news } => {
+                if let Some(news) = news {
+                    self.run.progress.note(&news);
+                }
+                if !std::mem::replace(&mut self.asking_gpus, true) {
+                    self.after(
+                        LOOK_AGAIN / self.run.settings.hurry.max(1),
+                        Input::LookAgain,
+                    );
+                }
+                slot
+            }
+            Answer::Lost { uuid, what } => {
+                self.lose(&uuid, &what);
+                *slots.first()?
+            }
+        };
+        self.messages
+            .push_back(Message::SlotBusy { stage, slot: busy });
+        None
     }
 
     /// Lets the core take its messages, and carries out what it asks for, until it asks for no more.
@@ -268,22 +387,17 @@ impl Actor<'_> {
             }
             self.name_workers();
             let mut logs = HashMap::new();
-            let mut claims = Vec::new();
             for action in &actions {
-                if let Action::Spawn { stage, slot } = *action {
-                    claims.push((stage, slot));
-                }
                 let change = self.change_of(action, &mut logs);
                 self.changes.extend(change);
             }
             let releases = self.changes.iter().any(is_release);
-            let answers = self.commit().await?;
+            let mut claims = self.commit().await?.into_iter();
             if releases {
                 self.run.me.announce();
             }
-            let mut answers = claims.into_iter().zip(answers);
             for action in actions {
-                self.carry_out(action, &mut answers, &mut logs)?;
+                self.carry_out(action, &mut claims, &mut logs).await?;
             }
         }
         // What remains are events.
@@ -296,11 +410,14 @@ impl Actor<'_> {
         if self.changes.is_empty() {
             return Ok(Vec::new());
         }
-        let answers = self
-            .run
-            .store
-            .transition(self.run.me.owner(), &self.changes)
-            .await?;
+        let (store, me) = (self.run.store, self.run.me.owner());
+        let answers = loop {
+            match store.transition(me, &self.changes).await {
+                Ok(answers) => break answers,
+                Err(error) => self.wait_for_space(error).await?,
+            }
+        };
+        self.store_has_space();
         self.changes.clear();
         self.backlog = 0;
         Ok(answers)
@@ -310,12 +427,13 @@ impl Actor<'_> {
     /// `logs`.
     fn change_of(&mut self, action: &Action, logs: &mut HashMap<usize, PathBuf>) -> Option<Change> {
         match action {
-            Action::Spawn { stage, slot } => {
-                let slot = &self.run.slots[*slot];
+            Action::Spawn { stage, .. } => {
+                let slot = self.lease(*stage)?;
                 let device = match slot.is_gpu() {
                     true => slot.name.clone(),
                     false => slot.device.clone(),
                 };
+                self.leased.insert(*stage, slot);
                 Some(Change::Claim {
                     fingerprint: self.run.jobs[*stage].fingerprint.clone(),
                     device,
@@ -376,35 +494,21 @@ impl Actor<'_> {
         })
     }
 
-    fn carry_out(
+    async fn carry_out(
         &mut self,
         action: Action,
-        claims: &mut impl Iterator<Item = ((usize, usize), Claim)>,
+        claims: &mut impl Iterator<Item = Claim>,
         logs: &mut HashMap<usize, PathBuf>,
     ) -> Result<(), ScheduleError> {
         match action {
-            Action::Spawn { stage, slot } => match claims.next().map(|(_, claim)| claim) {
-                Some(Claim::Won { attempt }) => self.spawn(stage, slot, attempt),
-                Some(Claim::Held(owner)) => {
-                    self.peers.watch(&owner);
-                    let standing = Standing::Elsewhere;
-                    self.messages
-                        .push_back(Message::Refused { stage, standing });
+            Action::Spawn { stage, slot } => {
+                // Nothing was claimed where its devices are busy.
+                if let Some(leased) = self.leased.remove(&stage)
+                    && let Some(claim) = claims.next()
+                {
+                    self.claimed(stage, (slot, leased), claim).await?;
                 }
-                Some(Claim::Done) => {
-                    let standing = Standing::Done;
-                    self.elsewhere += 1;
-                    self.messages
-                        .push_back(Message::Refused { stage, standing });
-                }
-                Some(Claim::Failed { class, message }) => {
-                    let standing = Standing::Failed(Failure { class, message });
-                    self.messages
-                        .push_back(Message::Refused { stage, standing });
-                }
-                // The store answers every claim.
-                None => {}
-            },
+            }
             Action::Terminate { stage } => self.signal(stage, Signal::Terminate),
             Action::Kill { stage } => self.signal(stage, Signal::Kill),
             Action::SetTimer { timer, after } => {
@@ -416,10 +520,7 @@ impl Actor<'_> {
                 after,
                 ..
             } => self.run.progress.retrying(stage, &failure, after),
-            Action::CloseSlot { slot } => {
-                let text = format!("{} is not used any more", self.run.slots[slot].name);
-                self.run.progress.note(&text);
-            }
+            Action::CloseSlot { slot } => self.close_slot(slot),
             Action::LowerConcurrency { workers } => {
                 self.run.progress.note(&format!(
                     "memory is short: at most {workers} workers from now on"
@@ -442,6 +543,43 @@ impl Actor<'_> {
             Action::Finish => self.finished = true,
         }
         Ok(())
+    }
+
+    /// The answer of the store to the claim on a stage.
+    async fn claimed(
+        &mut self,
+        stage: usize,
+        (slot, leased): (usize, Slot),
+        claim: Claim,
+    ) -> Result<(), ScheduleError> {
+        let standing = match claim {
+            Claim::Won { attempt } => return self.spawn(stage, (slot, leased), attempt).await,
+            Claim::Held(owner) => {
+                self.peers.watch(&owner);
+                Standing::Elsewhere
+            }
+            Claim::Done => {
+                self.elsewhere += 1;
+                Standing::Done
+            }
+            Claim::Failed { class, message } => Standing::Failed(Failure { class, message }),
+        };
+        self.keeper.release(stage);
+        self.messages
+            .push_back(Message::Refused { stage, standing });
+        Ok(())
+    }
+
+    /// The core doesn't use the slot any more: a worker said that its device is lost, or we did.
+    fn close_slot(&mut self, slot: usize) {
+        let uuids = self.keeper.uuids(slot);
+        for uuid in &uuids {
+            self.lose(uuid, "a worker has lost it");
+        }
+        if uuids.is_empty() {
+            let text = format!("{} is not used any more", self.run.slots[slot].name);
+            self.run.progress.note(&text);
+        }
     }
 
     /// What the user is told when no new stages are started any more.
@@ -500,16 +638,16 @@ impl Actor<'_> {
             .for_each(|attempt| attempt.signal(signal));
     }
 
-    fn signal(&mut self, stage: usize, signal: Signal) {
+    pub(super) fn signal(&mut self, stage: usize, signal: Signal) {
         if let Some(attempt) = self.attempts.get_mut(&stage) {
             attempt.signal(signal);
         }
     }
 
-    fn after(&self, pause: Duration, input: Input) {
-        let sender = self.sender.clone();
+    pub(super) fn after(&self, pause: Duration, input: Input) {
+        let (sender, clock) = (self.sender.clone(), self.clock.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
+            clock.sleep(pause).await;
             // Nobody listens any more once all is done.
             let _ = sender.send(input);
         });
@@ -517,11 +655,22 @@ impl Actor<'_> {
 
     /// Begins the attempt that was claimed: writes the run directory and starts the worker, on a thread
     /// of its own, for both may wait for the disk.
-    fn spawn(&mut self, stage: usize, slot_index: usize, number: u32) {
-        let slot = &self.run.slots[slot_index];
+    async fn spawn(
+        &mut self,
+        stage: usize,
+        (slot_index, slot): (usize, Slot),
+        number: u32,
+    ) -> Result<(), ScheduleError> {
         let job = &self.run.jobs[stage];
         let files = (self.run.files)(stage);
         let dir = RunDir::in_store(self.run.dir, &job.fingerprint);
+        if !slot.gpus.is_empty() {
+            let (store, gpus) = (self.run.store, hardware(&slot));
+            store
+                .set_attempt_gpus(&job.fingerprint, number, &gpus)
+                .await?;
+        }
+        let accumulation = self.guard.begin(stage, &files.rules, &files.spec, &dir);
         let launch = Launch {
             attempt: number,
             device: slot.device.clone(),
@@ -530,18 +679,24 @@ impl Actor<'_> {
             data_root: files.data_root,
             init_file: files.init_file,
             evaluation_roots: files.evaluation_roots,
+            folder: files.folder,
             parent_dir: job.parent.map(|parent| {
                 RunDir::in_store(self.run.dir, &self.run.jobs[parent].fingerprint)
                     .root()
                     .into()
             }),
             log_seconds: self.run.settings.log_seconds,
-            checkpoint_seconds: self.run.settings.checkpoint_seconds,
+            checkpoint_seconds: files.rules.checkpoints.every.as_secs_f64(),
+            checkpoint_epochs: files.rules.checkpoints.every_epochs,
+            keep_checkpoints: files.rules.checkpoints.keep,
+            keep_best: files.rules.checkpoints.best,
+            accumulation,
         };
         let order = Order {
             run_dir: dir.root().into(),
             log: dir.attempt_log(number),
-            slot: slot.clone(),
+            slot,
+            task: files.spec.task,
         };
         self.seen[stage] = number;
         self.held.insert(stage);
@@ -561,13 +716,14 @@ impl Actor<'_> {
         let (executor, starts) = (Arc::clone(&self.run.executor), Arc::clone(&self.starts));
         let spec = files.spec;
         tokio::task::spawn_blocking(move || {
+            let failure = |class, message| Failure { class, message };
             let prepared = attempt::write_stage(&dir, &spec)
                 .and_then(|()| attempt::write_launch(&dir, &launch, &spec.fingerprint));
             let result = match prepared {
                 Ok(()) => executor
                     .start(&order, on_exit)
-                    .map_err(StartFailure::Executor),
-                Err(error) => Err(StartFailure::RunDir(error)),
+                    .map_err(|error| failure(error.class(), error.to_string())),
+                Err(error) => Err(failure(error.class(), error.to_string())),
             };
             let key = (stage, number);
             lock(&starts).insert(key, result);
@@ -579,36 +735,41 @@ impl Actor<'_> {
                 worker.signal(Signal::Kill);
             }
         });
+        Ok(())
     }
 
-    fn worker_started(&mut self, stage: usize, number: u32) -> Result<(), ScheduleError> {
+    async fn worker_started(&mut self, stage: usize, number: u32) -> Result<(), ScheduleError> {
         let Some(result) = lock(&self.starts).remove(&(stage, number)) else {
             return Ok(());
         };
-        let current = self
+        let Some(attempt) = self
             .attempts
             .get_mut(&stage)
-            .filter(|attempt| attempt.number == number);
-        let failure = match (result, current) {
-            (Ok(worker), Some(attempt)) => {
-                if let Some(pid) = worker.pid() {
-                    self.unnamed.push((stage, number, pid));
-                }
-                attempt.started(worker);
-                self.ensure_tick();
-                return Ok(());
-            }
+            .filter(|attempt| attempt.number == number)
+        else {
             // It is gone already.
-            (Ok(_), None) => return Ok(()),
-            (Err(StartFailure::RunDir(error)), _) => return Err(error.into()),
-            (Err(StartFailure::Executor(error)), _) => Failure {
-                class: error.class(),
-                message: error.to_string(),
-            },
+            return Ok(());
         };
-        if let Some(attempt) = self.attempts.remove(&stage) {
-            self.run.progress.left(attempt.slot);
-            self.judge(stage, &attempt, Exit::default(), Outcome::Failed(failure));
+        match result {
+            Ok(worker) => {
+                let pid = worker.pid();
+                attempt.started(worker);
+                self.unnamed.extend(pid.map(|pid| (stage, number, pid)));
+                self.guard.named(stage, pid);
+                self.keeper.started(stage, pid);
+                self.ensure_tick();
+                self.ensure_watch();
+            }
+            Err(failure) => {
+                self.keeper.release(stage);
+                self.guard.end(stage);
+                if let Some(attempt) = self.attempts.remove(&stage) {
+                    self.run.progress.left(attempt.slot);
+                    let outcome = Outcome::Failed(failure);
+                    self.judge(stage, &attempt, Exit::default(), outcome)
+                        .await?;
+                }
+            }
         }
         Ok(())
     }
@@ -742,6 +903,7 @@ impl Actor<'_> {
 
     fn hear(&mut self, stage: usize, slot: usize, event: &Event) {
         self.run.progress.heard(slot, stage, event);
+        self.guard.heard(stage);
         if matches!(event.kind, EventKind::Checkpointed { .. }) {
             self.messages.push_back(Message::Checkpointed { stage });
         }
@@ -757,10 +919,18 @@ impl Actor<'_> {
             self.notices.unwatch(dir.root());
         }
         self.run.progress.left(attempt.slot);
+        let lost = self.keeper.release(stage);
         let outcome = match (read, &attempt.word) {
+            // Whatever it said: there was nothing to compute on.
+            (_, LastWord::Nothing | LastWord::Failed(_)) if lost.is_some() => {
+                Outcome::Failed(Failure {
+                    class: FailureClass::DeviceLost,
+                    message: lost.unwrap_or_default(),
+                })
+            }
             // What it said before the damage counts; without a word of its end nothing can be said.
             (Err(error), LastWord::Nothing) => Outcome::Failed(Failure {
-                class: FailureClass::Bug,
+                class: error.class(),
                 message: error.to_string(),
             }),
             (_, LastWord::Finished) => Outcome::Done,
@@ -770,12 +940,23 @@ impl Actor<'_> {
                 attempt::last_lines(&attempt.log).as_deref(),
             ),
         };
-        self.judge(stage, &attempt, exit, outcome);
-        Ok(())
+        let outcome = match (outcome, self.guard.end(stage)) {
+            // We ended it ourselves, whatever it said to that.
+            (Outcome::Failed(_), Some(cause)) => Outcome::Failed(cause),
+            (outcome, _) => outcome,
+        };
+        self.judge(stage, &attempt, exit, outcome).await
     }
 
     /// Lets the core rule on an attempt that has ended.
-    fn judge(&mut self, stage: usize, attempt: &Attempt, exit: Exit, outcome: Outcome) {
+    async fn judge(
+        &mut self,
+        stage: usize,
+        attempt: &Attempt,
+        exit: Exit,
+        outcome: Outcome,
+    ) -> Result<(), ScheduleError> {
+        self.consider(stage, &outcome).await?;
         self.judged.insert(
             stage,
             Judged {
@@ -786,6 +967,7 @@ impl Actor<'_> {
         );
         self.messages
             .push_back(Message::WorkerExited { stage, outcome });
+        Ok(())
     }
 
     /// What another scheduler made of a stage.
@@ -827,4 +1009,15 @@ fn is_release(change: &Change) -> bool {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The GPUs of a slot as the store keeps them.
+fn hardware(slot: &Slot) -> Vec<AttemptGpu> {
+    let gpu = |share: &GpuShare| AttemptGpu {
+        uuid: share.uuid.clone(),
+        name: share.model.clone(),
+        driver: share.driver.clone(),
+        memory: share.memory.unwrap_or(share.total),
+    };
+    slot.gpus.iter().map(gpu).collect()
 }

@@ -1,6 +1,7 @@
 //! One execution of a stage, seen from outside: its run directory, event log, and output.
 
-use crate::rundir::event::Event;
+use crate::rundir::durable::{self, Durable};
+use crate::rundir::event::{Event, FailureClass};
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::{LogError, Tail};
 use crate::rundir::stage::{Launch, StageSpec};
@@ -23,6 +24,17 @@ pub enum RunDirError {
         fingerprint: String,
         source: serde_json::Error,
     },
+}
+
+impl RunDirError {
+    /// How the stage's attempt failed.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            RunDirError::Write { source, .. } if durable::is_full(source) => FailureClass::DiskFull,
+            RunDirError::Write { .. } => FailureClass::IoError,
+            RunDirError::Json { .. } => FailureClass::Bug,
+        }
+    }
 }
 
 /// An attempt that was begun. Dropping it kills its worker.
@@ -110,7 +122,6 @@ pub fn write_stage(dir: &RunDir, spec: &StageSpec) -> Result<(), RunDirError> {
     if std::fs::read(&path).is_ok_and(|present| present == json) {
         return Ok(());
     }
-    create_folder(dir.root())?;
     replace(&path, &json, Durable::Yes)
 }
 
@@ -123,53 +134,21 @@ pub fn write_launch(dir: &RunDir, launch: &Launch, fingerprint: &str) -> Result<
     replace(&dir.launch(), &json, Durable::No)
 }
 
-/// Makes a folder and those above it, so that it is still there after a loss of power.
-fn create_folder(path: &Path) -> Result<(), RunDirError> {
-    let failed = |source| RunDirError::Write {
-        path: path.display().to_string(),
-        source,
-    };
-    if path.is_dir() {
-        return Ok(());
-    }
-    std::fs::create_dir_all(path).map_err(failed)?;
-    match path.parent() {
-        Some(parent) => sync_folder(parent).map_err(failed),
-        None => Ok(()),
-    }
-}
-
-/// Whether a change must outlive a loss of power from the moment on that it is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Durable {
-    Yes,
-    No,
-}
-
 /// Replaces the file at `path` as a whole: readers see the old bytes or the new.
 fn replace(path: &Path, bytes: &[u8], durable: Durable) -> Result<(), RunDirError> {
-    let failed = |source| RunDirError::Write {
+    durable::replace(path, bytes, durable).map_err(|source| RunDirError::Write {
         path: path.display().to_string(),
         source,
-    };
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".new-")
-        .tempfile_in(folder)
-        .map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    if durable == Durable::Yes {
-        file.as_file().sync_all().map_err(failed)?;
-    }
-    file.persist(path).map_err(|error| failed(error.error))?;
-    match durable {
-        Durable::Yes => sync_folder(folder).map_err(failed),
-        Durable::No => Ok(()),
-    }
+    })
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+/// Appends to a log that others append to, too.
+pub fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)?
+        .write_all(bytes)
 }
 
 /// Bytes at the end of a log that a cut keeps.
@@ -225,22 +204,6 @@ pub fn last_lines(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn files_are_replaced_as_a_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("launch.json");
-        replace(&path, b"one", Durable::Yes).unwrap();
-        replace(&path, b"two", Durable::No).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"two");
-        assert_eq!(
-            std::fs::read_dir(folder.path()).unwrap().count(),
-            1,
-            "nothing else is left"
-        );
-        let error = replace(&folder.path().join("missing/x"), b"", Durable::Yes).unwrap_err();
-        assert!(error.to_string().contains("missing/x"), "{error}");
-    }
 
     #[test]
     fn a_log_keeps_its_start_and_its_end() {

@@ -12,12 +12,14 @@
 //! A stage that another scheduler of the same store has is *elsewhere*: it holds no slot here, its children
 //! wait, and what becomes of it is told by [`Message::Told`].
 
+mod devices;
 mod model;
 mod queue;
 
 pub use model::*;
 
 use crate::schedule::policy::policy;
+use devices::SlotState;
 use queue::Queue;
 use std::collections::BTreeSet;
 
@@ -58,13 +60,6 @@ enum Canary {
     Chosen(usize),
 }
 
-#[derive(Debug, Clone, Copy)]
-struct SlotState {
-    traits: SlotTraits,
-    stage: Option<usize>,
-    closed: bool,
-}
-
 /// The state machine.
 #[derive(Debug, Clone)]
 pub struct Core {
@@ -75,6 +70,10 @@ pub struct Core {
     /// Retries spent since the stage's last checkpoint.
     retries: Vec<u32>,
     slots: Vec<SlotState>,
+    /// How many devices each stage uses at once; 1 for those beyond its end.
+    widths: Vec<usize>,
+    /// Stages that are ready, but ask for more devices than are left.
+    parked: Vec<usize>,
     /// May hold stages that were done elsewhere since: only those whose state is ready count.
     queue: Queue,
     ready: usize,
@@ -87,6 +86,8 @@ pub struct Core {
     limit: usize,
     limits: Limits,
     canary: Canary,
+    /// No stage is started for now.
+    on_hold: bool,
     phase: Phase,
 }
 
@@ -113,12 +114,18 @@ impl Core {
             limit: slots.iter().filter(|slot| slot.shares_memory).count(),
             slots: slots
                 .into_iter()
-                .map(|traits| SlotState {
+                .enumerate()
+                .map(|(device, traits)| SlotState {
                     traits,
+                    device,
                     stage: None,
+                    held: false,
                     closed: false,
                 })
                 .collect(),
+            widths: Vec::new(),
+            parked: Vec::new(),
+            on_hold: false,
             ready: 0,
             running: 0,
             pausing: 0,
@@ -144,8 +151,15 @@ impl Core {
         }
         match message {
             Message::Begin => self.begin(&mut actions),
-            Message::Checkpointed { stage } => self.retries[stage] = 0,
+            Message::Checkpointed { stage } | Message::Relieved { stage } => {
+                self.retries[stage] = 0;
+            }
+            Message::Hold(hold) => self.on_hold = hold,
             Message::WorkerExited { stage, outcome } => self.exited(stage, outcome, &mut actions),
+            Message::SlotBusy { stage, slot } => self.slot_busy(stage, slot),
+            Message::SlotFree { slot } => self.slots[slot].held = false,
+            Message::DeviceLost { slot } => self.close_device(slot, &mut actions),
+            Message::DeviceBack { slot } => self.device_back(slot),
             Message::Refused { stage, standing } => self.refused(stage, standing, &mut actions),
             Message::Told { stage, standing } => self.told(stage, standing, &mut actions),
             Message::Timer(Timer::Retry { stage }) => self.retry(stage),
@@ -169,6 +183,11 @@ impl Core {
     /// Whether a stop was asked for, by the user or by the end of the budget.
     pub fn is_stopping(&self) -> bool {
         matches!(self.phase, Phase::Draining | Phase::Killing)
+    }
+
+    /// Whether workers were killed for it.
+    pub fn is_killing(&self) -> bool {
+        self.phase == Phase::Killing
     }
 
     /// Stages that another scheduler has.
@@ -215,20 +234,22 @@ impl Core {
         let State::Running { slot } = self.states[stage] else {
             return;
         };
-        self.slots[slot].stage = None;
-        self.running -= 1;
+        let is_lost = self
+            .slots_of(stage)
+            .iter()
+            .any(|&slot| self.slots[slot].closed);
+        self.free(stage);
         match outcome {
             Outcome::Done => self.done(stage, actions),
-            Outcome::Failed(failure) => self.failed(stage, slot, failure, actions),
+            Outcome::Failed(failure) => self.failed(stage, (slot, is_lost), failure, actions),
         }
     }
 
     fn refused(&mut self, stage: usize, standing: Standing, actions: &mut Vec<Action>) {
-        let State::Running { slot } = self.states[stage] else {
+        if !matches!(self.states[stage], State::Running { .. }) {
             return;
-        };
-        self.slots[slot].stage = None;
-        self.running -= 1;
+        }
+        self.free(stage);
         match standing {
             Standing::Elsewhere => {
                 self.states[stage] = State::Elsewhere;
@@ -249,7 +270,8 @@ impl Core {
                 self.elsewhere.remove(&stage);
             }
             State::Ready if matches!(standing, Standing::Done | Standing::Failed(_)) => {
-                self.ready -= 1;
+                // One that is parked isn't counted.
+                self.ready -= usize::from(!self.parked.contains(&stage));
             }
             State::Waiting if standing == Standing::Done => {}
             // What runs or pauses here is ours, whatever others say.
@@ -313,7 +335,14 @@ impl Core {
         }
     }
 
-    fn failed(&mut self, stage: usize, slot: usize, failure: Failure, actions: &mut Vec<Action>) {
+    /// `is_lost`: a device that it ran on is known to be lost.
+    fn failed(
+        &mut self,
+        stage: usize,
+        (slot, is_lost): (usize, bool),
+        failure: Failure,
+        actions: &mut Vec<Action>,
+    ) {
         let policy = policy(failure.class);
         if self.phase != Phase::Open {
             // We ended it ourselves, or would have: it goes on next time. A fault of its own stays one.
@@ -326,10 +355,13 @@ impl Core {
         }
         let mut free = false;
         if policy.closes_device && self.slots[slot].traits.can_be_lost {
-            self.slots[slot].closed = true;
-            actions.push(Action::CloseSlot { slot });
+            // Of several devices nobody knows which one it was.
+            if !is_lost && self.width(stage) == 1 {
+                self.close_device(slot, actions);
+            }
             // The device was to blame: moving to another one is not the stage's retry.
-            free = self.slots.iter().any(|slot| !slot.closed);
+            free = self.slots[slot].closed || is_lost;
+            free &= self.slots.iter().any(|slot| !slot.closed);
         }
         if policy.lowers_concurrency && self.slots[slot].traits.shares_memory && self.limit > 1 {
             self.limit -= 1;
@@ -397,54 +429,57 @@ impl Core {
     }
 
     fn dispatch(&mut self, actions: &mut Vec<Action>) {
-        if self.phase != Phase::Open {
+        if self.phase != Phase::Open || self.on_hold {
             return;
         }
         while self.ready > 0 {
             if self.canary != Canary::Off && self.running > 0 {
                 return;
             }
-            let Some(slot) = self.free_slot() else {
-                return;
-            };
             let Some(stage) = self.next_stage() else {
                 return;
             };
+            let width = self.width(stage);
+            if width > self.devices_left() {
+                self.queue.take(stage);
+                self.ready -= 1;
+                self.parked.push(stage);
+                if self.canary == Canary::Chosen(stage) {
+                    self.canary = Canary::Wanted;
+                }
+                continue;
+            }
+            // The first in line waits for as many devices as it needs, and the others behind it.
+            let Some(slots) = self.free_slots(width) else {
+                return;
+            };
+            self.queue.take(stage);
             self.ready -= 1;
-            self.slots[slot].stage = Some(stage);
+            for &slot in &slots {
+                self.slots[slot].stage = Some(stage);
+            }
+            let slot = slots[0];
             self.states[stage] = State::Running { slot };
             self.running += 1;
             actions.push(Action::Spawn { stage, slot });
         }
     }
 
-    fn free_slot(&self) -> Option<usize> {
-        let sharing = self
-            .slots
-            .iter()
-            .filter(|slot| slot.stage.is_some() && slot.traits.shares_memory)
-            .count();
-        self.slots.iter().position(|slot| {
-            slot.stage.is_none()
-                && !slot.closed
-                && (!slot.traits.shares_memory || sharing < self.limit)
-        })
-    }
-
-    /// Takes the next stage out of the queue: the canary, as long as there is one.
+    /// The stage whose turn it is; it stays in the queue. While there is a canary, that one.
     fn next_stage(&mut self) -> Option<usize> {
         if self.canary == Canary::Wanted {
             self.forget_stale();
             self.canary = self.queue.cheapest().map_or(Canary::Wanted, Canary::Chosen);
         }
         if let Canary::Chosen(stage) = self.canary {
-            return self.queue.remove(stage).then_some(stage);
+            return (self.states[stage] == State::Ready).then_some(stage);
         }
         loop {
-            let stage = self.queue.pop()?;
+            let stage = self.queue.peek()?;
             if self.states[stage] == State::Ready {
                 return Some(stage);
             }
+            self.queue.take(stage);
         }
     }
 
@@ -495,9 +530,5 @@ impl Core {
                 open.extend_from_slice(&self.children[stage]);
             }
         }
-    }
-
-    fn running_stages(&self) -> Vec<usize> {
-        self.slots.iter().filter_map(|slot| slot.stage).collect()
     }
 }

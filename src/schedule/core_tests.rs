@@ -654,7 +654,8 @@ impl World {
                 let outcome = if self.rng.chance(0.6) {
                     Outcome::Done
                 } else {
-                    let class = FailureClass::ALL[self.rng.below(8) as usize];
+                    let class =
+                        FailureClass::ALL[self.rng.below(FailureClass::ALL.len() as u64) as usize];
                     Outcome::Failed(failure(class))
                 };
                 self.pending.push(Message::WorkerExited {
@@ -742,4 +743,44 @@ fn a_hundred_thousand_stages_are_no_burden() {
         ended += 1;
     }
     assert_eq!(ended, count);
+}
+
+#[test]
+fn on_hold_nothing_starts_and_nothing_ends() {
+    let mut core = Core::new(vec![stage(None, 2.0), stage(None, 1.0)], cpu(1));
+    assert_eq!(core.handle(Message::Hold(true)), []);
+    assert_eq!(core.handle(Message::Begin), [], "it waits");
+    assert_eq!(spawned(&core.handle(Message::Hold(false))), [0]);
+    core.handle(Message::Hold(true));
+    let actions = core.handle(done(0));
+    assert!(spawned(&actions).is_empty() && !actions.contains(&Action::Finish));
+    // A stop ends it all the same.
+    let mut stopped = core.clone();
+    let actions = stopped.handle(Message::Stop);
+    assert_eq!(actions.last(), Some(&Action::Finish));
+    assert_eq!(stopped.end(1), Some(&End::Left));
+    assert_eq!(spawned(&core.handle(Message::Hold(false))), [1]);
+}
+
+#[test]
+fn a_relieved_stage_counts_its_retries_anew() {
+    let mut core = Core::new(vec![stage(None, 1.0)], gpu(1));
+    core.handle(Message::Begin);
+    let retries = policy(FailureClass::OutOfMemory).retries;
+    for _ in 0..3 * (retries + 1) {
+        core.handle(Message::Relieved { stage: 0 });
+        let actions = core.handle(failed(0, FailureClass::OutOfMemory));
+        assert!(
+            actions
+                .iter()
+                .any(|action| matches!(action, Action::Retrying { .. })),
+            "{actions:?}"
+        );
+        core.handle(Message::Timer(Timer::Retry { stage: 0 }));
+    }
+    for _ in 0..=retries {
+        core.handle(failed(0, FailureClass::OutOfMemory));
+        core.handle(Message::Timer(Timer::Retry { stage: 0 }));
+    }
+    assert!(matches!(core.end(0), Some(End::Failed(_))));
 }

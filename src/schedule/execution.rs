@@ -3,6 +3,8 @@
 use crate::rundir::stage::StageSpec;
 use crate::schedule::attempt::{LOG_CAP, RunDirError};
 use crate::schedule::core::{Closing, Core, End, Message, Prior, Stage};
+use crate::schedule::space::RESERVE;
+use crate::spec::execution::ExecutionRules;
 use crate::store::StoreError;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,6 +20,10 @@ pub struct Job {
     pub flops: f64,
     /// Higher ones go first; 0 is usual.
     pub priority: i32,
+    /// Devices that it uses at once.
+    pub devices: usize,
+    /// Threads that it may use, instead of those of its slot.
+    pub threads: Option<usize>,
     /// What the user sees.
     pub label: String,
     pub prior: Prior,
@@ -46,6 +52,10 @@ pub struct JobFiles {
     pub init_file: Option<PathBuf>,
     /// Roots of the evaluation sets by name; `None`: the embedded data set.
     pub evaluation_roots: BTreeMap<String, Option<PathBuf>>,
+    /// How it is carried out.
+    pub rules: ExecutionRules,
+    /// The folder that a program is started in; `None`: the scheduler's own.
+    pub folder: Option<PathBuf>,
 }
 
 /// What can be tuned; the defaults are for people, tests are in a hurry.
@@ -59,8 +69,8 @@ pub struct Settings {
     pub log_cap: u64,
     /// Seconds between a worker's `step` events.
     pub log_seconds: f64,
-    /// Seconds between a worker's checkpoints.
-    pub checkpoint_seconds: f64,
+    /// Bytes that stay free on the store's disk: with less no stage is started.
+    pub reserve: u64,
     /// The core's pauses are divided by this.
     pub hurry: u32,
 }
@@ -72,7 +82,7 @@ impl Default for Settings {
             look: Duration::from_secs(30),
             log_cap: LOG_CAP,
             log_seconds: 1.0,
-            checkpoint_seconds: 60.0,
+            reserve: RESERVE,
             hurry: 1,
         }
     }

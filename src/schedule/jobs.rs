@@ -35,11 +35,16 @@ impl Jobs {
                 .enumerate()
                 .map(|(index, stage)| {
                     *known.entry(stage.fingerprint).or_insert_with(|| {
+                        let command = plan.command(index as u32);
+                        let number = |number: u32| number.max(1) as usize;
                         jobs.push(Job {
                             fingerprint: stage.fingerprint.to_string(),
                             parent: None,
-                            flops: stage.cost.flops,
+                            // Nobody knows what a program costs: all the same.
+                            flops: stage.cost.flops.max(1.0),
                             priority: priorities[index],
+                            devices: command.and_then(|command| command.gpus).map_or(1, number),
+                            threads: command.and_then(|command| command.threads).map(number),
                             label: label(plan, stage.name, runs[index], plans.len() > 1),
                             prior: Prior::Pending,
                             attempts: 0,
@@ -85,9 +90,7 @@ impl Jobs {
         for mut job in needed {
             // Up the chain as long as one is missing.
             while self.jobs[job].prior == Prior::Done
-                && !RunDir::in_store(dir, &self.jobs[job].fingerprint)
-                    .weights()
-                    .exists()
+                && !RunDir::in_store(dir, &self.jobs[job].fingerprint).keeps_output()
             {
                 self.jobs[job].prior = Prior::Pending;
                 match self.jobs[job].parent {
@@ -164,6 +167,8 @@ mod tests {
             parent,
             flops: 1.0,
             priority: 0,
+            devices: 1,
+            threads: None,
             label: name.into(),
             prior: Prior::Pending,
             attempts: 0,

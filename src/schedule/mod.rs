@@ -14,32 +14,46 @@
 //! | [`actor`] | the loop around the core |
 //! | [`execution`] | what goes into an execution and what comes out |
 //! | [`attempt`] | one execution of a stage: its run directory, event log, log cap |
-//! | [`device`] | slots: CPU cores and GPUs |
+//! | [`device`] | slots: CPU cores and GPUs, and what else uses them |
 //! | [`executor`] | starting, signalling and reaping workers |
-//! | [`progress`] | bars and lines on stderr |
+//! | [`progress`] | bars and lines on stderr, and the socket of those who watch |
+//! | [`clock`] | time at work, without the time that it stood still |
 //! | [`jobs`] | the stages of the plans, each once, and what is known of them |
 //! | [`reconcile`] | what a scheduler that died has left: its leases are taken over |
 //! | [`peers`] | the other schedulers of the store |
 //! | [`notices`] | what the file system tells: event logs that grow, peers that have news |
 //! | [`signals`] | signals to the scheduler, as messages |
 //! | [`eta`] | when it will be done |
+//! | `guard` | what the loop does about long attempts, a full disk and lost memory |
+//! | [`watchdog`] | attempts that take too long or stand still |
+//! | [`process_tree`] | what a worker and its processes are doing |
+//! | [`space`] | room on the store's disk |
+//! | [`relief`] | what a stage that ran out of memory may do with less |
 
 pub mod actor;
 pub mod attempt;
+pub mod clock;
 pub mod core;
 pub mod device;
 pub mod eta;
 pub mod execution;
 pub mod executor;
+mod guard;
 pub mod jobs;
 pub mod notices;
 pub mod outcome;
 pub mod peers;
 pub mod policy;
+pub mod process_tree;
 pub mod progress;
 pub mod reconcile;
+pub mod relief;
 pub mod signals;
+pub mod space;
+pub mod watchdog;
 
+#[cfg(test)]
+mod core_devices_tests;
 #[cfg(test)]
 mod core_tests;
 #[cfg(test)]

@@ -70,12 +70,13 @@ pub fn judge(exit: &Exit, word: &LastWord, last_lines: Option<&str>) -> Outcome 
         return match signal {
             libc::SIGKILL if exit.oom_kill => Outcome::Failed(Failure {
                 class: FailureClass::OutOfMemory,
-                message: "ended by the kernel, for the machine's memory was full".into(),
+                message: "the machine's memory is full: ended by the kernel".into(),
             }),
             // Rust aborts where an allocation fails.
             libc::SIGABRT
                 if last_lines.is_some_and(|lines| lines.contains("memory allocation of")) =>
             {
+                let what = format!("the machine's memory is full: {what}");
                 fail(FailureClass::OutOfMemory, what)
             }
             libc::SIGSEGV
@@ -93,7 +94,7 @@ pub fn judge(exit: &Exit, word: &LastWord, last_lines: Option<&str>) -> Outcome 
         };
     }
     match exit.code {
-        Some(0) => fail(FailureClass::Bug, "ended without a result".into()),
+        Some(0) => fail(FailureClass::Incomplete, "ended without a result".into()),
         Some(code) => match FailureClass::from_exit_code(code) {
             Some(class) => match last_lines {
                 Some(lines) => Outcome::Failed(Failure {
@@ -164,7 +165,7 @@ mod tests {
         let Outcome::Failed(failure) = judge(&code(0), &LastWord::Nothing, None) else {
             panic!()
         };
-        assert_eq!(failure.class, FailureClass::Bug);
+        assert_eq!(failure.class, FailureClass::Incomplete);
         assert_eq!(failure.message, "ended without a result");
     }
 

@@ -79,11 +79,38 @@ pub const fn policy(class: FailureClass) -> Policy {
             hint: "something outside ended the worker; it goes on from its last checkpoint when run again",
             ..NEVER
         },
+        // Not in the same execution: every stop on time ends with a checkpoint, so it would never end.
         FailureClass::Timeout => Policy {
-            retries: 1,
-            back_off: Duration::from_secs(1),
             transient: true,
-            hint: "the stage took longer than allowed; it goes on from its last checkpoint when run again",
+            hint: "the attempt took longer than allowed (--timeout); it goes on from its last checkpoint when run \
+                   again",
+            ..NEVER
+        },
+        FailureClass::Hung => Policy {
+            retries: 1,
+            back_off: Duration::from_secs(5),
+            transient: true,
+            hint: "the worker stood still: its log ends with where it stood; a stuck device, driver or file system \
+                   is the usual cause",
+            ..NEVER
+        },
+        FailureClass::Incomplete => Policy {
+            hint: "the program ended with exit code 0 but without what it promised: see its log and the metrics \
+                   that the stage declares; then run again with --retry-failed",
+            ..NEVER
+        },
+        FailureClass::DiskFull => Policy {
+            retries: 3,
+            back_off: Duration::from_secs(5),
+            transient: true,
+            hint: "free some space, then run again: it goes on from its last checkpoint",
+            ..NEVER
+        },
+        FailureClass::IoError => Policy {
+            retries: 1,
+            back_off: Duration::from_secs(5),
+            transient: true,
+            hint: "the disk or the file system failed: see the kernel's log (dmesg), then run again",
             ..NEVER
         },
         FailureClass::Bug => Policy {
@@ -121,28 +148,43 @@ mod tests {
         assert_eq!(policy.pause(u32::MAX), MAX_BACK_OFF);
     }
 
-    /// `docs/failures.md` shows the table as it is.
+    /// `docs/failures.md` shows the table as it is: every row, in this order, and no other.
     #[test]
     fn the_documentation_has_the_same_table() {
         let page = include_str!("../../docs/failures.md");
-        for class in FailureClass::ALL {
-            let policy = policy(class);
-            let pause = match policy.back_off.as_secs() {
-                0 => String::new(),
-                seconds => format!("{seconds} s "),
-            };
-            let again = if policy.transient {
-                "yes"
-            } else {
-                "only with `--retry-failed`"
-            };
-            let row = format!(
-                "| `{}` | {} | {} | {pause}| {again} |",
-                class.name(),
-                class.exit_code(),
-                policy.retries
-            );
-            assert!(page.contains(&row), "docs/failures.md lacks the row\n{row}");
-        }
+        let shown: Vec<&str> = page
+            .lines()
+            .skip_while(|line| !line.starts_with("| class | exit code |"))
+            .skip(2)
+            .take_while(|line| line.starts_with('|'))
+            .collect();
+        let rows: Vec<String> = FailureClass::ALL
+            .into_iter()
+            .map(|class| {
+                let policy = policy(class);
+                let pause = match policy.back_off.as_secs() {
+                    0 => String::new(),
+                    seconds => format!("{seconds} s "),
+                };
+                let again = if policy.transient {
+                    "yes"
+                } else {
+                    "with `--retry-failed`"
+                };
+                format!(
+                    "| `{}` | {} | {} | {pause}| {again} | {} |",
+                    class.name(),
+                    class.exit_code(),
+                    policy.retries,
+                    policy.hint
+                )
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            rows,
+            "docs/failures.md should have\n{}",
+            rows.join("\n")
+        );
     }
 }

@@ -16,10 +16,12 @@ use crate::plan::model::{
     Cost, ExperimentInfo, Fingerprint, PlannedRun, PlannedStage, ReportSpec, Variant,
 };
 use crate::rng::{KeyedRng, Purpose};
+use crate::rundir::durable;
 use crate::rundir::event::{EventKind, FailureClass};
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::{self, EventLog};
 use crate::rundir::stage::{DataShape, Launch, StageSpec, TRAINER_REVISION, Task};
+use crate::spec::execution::{ExecutionRules, OutOfMemory};
 use crate::store::rows::Status;
 use crate::store::{OwnerLock, Parts, Provenance, Store};
 use std::collections::BTreeMap;
@@ -187,9 +189,7 @@ fn slots(count: usize) -> Vec<Slot> {
             name: format!("cpu:{index}"),
             device: "cpu".into(),
             threads: 1,
-            loader_threads: 0,
-            cores: Vec::new(),
-            visible_gpu: None,
+            ..Slot::default()
         })
         .collect()
 }
@@ -232,6 +232,7 @@ fn spec(stages: &[PlannedStage], index: usize) -> StageSpec {
             .parent
             .map(|parent| stages[parent as usize].fingerprint.to_string()),
         init_weights: None,
+        command: None,
     }
 }
 
@@ -416,6 +417,8 @@ async fn execute(
         parent: stage.parent.map(|parent| parent as usize),
         flops: stage.cost.flops,
         priority: 0,
+        devices: 1,
+        threads: None,
         label: format!("stage {index}"),
         prior: Prior::Pending,
         attempts: 0,
@@ -454,7 +457,8 @@ async fn execute(
     let settings = Settings {
         tick: Duration::from_millis(10),
         log_cap: 1 << 20,
-        hurry: 100,
+        hurry: std::env::var("ABLATE_TEST_HURRY").map_or(100, |hurry| hurry.parse().unwrap()),
+        reserve: rules(dir).1,
         ..Settings::default()
     };
     let files = |index: usize| JobFiles {
@@ -462,6 +466,8 @@ async fn execute(
         data_root: None,
         init_file: None,
         evaluation_roots: BTreeMap::new(),
+        rules: rules(dir).0,
+        folder: None,
     };
     let me = OwnerLock::create(dir).unwrap();
     let execution = Execution {
@@ -471,12 +477,32 @@ async fn execute(
         jobs: jobs.jobs,
         slots: slots(count),
         executor: Arc::new(executor),
+        gpus: None,
         files: &files,
         progress,
         limits: Limits::default(),
         settings,
     };
     execution.run(sender, inputs).await
+}
+
+/// Rules and reserve of a test: what the file `rules` in its folder says.
+fn rules(dir: &Path) -> (ExecutionRules, u64) {
+    let mut rules = ExecutionRules::default();
+    let mut reserve = 0;
+    let text = std::fs::read_to_string(dir.join("rules")).unwrap_or_default();
+    for line in text.lines() {
+        let (what, value) = line.split_once(' ').unwrap_or((line, ""));
+        let pause = || Some(Duration::from_millis(value.parse().unwrap()));
+        match what {
+            "timeout" => rules.timeout = pause(),
+            "hung_after" => rules.hung_after = pause(),
+            "smaller_parts" => rules.out_of_memory = OutOfMemory::SmallerParts,
+            "reserve" => reserve = value.parse().unwrap(),
+            other => panic!("unknown rule {other}"),
+        }
+    }
+    (rules, reserve)
 }
 
 /// Waits until `is` holds; what it waits for comes about in milliseconds, or never.
@@ -549,7 +575,7 @@ async fn failures_keep_their_cause_and_block_descendants() {
     assert_eq!(summary.ends[2], End::Blocked { by: 0 });
     assert_eq!(failure(&summary.ends[3]).0, FailureClass::Data);
     let (class, message) = failure(&summary.ends[4]);
-    assert_eq!(class, FailureClass::Bug);
+    assert_eq!(class, FailureClass::Incomplete);
     assert!(message.starts_with("ended without a result"), "{message}");
     let (class, message) = failure(&summary.ends[5]);
     assert_eq!(class, FailureClass::Bug);
@@ -865,6 +891,38 @@ async fn workers_stand_still_with_their_scheduler() {
 }
 
 #[tokio::test]
+async fn time_stood_still_is_no_part_of_a_pause() {
+    // The device is lost: five seconds until the retry.
+    let bench = Bench::new(&[(None, "exit 74\ndone")]).await;
+    let mut command = scheduler_command(bench.folder.path());
+    let child = command.env("ABLATE_TEST_HURRY", "1").spawn().unwrap();
+    let starts = || -> Vec<f64> {
+        log::read(&bench.dir(0).events())
+            .unwrap()
+            .into_iter()
+            .filter(|event| matches!(event.kind, EventKind::Started { .. }))
+            .map(|event| event.time)
+            .collect()
+    };
+    until("the first attempt's end", || {
+        worker_pids(&bench)
+            .first()
+            .is_some_and(|&pid| !is_alive(pid))
+    })
+    .await;
+    send(&child, libc::SIGTSTP);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let stopped = starts().len();
+    send(&child, libc::SIGCONT);
+    let (exit, _, text) = wait(child);
+    assert_eq!(exit, Some(0), "{text}");
+    let starts = starts();
+    assert_eq!((stopped, starts.len()), (1, 2));
+    let between = starts[1] - starts[0];
+    assert!(between >= 6.9, "{between} s: the pause ran on");
+}
+
+#[tokio::test]
 async fn workers_die_with_their_scheduler() {
     let bench = Bench::new(&[(None, "stubborn\ndone"), (None, "stubborn\ndone")]).await;
     let child = start_scheduler(bench.folder.path());
@@ -1082,4 +1140,129 @@ async fn kills_of_either_scheduler_lose_nothing_and_repeat_nothing() {
         assert!(attempts.iter().all(|attempt| attempt.0 != Status::Running));
     }
     assert!(bench.store.leases().await.unwrap().is_empty());
+}
+
+// ---------------------------------------------------------------------------------------------
+// Limits, memory, disk.
+
+#[tokio::test]
+async fn an_attempt_that_stands_still_is_ended_and_tried_again() {
+    // The first worker ignores SIGTERM and sleeps.
+    let bench = Bench::new(&[(None, "stubborn\ndone")]).await;
+    std::fs::write(bench.folder.path().join("rules"), "hung_after 400").unwrap();
+    let summary = bench.run(1).await;
+    assert_eq!((summary.ends, summary.attempts), (vec![End::Done], 2));
+    let attempts = bench.attempts(0).await;
+    assert_eq!(attempts[0].1.as_deref(), Some("hung"));
+    assert!(attempts[0].2.contains("stood still"), "{attempts:?}");
+    let log = std::fs::read_to_string(bench.dir(0).attempt_log(1)).unwrap();
+    assert!(
+        log.contains("stands still") && log.contains("  thread "),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn an_attempt_that_takes_too_long_checkpoints_and_waits_for_the_next_execution() {
+    let bench = Bench::new(&[(None, "wait\ndone"), (None, "done")]).await;
+    std::fs::write(bench.folder.path().join("rules"), "timeout 300").unwrap();
+    let summary = bench.run(1).await;
+    let (class, message) = failure(&summary.ends[0]);
+    assert_eq!(class, FailureClass::Timeout);
+    assert!(message.contains("longer than allowed"), "{message}");
+    assert_eq!(summary.ends[1], End::Done);
+    let again = bench.run(1).await;
+    assert_eq!((again.ends[0].clone(), again.attempts), (End::Done, 1));
+    let resumed = log::read(&bench.dir(0).events()).unwrap();
+    assert!(
+        resumed.iter().any(|event| matches!(
+            event.kind,
+            EventKind::Started {
+                resumed_step: 5,
+                ..
+            }
+        )),
+        "{resumed:?}"
+    );
+}
+
+#[tokio::test]
+async fn out_of_memory_takes_smaller_parts_where_that_is_allowed() {
+    let told = |bench: &Bench| {
+        let launch = std::fs::read(bench.dir(0).launch()).unwrap();
+        serde_json::from_slice::<Launch>(&launch)
+            .unwrap()
+            .accumulation
+    };
+    let bench = Bench::new(&[(None, "exit 72\nexit 72\ndone")]).await;
+    std::fs::write(bench.folder.path().join("rules"), "smaller_parts").unwrap();
+    let summary = bench.run(1).await;
+    assert_eq!((summary.ends, summary.attempts), (vec![End::Done], 3));
+    assert_eq!(told(&bench), Some(4), "a batch of 4: 1, 2, 4 parts");
+
+    // The next execution remembers; single samples can't be cut.
+    let bench = Bench::new(&[(None, "exit 72\nkill\nexit 72\nexit 72\nexit 72")]).await;
+    std::fs::write(bench.folder.path().join("rules"), "smaller_parts").unwrap();
+    let summary = bench.run(1).await;
+    assert_eq!(failure(&summary.ends[0]).0, FailureClass::OutOfMemory);
+    assert_eq!(told(&bench), Some(4));
+
+    let bench = Bench::new(&[(None, "exit 72\ndone")]).await;
+    assert_eq!(bench.run(1).await.ends, [End::Done]);
+    assert_eq!(told(&bench), None, "only where it is allowed");
+}
+
+#[tokio::test]
+async fn without_room_nothing_starts() {
+    let bench = Bench::new(&[(None, "done")]).await;
+    let behaviour = "reserve 1000000000000000";
+    std::fs::write(bench.folder.path().join("rules"), behaviour).unwrap();
+    let summary = bench
+        .disturbed(1, |sender| {
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                sender.send(Input::Interrupt(libc::SIGTERM)).unwrap();
+            });
+        })
+        .await;
+    assert_eq!((summary.ends, summary.attempts), (vec![End::Left], 0));
+    std::fs::remove_file(bench.folder.path().join("rules")).unwrap();
+    assert_eq!(bench.run(1).await.ends, [End::Done]);
+}
+
+/// Every step of the disk that the scheduler itself takes may fail: the attempt fails of it, and is made again.
+#[tokio::test]
+async fn every_step_of_the_schedulers_disk_may_fail() {
+    let mut failed = 0;
+    for n in 1.. {
+        let bench = Bench::new(&[(None, "done"), (Some(0), "done")]).await;
+        let folder = bench.folder.path().join("stages");
+        let errno = if n % 2 == 0 { libc::EIO } else { libc::ENOSPC };
+        durable::fault::fail_at(&folder, n, errno);
+        let summary = bench.run(1).await;
+        assert_eq!(summary.ends, [End::Done, End::Done], "step {n}");
+        let Some(step) = durable::fault::take(&folder) else {
+            break;
+        };
+        failed += 1;
+        let attempts = [bench.attempts(0).await, bench.attempts(1).await].concat();
+        let classes: Vec<&str> = attempts
+            .iter()
+            .filter_map(|attempt| attempt.1.as_deref())
+            .collect();
+        let expected = if errno == libc::EIO {
+            "io_error"
+        } else {
+            "disk_full"
+        };
+        assert_eq!(classes, [expected], "step {n}, {step:?}");
+        for stage in 0..2 {
+            let events = log::read(&bench.dir(stage).events()).unwrap();
+            let finished = events
+                .iter()
+                .filter(|event| matches!(event.kind, EventKind::Finished { .. }));
+            assert_eq!(finished.count(), 1, "step {n}");
+        }
+    }
+    assert!(failed >= 10, "{failed}");
 }

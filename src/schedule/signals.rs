@@ -4,13 +4,22 @@ use crate::schedule::actor::Input;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Sends an input for every SIGINT, SIGTERM, SIGHUP and SIGTSTP from now on. Call it within a runtime,
-/// before the first worker starts.
+/// Asks for a drain, however often it comes: `ablate stop`, and what batch systems send before they take a
+/// machine away (`sbatch --signal=USR1@60`).
+pub const DRAIN: i32 = libc::SIGUSR1;
+
+/// Asks to end the workers at once: `ablate stop --now`.
+pub const KILL: i32 = libc::SIGUSR2;
+
+/// Sends an input for every SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 and SIGTSTP from now on. Call it within
+/// a runtime, before the first worker starts and before others can know of this process.
 pub fn forward(inputs: &UnboundedSender<Input>) -> std::io::Result<()> {
     let interrupts = [
         SignalKind::interrupt(),
         SignalKind::terminate(),
         SignalKind::hangup(),
+        SignalKind::from_raw(DRAIN),
+        SignalKind::from_raw(KILL),
     ];
     for kind in interrupts {
         if kind == SignalKind::hangup() && is_ignored(kind) {
@@ -54,8 +63,33 @@ fn restore(kind: SignalKind) {
     }
 }
 
+/// How often the core is to be told to stop for a signal: once for those of a person, who goes one step
+/// further with each; as often as it takes for those that name a state.
+pub fn stops(signal: i32, is_stopping: bool, is_killing: bool) -> usize {
+    match signal {
+        DRAIN => usize::from(!is_stopping),
+        KILL if is_killing => 0,
+        KILL => 1 + usize::from(!is_stopping),
+        _ => 1,
+    }
+}
+
 /// Stands still as Ctrl-Z asks, until somebody sends SIGCONT.
 pub fn stand_still() {
     // SAFETY: a system call without memory.
     unsafe { libc::raise(libc::SIGSTOP) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_go_on_and_commands_name_a_state() {
+        let stages = [(false, false), (true, false), (true, true)];
+        let of = |signal| stages.map(|(stopping, killing)| stops(signal, stopping, killing));
+        assert_eq!(of(libc::SIGINT), [1, 1, 1]);
+        assert_eq!(of(DRAIN), [1, 0, 0]);
+        assert_eq!(of(KILL), [2, 1, 0]);
+    }
 }

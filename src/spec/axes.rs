@@ -2,6 +2,7 @@
 
 use super::document::{Content, Entry, Node};
 use super::fields;
+use super::params;
 use super::patch::{self, Patch, StagePatch};
 use super::problem::{Position, Report, is_invisible, suggestion};
 
@@ -206,7 +207,7 @@ fn read_values(
                 return None;
             }
             let (path, position) = path.unwrap_or((name, position));
-            if fields::find(path).is_none() && path != fields::ARCH {
+            if fields::find(path).is_none() && path != fields::ARCH && !params::is_path(path) {
                 let report = Report::error(
                     position,
                     format!("axis `{name}` lists values, but `{path}` is no configuration path"),

@@ -54,7 +54,8 @@ pub struct Rule {
 impl Rule {
     /// Whether the recipe breaks the rule.
     pub fn is_broken(&self, view: &View<'_>, task: Task) -> bool {
-        (!self.training || task == Task::Train) && (self.broken)(view)
+        // A program of the user's own does with values what it likes.
+        task != Task::Command && (!self.training || task == Task::Train) && (self.broken)(view)
     }
 
     /// What to say about a recipe that breaks it: message and advice (may be empty).
@@ -206,11 +207,12 @@ pub const RULES: &[Rule] = &[
         severity: Severity::Error,
         fields: &[LOSS, SMOOTHING],
         training: true,
-        broken: |v| v.text(LOSS) == "bce" && v.number(SMOOTHING) > 0.0,
+        broken: |v| matches!(v.text(LOSS), "bce" | "bce_sum") && v.number(SMOOTHING) > 0.0,
         explain: |v| {
             (
                 format!(
-                    "`loss.name` bce can't be used with `loss.label_smoothing` {}",
+                    "`loss.name` {} can't be used with `loss.label_smoothing` {}",
+                    v.text(LOSS),
                     v.number(SMOOTHING)
                 ),
                 "every class would become positive; set it to 0, or use `bce_soft`",

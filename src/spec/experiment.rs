@@ -4,8 +4,10 @@ pub use super::arguments::Options;
 use super::arguments::{read_only, read_overrides};
 use super::axes::{self, Axis, Cell, Design};
 use super::document::{self, Content, Entry, Node};
+use super::execution::{self, ExecutionRules};
 use super::library::{self, Library};
-use super::patch::{self, Patch};
+use super::params;
+use super::patch::{self, Patch, Setting};
 use super::priority::{self, Priorities};
 use super::problem::{Position, Problems, Report, Severity, Sources, is_invisible, suggestion};
 pub use super::seeds::Seeds;
@@ -34,6 +36,8 @@ pub struct Experiment {
     pub profile: String,
     /// Name of the base recipe and where it is named.
     pub recipe: Option<(String, Position)>,
+    /// Free parameters with their values; a later one of a name wins.
+    pub params: Vec<Setting>,
     pub set: Patch,
     pub axes: Vec<Axis>,
     pub design: Design,
@@ -44,6 +48,8 @@ pub struct Experiment {
     pub seeds: Seeds,
     pub stages: Vec<Stage>,
     pub report: ReportSection,
+    /// How stages are carried out; changes no result.
+    pub execution: ExecutionRules,
     /// One entry per axis; `None`: the file names no baseline.
     pub baseline: Option<Vec<Option<u32>>>,
     pub priorities: Priorities,
@@ -53,12 +59,40 @@ pub struct Experiment {
 }
 
 const KEYS: &[&str] = &[
-    "name", "title", "claim", "recipe", "set", "axes", "design", "exclude", "include", "seeds",
-    "stages", "profiles", "report", "baseline", "priority",
+    "name",
+    "title",
+    "claim",
+    "recipe",
+    "params",
+    "set",
+    "axes",
+    "design",
+    "exclude",
+    "include",
+    "seeds",
+    "stages",
+    "profiles",
+    "report",
+    "baseline",
+    "execution",
+    "priority",
 ];
 const PROFILE_KEYS: &[&str] = &[
-    "title", "claim", "recipe", "set", "axes", "design", "exclude", "include", "seeds", "stages",
-    "report", "baseline", "priority",
+    "title",
+    "claim",
+    "recipe",
+    "params",
+    "set",
+    "axes",
+    "design",
+    "exclude",
+    "include",
+    "seeds",
+    "stages",
+    "report",
+    "baseline",
+    "execution",
+    "priority",
 ];
 /// Most axes, stages and profiles of an experiment, and most cells that `exclude` names.
 const MOST: usize = 100;
@@ -121,6 +155,7 @@ pub fn read(
 /// Sections of the file with a profile laid over them.
 struct Sections<'a> {
     single: IndexMap<&'a str, &'a Entry>,
+    params: Vec<&'a Entry>,
     sets: Vec<&'a Node>,
     axes: IndexMap<&'a str, &'a Entry>,
     stages: IndexMap<&'a str, StageParts<'a>>,
@@ -131,6 +166,7 @@ impl<'a> Sections<'a> {
         for entry in entries {
             match entry.key.as_str() {
                 "set" => self.sets.push(&entry.value),
+                "params" => self.params.push(entry),
                 "axes" => {
                     for axis in patch::map(&entry.value, "`axes`", reports).unwrap_or_default() {
                         if axis.value.content == Content::Null {
@@ -262,6 +298,7 @@ fn interpret(
     for profile in names {
         let mut sections = Sections {
             single: IndexMap::new(),
+            params: Vec::new(),
             sets: Vec::new(),
             axes: IndexMap::new(),
             stages: IndexMap::new(),
@@ -398,7 +435,12 @@ fn describe(
         })
         .collect();
     let stages = stages::read(&parts, reports);
-    if recipe.is_none() && stages.iter().any(|stage| stage.recipe.is_none()) {
+    let built_in = |stage: &Stage| stage.command.is_none();
+    if recipe.is_none()
+        && stages
+            .iter()
+            .any(|stage| stage.recipe.is_none() && built_in(stage))
+    {
         let position = Position {
             source,
             line: 0,
@@ -409,6 +451,19 @@ fn describe(
     }
     let known: Vec<&str> = stages.iter().map(|stage| stage.name.as_str()).collect();
 
+    let mut params = Vec::new();
+    for entry in &sections.params {
+        params.extend(patch::section(entry, "an experiment", reports));
+    }
+    if let (Some(entry), true) = (sections.params.first(), stages.iter().all(built_in)) {
+        let message = "`params` is for stages with a `command`, and there is none";
+        reports.push(Report::error(entry.position, message));
+    }
+    if params.len() > params::MOST {
+        let message = format!("more than {} parameters", params::MOST);
+        reports.push(Report::error(params[params::MOST].position, message));
+        return None;
+    }
     let mut set = Patch::default();
     for node in &sections.sets {
         set.extend(patch::read(node, "`set`", reports));
@@ -424,6 +479,12 @@ fn describe(
     for stage in patches.chain([&set]).flat_map(|patch| &patch.stages) {
         check_stage(&stage.stage, stage.position, &known, reports);
     }
+    let execution = sections
+        .single
+        .get("execution")
+        .map_or_else(ExecutionRules::default, |entry| {
+            execution::read(&entry.value, reports)
+        });
     // An axis that could not be read must not make every mention of it a problem, too.
     let whole = axes.len() == sections.axes.len();
     let mut unused = Vec::new();
@@ -461,7 +522,7 @@ fn describe(
         priorities = priority::read(&entry.value, &axes, sink);
     }
     if let Some(entry) = sections.single.get("report") {
-        report = read_report(&entry.value, &axes, sink);
+        report = read_report(&entry.value, &axes, &known_metrics(&stages), sink);
     }
     if let Some(options) = options {
         only = read_only(&options.only, &axes, sources, sink);
@@ -481,6 +542,7 @@ fn describe(
         claim,
         profile: String::new(),
         recipe,
+        params,
         set,
         axes,
         design,
@@ -491,6 +553,7 @@ fn describe(
         seeds,
         stages,
         report,
+        execution,
         baseline,
         priorities,
         overrides: Patch::default(),
@@ -522,7 +585,27 @@ fn read_baseline(
     baseline.iter().any(Option::is_some).then_some(baseline)
 }
 
-fn read_report(node: &Node, axes: &[Axis], reports: &mut Vec<Report>) -> ReportSection {
+/// Metrics that a report can show: the trainer's, and those that programs promise.
+fn known_metrics(stages: &[Stage]) -> Vec<&str> {
+    let mut known = Vec::new();
+    if stages.iter().any(|stage| stage.command.is_none()) {
+        known.extend(METRICS);
+    }
+    let commands = stages.iter().filter_map(|stage| stage.command.as_ref());
+    for metric in commands.flat_map(|command| &command.metrics) {
+        if !known.contains(&metric.name.as_str()) {
+            known.push(&metric.name);
+        }
+    }
+    known
+}
+
+fn read_report(
+    node: &Node,
+    axes: &[Axis],
+    metrics: &[&str],
+    reports: &mut Vec<Report>,
+) -> ReportSection {
     let mut section = ReportSection::default();
     for entry in patch::map(node, "`report`", reports).unwrap_or_default() {
         let place = format!("`report.{}`", entry.key);
@@ -542,12 +625,14 @@ fn read_report(node: &Node, axes: &[Axis], reports: &mut Vec<Report>) -> ReportS
         };
         for (name, position) in names {
             if entry.key == "metrics" {
-                if METRICS.contains(&name.as_str()) {
+                if metrics.contains(&name.as_str()) {
                     section.metrics.push(name);
                 } else {
                     let report = Report::error(position, format!("unknown metric `{name}`"));
-                    let hint = suggestion(&name, METRICS.iter().copied()).unwrap_or_default();
-                    reports.push(report.hint(hint));
+                    reports.push(match suggestion(&name, metrics.iter().copied()) {
+                        Some(hint) => report.hint(hint),
+                        None => report.hint("a program's metrics stand in `metrics` of its stage"),
+                    });
                 }
                 continue;
             }

@@ -45,12 +45,14 @@ const RECIPES: &[(&str, &str)] = embed![
     "recipes/deit_300",
     "recipes/deit_transfer",
     "recipes/deit_transfer_inat",
+    "recipes/ade20k_upernet",
     "recipes/quick",
     "recipes/quick_finetune",
 ];
 
 /// Experiments that come with the program.
-const EXPERIMENTS: &[(&str, &str)] = embed!["loss", "augmentation", "crop", "epochs", "fixres"];
+const EXPERIMENTS: &[(&str, &str)] =
+    embed!["loss", "augmentation", "crop", "epochs", "fixres", "in21k"];
 
 /// Names of the recipes that come with the program.
 pub fn recipe_names() -> impl Iterator<Item = &'static str> + Clone {

@@ -11,9 +11,14 @@
 //! | [`patch`] | maps from configuration paths to values |
 //! | [`axes`] | axes, designs and cells |
 //! | [`stages`] | stages of a run |
+//! | [`command`] | stages that run a program |
+//! | [`template`] | arguments with placeholders |
+//! | [`params`] | free parameters |
 //! | [`seeds`] | seeds of the replicates |
 //! | [`priority`] | what is trained first |
 //! | [`arguments`] | the command line's changes |
+//! | [`execution`] | how stages are carried out: limits, checkpoints |
+//! | [`duration`] | durations as people write them |
 //! | [`experiment`] | experiment files and profiles |
 //! | [`library`] | recipes and experiments, built in or beside the file |
 //! | [`resolved`] | complete recipes as values of the table |
@@ -25,10 +30,14 @@ pub mod arch;
 pub mod arguments;
 pub mod axes;
 pub mod check;
+pub mod command;
 pub mod document;
+pub mod duration;
+pub mod execution;
 pub mod experiment;
 pub mod fields;
 pub mod library;
+pub mod params;
 pub mod patch;
 pub mod policy;
 pub mod priority;
@@ -39,6 +48,7 @@ pub mod schema;
 pub mod seeds;
 pub mod stages;
 pub mod task;
+pub mod template;
 pub mod value;
 
 #[cfg(test)]

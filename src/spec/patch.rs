@@ -2,22 +2,41 @@
 //!
 //! Paths are dotted (`optimizer.lr: 1e-3`), nested (`optimizer: {lr: 1e-3}`) or both. `model.arch`
 //! expands where it stands; fields that the same patch names win over it. The key `stages` holds
-//! patches that apply to one stage only.
+//! patches that apply to one stage only. `params.NAME` is a free parameter (`spec::params`).
 
 use super::arch;
 use super::document::{Content, Entry, Node};
 use super::fields::{self, ARCH, FIELDS};
+use super::params;
 use super::problem::{Position, Report, suggestion};
 use super::value::{Value, coerce};
 
-/// One field set to one value.
+/// What a setting sets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Index into [`FIELDS`].
+    Field(usize),
+    /// Name of a free parameter, without `params.`.
+    Param(String),
+}
+
+/// One field or parameter set to one value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setting {
-    /// Index into [`FIELDS`].
-    pub field: usize,
+    pub target: Target,
     pub value: Value,
     /// Where the value stands.
     pub position: Position,
+}
+
+impl Setting {
+    /// The field that it sets, as an index into [`FIELDS`].
+    pub fn field(&self) -> Option<usize> {
+        match self.target {
+            Target::Field(field) => Some(field),
+            Target::Param(_) => None,
+        }
+    }
 }
 
 /// The settings of one stage.
@@ -113,6 +132,11 @@ pub fn settings<'a>(
     all
 }
 
+/// The settings of one section, key included: what `params: {...}` at the top of an experiment says.
+pub fn section(entry: &Entry, place: &str, reports: &mut Vec<Report>) -> Vec<Setting> {
+    settings(std::iter::once(entry), place, reports)
+}
+
 /// One path and its value, as on the command line or on an axis.
 pub fn setting(
     path: &str,
@@ -125,7 +149,7 @@ pub fn setting(
         position,
         value: value.clone(),
     };
-    settings(std::iter::once(&entry), "recipe", reports)
+    section(&entry, "recipe", reports)
 }
 
 struct Reader<'a> {
@@ -144,6 +168,8 @@ impl Reader<'_> {
         };
         if path == ARCH {
             self.arch(entry);
+        } else if path == params::SECTION || params::is_path(&path) {
+            self.param(&path, entry);
         } else if let Some(field) = fields::find(&path) {
             self.field(field, entry);
         } else if fields::is_section(&path) {
@@ -168,14 +194,50 @@ impl Reader<'_> {
     }
 
     fn field(&mut self, field: usize, entry: &Entry) {
-        if self.explicit.iter().any(|setting| setting.field == field) {
-            let message = format!("`{}` is set twice here", FIELDS[field].path);
+        let value = coerce(&FIELDS[field], &entry.value);
+        self.explicit(Target::Field(field), FIELDS[field].path, value, entry);
+    }
+
+    /// A parameter, or a map of some.
+    fn param(&mut self, path: &str, entry: &Entry) {
+        if let Content::Map(entries) = &entry.value.content {
+            for entry in entries {
+                self.entry(path, entry);
+            }
+            return;
+        }
+        let Some(name) = params::name_of(path) else {
+            let message = format!(
+                "`{path}` is a section and expects a map, not {}",
+                entry.value.noun()
+            );
+            self.reports
+                .push(Report::error(entry.value.position, message));
+            return;
+        };
+        if let Err(report) = params::check_name(name, entry.position) {
+            self.reports.push(report);
+            return;
+        }
+        let value = params::read(name, &entry.value);
+        self.explicit(Target::Param(name.to_owned()), path, value, entry);
+    }
+
+    fn explicit(
+        &mut self,
+        target: Target,
+        path: &str,
+        value: Result<Value, Report>,
+        entry: &Entry,
+    ) {
+        if self.explicit.iter().any(|setting| setting.target == target) {
+            let message = format!("`{path}` is set twice here");
             self.reports.push(Report::error(entry.position, message));
             return;
         }
-        match coerce(&FIELDS[field], &entry.value) {
+        match value {
             Ok(value) => self.explicit.push(Setting {
-                field,
+                target,
                 value,
                 position: entry.value.position,
             }),
@@ -208,7 +270,7 @@ impl Reader<'_> {
                 ] {
                     if let Some(field) = fields::find(path) {
                         self.shorthand.push(Setting {
-                            field,
+                            target: Target::Field(field),
                             value: Value::Integer(value),
                             position,
                         });

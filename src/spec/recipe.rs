@@ -80,6 +80,10 @@ pub struct TrainConfig {
     pub accumulation: usize,
     /// Copies of a sample per epoch in repeated augmentation (1: off, DeiT III: 3).
     pub repeated_augmentation: usize,
+    /// Run blocks again in the backward pass instead of keeping their tensors. Changes no result, so it
+    /// is not part of a stage's identity.
+    #[serde(default)]
+    pub gradient_checkpointing: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -146,8 +150,12 @@ pub enum LossName {
     Ce,
     /// Binary cross-entropy on the binarised target (> 0 becomes 1): mean over batch and classes.
     Bce,
+    /// Binary cross-entropy on the binarised target: sum over classes, mean over the batch.
+    BceSum,
     /// Binary cross-entropy on the soft target: mean over batch and classes.
     BceSoft,
+    /// Binary cross-entropy on the soft target: sum over classes, mean over the batch.
+    BceSoftSum,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@
 //! the structure `Recipe` is built where a stage starts.
 
 use super::document;
-use super::fields::{self, COUNT, FIELDS};
+use super::fields::{self, COUNT, FIELDS, Kind};
 use super::problem::Sources;
 use super::recipe::Recipe;
 use super::task::DataShape;
@@ -128,6 +128,34 @@ pub fn to_recipe<'a>(values: impl Iterator<Item = &'a Value>) -> Result<Recipe, 
         }
     }
     Ok(serde_json::from_value(serde_json::Value::Object(root))?)
+}
+
+impl Recipe {
+    /// What stands for the recipe of a stage that has none: defaults, and the least of every field without one.
+    pub fn none() -> Recipe {
+        static NONE: std::sync::OnceLock<Recipe> = std::sync::OnceLock::new();
+        let build = || {
+            let least = |field: &fields::Field| match field.kind {
+                Kind::Integer { min, .. } => Value::Integer(min),
+                Kind::Number(range) => Value::number(range.min),
+                Kind::Choice(choices) => Value::Text(choices[0].to_owned()),
+                _ => Value::Text("none".to_owned()),
+            };
+            let mut values: Vec<Value> = FIELDS
+                .iter()
+                .zip(defaults())
+                .map(|(field, default)| default.unwrap_or_else(|| least(field)))
+                .collect();
+            values[EVAL_RESOLUTION] = values[TRAIN_RESOLUTION].clone();
+            to_recipe(values.iter()).expect("the table of fields matches the recipe (tested)")
+        };
+        NONE.get_or_init(build).clone()
+    }
+
+    /// Whether it is [`Recipe::none`].
+    pub fn is_none(&self) -> bool {
+        *self == Recipe::none()
+    }
 }
 
 /// The values of all fields, in the table's order.

@@ -48,9 +48,41 @@ pub fn json_schema(file: File) -> Json {
                 "init": {"type": ["string", "null"], "description": "A file of weights that it starts from: torch.save or safetensors, official names or timm's."},
                 "recipe": {"type": ["string", "null"], "description": "Its own recipe; the experiment's where there is none."},
                 "set": {"$ref": "#/$defs/settings"},
-                "task": {"enum": ["train", "evaluate"], "description": "What it does; train where nothing is said."},
+                "task": {"enum": ["train", "evaluate", "command"], "description": "What it does; train where nothing is said."},
+                "command": {"type": ["array", "null"], "minItems": 1, "items": {"type": ["string", "number", "boolean"]},
+                    "description": "A program and its arguments, run without a shell; `{optimizer.lr}`, `{params.NAME}` and `{seed}` are filled in."},
+                "inputs": {"$ref": "#/$defs/names", "description": "Files that the program reads, as paths or patterns: part of the stage's identity."},
+                "metrics": {"type": ["array", "null"], "description": "Metrics that it must have reported in the end.", "items": {"$ref": "#/$defs/metric"}},
+                "outputs": {"$ref": "#/$defs/names", "description": "Files that it must have left in its folder in the end."},
+                "environment": {"type": ["object", "null"], "description": "Variables of its environment.", "additionalProperties": {"type": ["string", "number", "boolean"]}},
+                "params": {"$ref": "#/$defs/names", "description": "The parameters that it is told; all where nothing is said."},
+                "gpus": {"type": "integer", "minimum": 0, "maximum": 64},
+                "threads": {"type": "integer", "minimum": 1, "maximum": 4096},
             },
         },
+        "metric": {"anyOf": [
+            {"type": "string"},
+            {
+                "type": "object",
+                "required": ["name"],
+                "additionalProperties": false,
+                "properties": {
+                    "name": {"type": "string"},
+                    "better": {"enum": ["higher", "lower"]},
+                    "unit": {"type": "string"},
+                },
+            },
+        ]},
+        "params": {
+            "type": ["object", "null"],
+            "description": "Free parameters of programs, with their values.",
+            "additionalProperties": {"$ref": "#/$defs/param"},
+        },
+        "param": {"anyOf": [
+            {"type": ["string", "number", "boolean", "null"]},
+            {"type": "array", "items": {"type": ["string", "number", "boolean", "null"]}},
+            {"$ref": "#/$defs/params"},
+        ]},
         "cells": {"anyOf": [
             {"$ref": "#/$defs/labels"},
             {"type": "array", "items": {"$ref": "#/$defs/labels"}},
@@ -67,6 +99,30 @@ pub fn json_schema(file: File) -> Json {
                 },
             ],
         },
+        "duration": {
+            "type": ["string", "number", "null"],
+            "examples": ["90s", "10m", "1h30m", "2d"],
+        },
+        "execution": {
+            "type": "object",
+            "description": "How stages are carried out; not part of their identity.",
+            "additionalProperties": false,
+            "properties": {
+                "timeout": {"$ref": "#/$defs/duration", "description": "Longest wall time of an attempt."},
+                "hung_after": {"$ref": "#/$defs/duration", "description": "Time without an event and without CPU time after which an attempt hangs."},
+                "out_of_memory": {"enum": ["same", "smaller_parts"], "description": "How a stage that ran out of memory is tried again."},
+                "checkpoints": {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "properties": {
+                        "every": {"$ref": "#/$defs/duration", "description": "Time between checkpoints."},
+                        "every_epochs": {"type": ["integer", "null"], "minimum": 1, "description": "Epochs between checkpoints, besides."},
+                        "keep": {"type": "integer", "minimum": 1, "maximum": 1000, "description": "Newest checkpoints that are kept."},
+                        "best": {"type": "boolean", "description": "Keep the weights of the best evaluation, too."},
+                    },
+                },
+            },
+        },
         "report": {
             "type": "object",
             "additionalProperties": false,
@@ -74,7 +130,7 @@ pub fn json_schema(file: File) -> Json {
                 "metrics": {
                     "description": "The first is the headline.",
                     "type": "array",
-                    "items": {"enum": ["top1", "top5", "loss"]},
+                    "items": {"type": "string", "examples": ["top1", "top5", "loss"]},
                 },
                 "rows": {"$ref": "#/$defs/names", "description": "Axes along the rows."},
                 "columns": {"$ref": "#/$defs/names", "description": "Axes along the columns."},
@@ -98,6 +154,7 @@ fn shared_sections() -> Map<String, Json> {
         "title": {"type": "string"},
         "claim": {"type": "string", "description": "What is claimed, what it costs, the number it should reach."},
         "recipe": {"type": "string", "description": "A recipe in `recipes/` beside the file, or built in.", "examples": recipes},
+        "params": {"$ref": "#/$defs/params"},
         "set": {"$ref": "#/$defs/patch", "description": "A patch over the recipe."},
         "axes": {
             "type": "object",
@@ -128,6 +185,7 @@ fn shared_sections() -> Map<String, Json> {
                 },
             ],
         },
+        "execution": {"$ref": "#/$defs/execution"},
     });
     match sections {
         Json::Object(sections) => sections,
@@ -143,7 +201,14 @@ fn experiment() -> Json {
     );
     properties.extend(shared_sections());
     let mut profile = shared_sections();
-    for nullable in ["exclude", "include", "baseline", "report", "design"] {
+    for nullable in [
+        "exclude",
+        "include",
+        "baseline",
+        "report",
+        "design",
+        "execution",
+    ] {
         if let Some(section) = profile.get_mut(nullable) {
             *section = json!({"anyOf": [section.clone(), {"type": "null"}]});
         }
@@ -185,7 +250,7 @@ fn recipe() -> Json {
         "type": "object",
         "additionalProperties": false,
         "properties": properties,
-        "patternProperties": {"^x-": true},
+        "patternProperties": {"^x-": true, PARAMS: {"$ref": "#/$defs/param"}},
     })
 }
 
@@ -204,7 +269,10 @@ fn axis() -> Json {
             "additionalProperties": false,
             "properties": {
                 "values": {"anyOf": [list, labelled]},
-                "path": {"enum": FIELDS.iter().map(|field| field.path).chain([ARCH]).collect::<Vec<_>>()},
+                "path": {"anyOf": [
+                    {"enum": FIELDS.iter().map(|field| field.path).chain([ARCH]).collect::<Vec<_>>()},
+                    {"type": "string", "pattern": PARAMS},
+                ]},
                 "stages": {"$ref": "#/$defs/names"},
             },
         },
@@ -225,8 +293,16 @@ fn patch(stages: bool) -> Json {
             }),
         );
     }
-    json!({"type": ["object", "null"], "additionalProperties": false, "properties": properties})
+    json!({
+        "type": ["object", "null"],
+        "additionalProperties": false,
+        "properties": properties,
+        "patternProperties": {PARAMS: {"$ref": "#/$defs/param"}},
+    })
 }
+
+/// Paths of free parameters.
+const PARAMS: &str = r"^params\.";
 
 /// Every field by its dotted path, and every section with its fields.
 fn field_properties() -> Map<String, Json> {
@@ -245,6 +321,7 @@ fn field_properties() -> Map<String, Json> {
             json!({"type": "object", "additionalProperties": false, "properties": own}),
         );
     }
+    properties.insert("params".to_owned(), json!({"$ref": "#/$defs/params"}));
     properties
 }
 

@@ -1,5 +1,6 @@
 //! Stages of a run: the jobs that its variants go through, in topological order.
 
+use super::command::{self, Command, WEIGHTS};
 use super::document::{Content, Entry, Node};
 use super::patch::{self, Setting};
 use super::problem::{Position, Report, suggestion};
@@ -18,6 +19,8 @@ pub struct Stage {
     pub recipe: Option<(String, Position)>,
     pub set: Vec<Setting>,
     pub task: Task,
+    /// The program that it runs, where it runs one.
+    pub command: Option<Command>,
 }
 
 /// The parts of one stage, from the experiment and from its profile, in this order.
@@ -41,6 +44,7 @@ pub fn read(parts: &[StageParts<'_>], reports: &mut Vec<Report>) -> Vec<Stage> {
             recipe: None,
             set: Vec::new(),
             task: Task::Train,
+            command: None,
         }];
     }
     let mut stages = Vec::with_capacity(parts.len());
@@ -79,6 +83,22 @@ pub fn read(parts: &[StageParts<'_>], reports: &mut Vec<Report>) -> Vec<Stage> {
                 Some(hint) => report.hint(hint),
                 None => report,
             });
+        }
+    }
+    for stage in &stages {
+        let parent = stage.from.map(|parent| &stages[parent]);
+        if let (None, Some((parent, program))) = (
+            &stage.command,
+            parent.and_then(|parent| Some((parent, parent.command.as_ref()?))),
+        ) && !program.outputs.iter().any(|output| output == WEIGHTS)
+        {
+            let message = format!(
+                "stage `{}` starts from the weights of stage `{}`, whose program promises none",
+                stage.name, parent.name
+            );
+            reports.push(Report::error(stage.position, message).hint(format!(
+                "a program that leaves `{WEIGHTS}` in ABLATE_RUN_DIR says `outputs: [{WEIGHTS}]`"
+            )));
         }
     }
     order(stages, reports)
@@ -159,7 +179,10 @@ fn read_stage(
         recipe: None,
         set: Vec::new(),
         task: Task::Train,
+        command: None,
     };
+    let mut commands: Vec<&Entry> = Vec::new();
+    let mut task: Option<(Task, Position)> = None;
     let mut parent = None;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if part.name.is_empty() || part.name.len() > 40 || !part.name.chars().all(plain) {
@@ -178,28 +201,53 @@ fn read_stage(
                     .set
                     .extend(patch::read_settings(&entry.value, "`set`", reports)),
                 "task" => match entry.value.text() {
-                    Some("train") => stage.task = Task::Train,
-                    Some("evaluate") => stage.task = Task::Evaluate,
+                    Some("train") => task = Some((Task::Train, entry.value.position)),
+                    Some("evaluate") => task = Some((Task::Evaluate, entry.value.position)),
+                    Some("command") => task = Some((Task::Command, entry.value.position)),
                     _ => {
                         let message = format!(
-                            "`task` must be train or evaluate, not {}",
+                            "`task` must be train, evaluate or command, not {}",
                             entry.value.brief()
                         );
                         reports.push(Report::error(entry.value.position, message));
                     }
                 },
+                key if command::KEYS.contains(&key) => commands.push(entry),
                 unknown => {
                     let report = Report::error(
                         entry.position,
                         format!("unknown key `{unknown}` in {place}"),
                     );
-                    reports.push(match suggestion(unknown, KEYS.iter().copied()) {
+                    let keys = KEYS.iter().chain(command::KEYS).copied();
+                    reports.push(match suggestion(unknown, keys) {
                         Some(hint) => report.hint(hint),
                         None => report,
                     });
                 }
             }
         }
+    }
+    stage.command = command::read(part.name, &commands, reports);
+    match (&stage.command, task) {
+        (Some(_), None) => stage.task = Task::Command,
+        (Some(_), Some((own @ Task::Command, _)))
+        | (None, Some((own @ (Task::Train | Task::Evaluate), _))) => {
+            stage.task = own;
+        }
+        (Some(command), Some(_)) => {
+            let message = format!("{place} has both a `task` and a `command`");
+            reports.push(Report::error(command.position, message).hint("remove one of them"));
+        }
+        (None, Some((Task::Command, position))) => {
+            let message = format!("{place} has no `command`");
+            reports
+                .push(Report::error(position, message).hint("write `command: [python, train.py]`"));
+        }
+        (None, None) => {}
+    }
+    if let (Some(_), Some((_, position))) = (&stage.command, &stage.init) {
+        let message = format!("{place} runs a program, which `init` means nothing to");
+        reports.push(Report::error(*position, message).hint("name the file in `inputs`"));
     }
     (stage, parent)
 }

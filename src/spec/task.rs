@@ -10,6 +10,19 @@ pub enum Task {
     Train,
     /// Evaluate the weights that it starts from: a parent's, or a file's.
     Evaluate,
+    /// Run a program of the user's own.
+    Command,
+}
+
+impl Task {
+    /// The name in YAML, fingerprints and the store.
+    pub fn name(self) -> &'static str {
+        match self {
+            Task::Train => "train",
+            Task::Evaluate => "evaluate",
+            Task::Command => "command",
+        }
+    }
 }
 
 /// An evaluation set besides `val`: its name, which its results bear, and what identifies its content.

@@ -101,7 +101,7 @@ f.yaml:3:7: unknown key `optimizr.lr` in `set`; did you mean `optimizer.lr`?
 f.yaml:3:31: unknown key `epoch` in `train`; did you mean `epochs`?
   3 | set: {optimizr.lr: 1, train: {epoch: 3}}
     |                               ^
-f.yaml:5:26: `loss.name` must be one of ce, bce, bce_soft, not `cee`; did you mean `ce`?
+f.yaml:5:26: `loss.name` must be one of ce, bce, bce_sum, bce_soft, bce_soft_sum, not `cee`; did you mean `ce`?
   5 |   loss: {ce: {loss.name: cee}}
     |                          ^
 f.yaml:6:10: axis `empty` has no values
@@ -535,7 +535,7 @@ fn anchors_and_merge_keys_work() {
     let of = |patch: &[patch::Setting]| {
         patch
             .iter()
-            .find(|setting| setting.field == prob)
+            .find(|setting| setting.field() == Some(prob))
             .map(|s| s.value.clone())
     };
     assert_eq!(of(patches[1]), Some(Value::Number(1.0)));
@@ -570,7 +570,8 @@ fn samples() -> Vec<Recipe> {
                 settings.unwrap_or_else(|| panic!("{}", Problems::new(&sources, &reports)));
             let mut values = defaults();
             for setting in settings {
-                values[setting.field] = Some(setting.value);
+                let field = setting.field().unwrap();
+                values[field] = Some(setting.value);
             }
             let resolution = values[fields::index("train.resolution")].clone();
             values[fields::index("eval.resolution")] = resolution;
@@ -665,7 +666,7 @@ fn files_and_names_of_experiments() {
     let inside = |name: &str| folder.path().join(name).display().to_string();
     assert_eq!(
         open(&inside("")).unwrap_err(),
-        "not a file; built-in experiments: loss, augmentation, crop, epochs, fixres"
+        "not a file; built-in experiments: loss, augmentation, crop, epochs, fixres, in21k"
     );
     std::fs::write(inside("binary.yaml"), [0x61, 0xff]).unwrap();
     assert_eq!(

@@ -75,7 +75,7 @@ pub(super) fn class_from_name(name: &str) -> Option<FailureClass> {
 }
 
 /// What is said of an attempt that nobody saw the end of.
-const ABANDONED: &str = "ablate stopped while this attempt ran";
+pub(super) const ABANDONED: &str = "ablate stopped while this attempt ran";
 
 impl Store {
     /// Fingerprints of all finished stages.
@@ -165,6 +165,7 @@ impl Store {
         .await
         .map_err(self.sql())?;
         self.refresh_stage(connection, stage).await?;
+        self.journal_attempt(connection, (stage, attempt)).await?;
         Ok((stage, attempt))
     }
 
@@ -296,6 +297,7 @@ impl Store {
         .execute(&mut *connection)
         .await
         .map_err(self.sql())?;
+        self.journal_attempt(connection, (stage, attempt)).await?;
         self.refresh_stage(connection, stage).await
     }
 

@@ -15,7 +15,7 @@ pub enum StoreError {
     },
     /// Never repaired or replaced: that is for a person to decide.
     #[error(
-        "{} is damaged ({what}); nothing was changed: restore a copy of it, or move the store's folder away to begin anew",
+        "{} is damaged ({what}); nothing was changed: `ablate recover` rebuilds it from the run directories",
         path.display()
     )]
     Damaged { path: PathBuf, what: String },
@@ -39,10 +39,21 @@ pub enum StoreError {
         found: i64,
         known: i64,
     },
+    /// Reading failed where the tables may have changed since this program was built.
+    #[error(
+        "{} was written by a newer ablate (schema {found}, this program knows {known}) and can't be read here: {source}; update ablate",
+        path.display()
+    )]
+    Incompatible {
+        path: PathBuf,
+        found: i64,
+        known: i64,
+        source: sqlx::Error,
+    },
     #[error("store {} is in use by {holder}", dir.display())]
     InUse { dir: PathBuf, holder: String },
-    #[error("another program holds {}: it stayed locked for {seconds} s", path.display())]
-    Busy { path: PathBuf, seconds: u64 },
+    #[error("another program holds {} locked, for too long: close it and try again", path.display())]
+    Busy { path: PathBuf },
     #[error("no space left for {}", path.display())]
     Full { path: PathBuf },
     /// The disk or its file system failed. Final: what is on disk is unknown until the store is opened
@@ -67,7 +78,7 @@ pub enum StoreError {
     },
 }
 
-/// Seconds to wait for a lock that another program holds on the database.
+/// Seconds that a reader waits for a lock that another program holds on the database.
 pub(super) const BUSY_SECONDS: u64 = 10;
 
 impl StoreError {
@@ -84,10 +95,7 @@ impl StoreError {
             None => error.to_string(),
         };
         match code {
-            Some(5 | 6) => StoreError::Busy {
-                path,
-                seconds: BUSY_SECONDS,
-            },
+            Some(5 | 6) => StoreError::Busy { path },
             Some(10) => StoreError::Disk {
                 path,
                 message: message(),

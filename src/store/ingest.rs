@@ -72,6 +72,7 @@ struct AttemptNews {
     checkpoint_step: Option<i64>,
     resources: Option<(i64, f64, f64, i64)>,
     failed: Option<(&'static str, String)>,
+    deviation: Option<String>,
     finished: bool,
     time: f64,
 }
@@ -193,6 +194,11 @@ impl Batch {
                 time,
                 message: message.clone(),
             }),
+            EventKind::Deviated {
+                what,
+                planned,
+                actual,
+            } => news.deviation = Some(format!("{what}: {planned} -> {actual}")),
             EventKind::Finished { .. } => news.finished = true,
             EventKind::Failed { class, message } => {
                 news.failed = Some((class.name(), message.clone()))
@@ -425,13 +431,14 @@ impl Store {
         news: &AttemptNews,
     ) -> Result<(), StoreError> {
         if let Some(started) = &news.started {
-            // The row is there, unless the log comes from a machine that this store didn't start it on.
+            // The row is there, unless the log comes from a machine that this store didn't start it on. Its
+            // device stays: the worker knows only how it sees the GPU, as `cuda:0`, whichever it is.
             sqlx::query(
                 "INSERT INTO attempts
                      (stage, attempt, device, host, pid, log, started, status, program, resumed_step, total_steps)
                  VALUES (?, ?, ?, ?, ?, '', ?, 'running', ?, ?, ?)
                  ON CONFLICT (stage, attempt) DO UPDATE SET
-                     device = excluded.device, host = excluded.host, pid = excluded.pid, program = excluded.program,
+                     host = excluded.host, pid = excluded.pid, program = excluded.program,
                      resumed_step = excluded.resumed_step, total_steps = excluded.total_steps",
             )
             .bind(stage)
@@ -470,6 +477,7 @@ impl Store {
                  images = COALESCE(?, images),
                  failure = COALESCE(?, failure),
                  message = COALESCE(?, message),
+                 deviation = COALESCE(?, deviation),
                  finished = MAX(finished, ?),
                  last_event = ?
              WHERE stage = ? AND attempt = ?",
@@ -481,6 +489,7 @@ impl Store {
         .bind(images)
         .bind(class)
         .bind(message)
+        .bind(&news.deviation)
         .bind(news.finished)
         .bind(news.time)
         .bind(stage)

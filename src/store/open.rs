@@ -1,7 +1,8 @@
 //! Opening a store: creation, migration, and the refusal of what can't be trusted.
 
 use crate::store::error::BUSY_SECONDS;
-use crate::store::{StoreError, StoreLock, reference};
+use crate::store::patience::Patience;
+use crate::store::{StoreError, StoreLock, network, records, reference};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
@@ -31,6 +32,9 @@ pub struct Store {
     /// The disk failed under a write: nothing more is written through this handle.
     failed: AtomicBool,
     warnings: Vec<String>,
+    /// The schema, if it is newer than what this program knows.
+    newer: Option<i64>,
+    patience: &'static Patience,
 }
 
 #[derive(Debug)]
@@ -116,16 +120,18 @@ impl Store {
             .pragma("cache_size", "-32768")
             .disable_statement_logging();
         let mut connection = options.connect().await.map_err(sql)?;
+        let patience = Patience::of(&path);
+        patience.attach(&mut connection).await.map_err(sql)?;
         if let Some(version) = version
             && version < known
         {
             back_up(&mut connection, &path, version).await?;
         }
         if alone {
-            migrate(&mut connection, &path).await?;
+            migrate(&mut connection, &path, version == Some(known)).await?;
             reference::load(&mut connection, &path).await?;
         }
-        Ok(Store {
+        let store = Store {
             dir: dir.to_owned(),
             readers: readers(&path),
             writer: Some(Mutex::new(Writer {
@@ -133,23 +139,58 @@ impl Store {
                 durability: Durability::Full,
             })),
             failed: AtomicBool::new(false),
-            warnings: network_warning(dir).into_iter().collect(),
+            warnings: network::warning(dir).into_iter().collect(),
+            newer: None,
+            patience,
             path,
-        })
+        };
+        store.begin_records().await?;
+        Ok(store)
+    }
+
+    /// Writes the first record of a store that has none: one that an older version has written, or whose
+    /// records were removed.
+    async fn begin_records(&self) -> Result<(), StoreError> {
+        let missing = || records::list(&self.dir).map(|records| records.is_empty());
+        let planned = "SELECT COUNT(*) > 0 FROM experiments";
+        if !missing()?
+            || !sqlx::query_scalar::<_, bool>(planned)
+                .fetch_one(&self.readers)
+                .await
+                .map_err(self.sql())?
+        {
+            return Ok(());
+        }
+        let mut writer = self.writer(Durability::Full).await?;
+        let mut transaction = self.begin(&mut writer).await?;
+        if missing()? {
+            self.record_everything(&mut transaction).await?;
+        }
+        self.commit(transaction).await
+    }
+
+    /// Tells `listener` of what a person should know while the store is in use: that it waits for another
+    /// program, that the write-ahead log grows.
+    pub fn on_notice(&self, listener: impl Fn(&str) + Send + Sync + 'static) {
+        self.patience.listen(listener);
     }
 
     /// Opens the store at `dir` to read; an error if there is none. Needs no lock and never waits for
     /// the process that writes. A store of a newer version is opened, with a warning.
     pub async fn open_read_only(dir: &Path) -> Result<Store, StoreError> {
         let path = dir.join("ablate.db");
-        let mut warnings: Vec<String> = network_warning(dir).into_iter().collect();
+        let mut warnings: Vec<String> = network::warning(dir).into_iter().collect();
+        let mut newer = None;
         match inspect(dir, &path, false).await? {
             Found::Nothing => return Err(StoreError::Missing { dir: dir.to_owned() }),
-            Found::Store { version } if version > newest_migration() => warnings.push(format!(
-                "{} was written by a newer ablate (schema {version}, this program knows {}): some of it may not show",
-                path.display(),
-                newest_migration()
-            )),
+            Found::Store { version } if version > newest_migration() => {
+                newer = Some(version);
+                warnings.push(format!(
+                    "{} was written by a newer ablate (schema {version}, this program knows {}): some of it may not show",
+                    path.display(),
+                    newest_migration()
+                ));
+            }
             Found::Store { version } if version < newest_migration() => warnings.push(format!(
                 "{} was written by an older ablate (schema {version}): the next `ablate run` updates it",
                 path.display()
@@ -162,8 +203,27 @@ impl Store {
             writer: None,
             failed: AtomicBool::new(false),
             warnings,
+            newer,
+            patience: Patience::of(&path),
             path,
         })
+    }
+
+    /// Opens the store at `dir` to change something small beside schedulers that are at work; an error if there
+    /// is none. The lock lasts as long as the change.
+    pub async fn open_beside(dir: &Path) -> Result<(Store, StoreLock), StoreError> {
+        let path = dir.join("ablate.db");
+        let lock = match inspect(dir, &path, false).await? {
+            Found::Nothing => {
+                return Err(StoreError::Missing {
+                    dir: dir.to_owned(),
+                });
+            }
+            // It is migrated first.
+            Found::Store { version } if version < newest_migration() => StoreLock::exclusive(dir)?,
+            Found::Store { .. } => StoreLock::shared(dir)?,
+        };
+        Ok((Store::open(dir).await?, lock))
     }
 
     /// The store's folder.
@@ -197,7 +257,15 @@ impl Store {
 
     /// Classifies an error of the database.
     pub(super) fn sql(&self) -> impl Fn(sqlx::Error) -> StoreError + '_ {
-        |error| StoreError::from_sqlx(&self.path, error)
+        |error| match (StoreError::from_sqlx(&self.path, error), self.newer) {
+            (StoreError::Database { path, source }, Some(found)) => StoreError::Incompatible {
+                path,
+                found,
+                known: newest_migration(),
+                source,
+            },
+            (error, _) => error,
+        }
     }
 
     /// The one connection that writes, set to `durability`.
@@ -254,7 +322,9 @@ impl Store {
                 self.failed.store(true, Ordering::Relaxed);
             }
             error
-        })
+        })?;
+        self.patience.look_at_log(|| self.wal_bytes());
+        Ok(())
     }
 }
 
@@ -286,16 +356,23 @@ async fn inspect(dir: &Path, path: &Path, alone: bool) -> Result<Found, StoreErr
             });
         }
     };
-    let nothing = |what: &str| match has_stages(dir) {
+    let nothing = |what: &str| match ["stages", "records"].map(|name| dir.join(name)) {
         // Starting empty would hide finished work.
-        true => Err(StoreError::Damaged {
+        [stages, _] if has_entries(&stages) => Err(StoreError::Damaged {
             path: path.to_owned(),
             what: format!(
                 "{what}, but there are trained stages in {}",
-                dir.join("stages").display()
+                stages.display()
             ),
         }),
-        false => Ok(Found::Nothing),
+        [_, records] if has_entries(&records) => Err(StoreError::Damaged {
+            path: path.to_owned(),
+            what: format!(
+                "{what}, but there are records of it in {}",
+                records.display()
+            ),
+        }),
+        _ => Ok(Found::Nothing),
     };
     let Some(length) = length.filter(|&length| length > 0) else {
         return nothing(if length.is_none() {
@@ -386,8 +463,8 @@ fn page_size(path: &Path) -> Result<u64, StoreError> {
     })
 }
 
-fn has_stages(dir: &Path) -> bool {
-    std::fs::read_dir(dir.join("stages")).is_ok_and(|mut entries| entries.next().is_some())
+fn has_entries(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn newest_migration() -> i64 {
@@ -421,19 +498,35 @@ pub(super) async fn back_up(
     Ok(())
 }
 
-async fn migrate(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
-    MIGRATOR
-        .run_direct(None, connection, false)
+/// Brings the schema up to date, all steps in one transaction: a store is of one version or the other.
+async fn migrate(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    current: bool,
+) -> Result<(), StoreError> {
+    let sql = |error| StoreError::from_sqlx(path, error);
+    let failed = |error| match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => sql(error),
+        other => StoreError::Foreign {
+            path: path.to_owned(),
+            what: format!("its schema is of an unreleased version: {other}"),
+        },
+    };
+    if current {
+        return MIGRATOR
+            .run_direct(None, connection, false)
+            .await
+            .map_err(failed);
+    }
+    let mut transaction = connection
+        .begin_with("BEGIN IMMEDIATE")
         .await
-        .map_err(|error| match error {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-                StoreError::from_sqlx(path, error)
-            }
-            other => StoreError::Foreign {
-                path: path.to_owned(),
-                what: format!("its schema is of an unreleased version: {other}"),
-            },
-        })
+        .map_err(sql)?;
+    MIGRATOR
+        .run_direct(None, &mut *transaction, false)
+        .await
+        .map_err(failed)?;
+    transaction.commit().await.map_err(sql)
 }
 
 /// Options of a connection that can't write.
@@ -470,7 +563,7 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn c_path(path: &Path) -> Option<std::ffi::CString> {
+pub(super) fn c_path(path: &Path) -> Option<std::ffi::CString> {
     use std::os::unix::ffi::OsStrExt;
     std::ffi::CString::new(path.as_os_str().as_bytes()).ok()
 }
@@ -483,51 +576,4 @@ fn can_write(folder: &Path) -> bool {
     };
     // SAFETY: the path is a valid C string.
     c_path(folder).is_some_and(|path| unsafe { libc::access(path.as_ptr(), libc::W_OK) } == 0)
-}
-
-/// A warning if `dir` lies on a network file system: WAL shares memory between the processes of one
-/// host, and locks of network file systems are often not to be trusted.
-fn network_warning(dir: &Path) -> Option<String> {
-    network_file_system(dir).map(|name| {
-        format!(
-            "the store {} is on a network file system ({name}): use it from one host only, or put it on a local disk with --store",
-            dir.display()
-        )
-    })
-}
-
-#[cfg(target_os = "linux")]
-fn network_file_system(dir: &Path) -> Option<&'static str> {
-    let path = c_path(dir)?;
-    let mut info = std::mem::MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: the path is a valid C string, and statfs fills the structure if it returns 0.
-    let info = unsafe {
-        if libc::statfs(path.as_ptr(), info.as_mut_ptr()) != 0 {
-            return None;
-        }
-        info.assume_init()
-    };
-    network_name(info.f_type as u32)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn network_file_system(_dir: &Path) -> Option<&'static str> {
-    None
-}
-
-/// The name of a network file system by its magic number (`statfs(2)`).
-#[cfg(target_os = "linux")]
-pub(super) fn network_name(magic: u32) -> Option<&'static str> {
-    match magic {
-        0x6969 => Some("nfs"),
-        0x517b => Some("smb"),
-        0xff53_4d42 => Some("cifs"),
-        0xfe53_4d42 => Some("smb2"),
-        0x5346_414f => Some("afs"),
-        0x0bd0_0bd0 => Some("lustre"),
-        0x4750_4653 => Some("gpfs"),
-        0x00c3_6400 => Some("ceph"),
-        0x1983_0326 => Some("beegfs"),
-        _ => None,
-    }
 }

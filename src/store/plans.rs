@@ -2,7 +2,7 @@
 
 use crate::plan::model::{AxisInfo, ExperimentInfo, Plan, PlannedRun, PlannedStage, Variant};
 use crate::rundir::log::unix_time;
-use crate::rundir::stage::{StageSpec, Task};
+use crate::rundir::stage::StageSpec;
 use crate::store::open::{Durability, Store};
 use crate::store::{StoreError, bulk};
 use rayon::prelude::*;
@@ -119,10 +119,12 @@ impl Store {
                 (experiment, &digest, now),
             )
             .await?;
-        let stages = self
+        let (stages, new) = self
             .save_stages(&mut transaction, plan, stage_spec, now)
             .await?;
         self.save_runs(&mut transaction, plan, (experiment, saved), &stages)
+            .await?;
+        self.record_plan(&mut transaction, (experiment, saved), &new)
             .await?;
         self.commit(transaction).await
     }
@@ -191,14 +193,14 @@ impl Store {
         Ok(saved)
     }
 
-    /// Makes sure that every stage has a row; returns their ids in the plan's order.
+    /// Makes sure that every stage has a row; returns their ids in the plan's order, and those that are new.
     async fn save_stages(
         &self,
         connection: &mut SqliteConnection,
         plan: Parts<'_>,
         stage_spec: impl Fn(u32) -> StageSpec + Sync,
         now: f64,
-    ) -> Result<Vec<i64>, StoreError> {
+    ) -> Result<(Vec<i64>, Vec<i64>), StoreError> {
         let fingerprints: Vec<String> = plan
             .stages
             .iter()
@@ -234,12 +236,12 @@ impl Store {
                         fingerprint: fingerprints[index].clone(),
                         parent: stage.parent.map(|parent| ids[parent as usize]),
                         cost: stage.cost,
-                        task: match spec.task {
-                            Task::Train => "train",
-                            Task::Evaluate => "evaluate",
-                        },
+                        task: spec.task.name(),
                         seed: spec.seed as i64,
-                        data_name: spec.recipe.data.name.clone(),
+                        data_name: match spec.command {
+                            None => spec.recipe.data.name.clone(),
+                            Some(_) => String::new(),
+                        },
                         data_hash: spec.data_hash.clone(),
                         config: json(&spec),
                     }
@@ -279,7 +281,8 @@ impl Store {
             )
             .await?;
         }
-        Ok(ids)
+        let new = new.into_iter().map(|index| ids[index]).collect();
+        Ok((ids, new))
     }
 
     /// Ids of those of `fingerprints` that are stored.

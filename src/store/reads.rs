@@ -349,6 +349,40 @@ impl Store {
             .collect())
     }
 
+    /// Stages of the current runs of `experiment` of which an attempt deviated from its configuration, as (run,
+    /// stage, what); the last such attempt of each.
+    pub async fn deviations(
+        &self,
+        experiment: &str,
+    ) -> Result<Vec<(String, String, String)>, StoreError> {
+        let known: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM pragma_table_info('attempts') WHERE name = 'deviation')",
+        )
+        .fetch_one(&self.readers)
+        .await
+        .map_err(self.sql())?;
+        if !known {
+            // A store of an older version, opened to read.
+            return Ok(Vec::new());
+        }
+        // SQLite takes the other columns from the row that has the maximum.
+        let rows = sqlx::query(
+            "SELECT r.name, rs.name, a.deviation, MAX(a.attempt)
+             FROM experiments e JOIN runs r ON r.experiment = e.id AND r.current = 1
+             JOIN run_stages rs ON rs.run = r.id JOIN attempts a ON a.stage = rs.stage
+             WHERE e.name = ? AND a.deviation IS NOT NULL
+             GROUP BY r.id, rs.position ORDER BY r.variant_index, r.id, rs.position",
+        )
+        .bind(experiment)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(self.sql())?;
+        Ok(rows
+            .iter()
+            .map(|row| (row.get(0), row.get(1), row.get(2)))
+            .collect())
+    }
+
     /// The complete configuration of a stage as JSON (what `stage.json` holds).
     pub async fn stage_config(&self, fingerprint: &str) -> Result<Option<String>, StoreError> {
         sqlx::query_scalar(

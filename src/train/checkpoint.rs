@@ -3,24 +3,23 @@
 //! A checkpoint is a safetensors file (`checkpoints/step-<n>.safetensors`) of `model.<name>`,
 //! `<state>.<name>` per part of the optimizer's state, and `ema.<name>`; its metadata entry `ablate`
 //! holds version, fingerprint, position, running sums and the BLAKE3 of everything else. Final weights
-//! (`final.safetensors`) are the same without optimizer and prefixes, so they load anywhere.
+//! (`final.safetensors`) are the same without optimizer and prefixes, so they load anywhere, and so are
+//! those of the best evaluation (`best.safetensors`).
 //!
 //! Files are written whole under a temporary name, synced and renamed; a damaged one is refused and
 //! the one before it is used.
 
 use super::TrainError;
 use crate::model::parameter::HostParameter;
-use crate::weights::{self, write_atomically};
-use safetensors::SafeTensors;
+use crate::weights;
 use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensorError, SafeTensors};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// Version of the format.
 const VERSION: &str = "1";
-
-/// Checkpoints kept besides the final weights.
-const KEEP: usize = 2;
 
 /// What a file says of itself, in one entry of the safetensors header: several would come in an order
 /// that changes from run to run, and equal stages should leave equal bytes.
@@ -66,11 +65,12 @@ impl Checkpoint {
     }
 }
 
-/// Writes a checkpoint of the stage `fingerprint` and removes all but the last few; returns its name.
+/// Writes a checkpoint of the stage `fingerprint` and removes all but the newest `keep`; returns its name.
 pub fn write(
     folder: &Path,
     fingerprint: &str,
     checkpoint: &Checkpoint,
+    keep: usize,
 ) -> Result<String, TrainError> {
     let name = format!("step-{:010}.safetensors", checkpoint.position.step);
     let Position {
@@ -92,7 +92,7 @@ pub fn write(
         metadata,
         &checkpoint.tensors,
     )?;
-    for old in list(folder).into_iter().skip(KEEP) {
+    for old in list(folder).into_iter().skip(keep.max(1)) {
         // An old checkpoint that stays costs space only.
         let _ = std::fs::remove_file(old);
     }
@@ -114,6 +114,67 @@ pub fn write_final(
     Ok(())
 }
 
+/// Where a stage was best.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Best {
+    /// Steps done by then.
+    pub step: u64,
+    /// From 0.
+    pub epoch: u32,
+    /// The headline's top-1 accuracy in per cent.
+    pub top1: f64,
+}
+
+/// Writes the weights of the best evaluation so far.
+pub fn write_best(
+    path: &Path,
+    fingerprint: &str,
+    best: Best,
+    weights: &[HostParameter],
+) -> Result<(), TrainError> {
+    let metadata = Metadata::from([
+        ("step".to_owned(), best.step.to_string()),
+        ("epoch".to_owned(), best.epoch.to_string()),
+        (
+            "top1_bits".to_owned(),
+            format!("{:016x}", best.top1.to_bits()),
+        ),
+        ("top1".to_owned(), best.top1.to_string()),
+    ]);
+    write_file(path, fingerprint, metadata, weights)
+}
+
+/// What is known of the best evaluation of earlier attempts; `None` where none was kept.
+pub fn read_best(path: &Path, fingerprint: &str) -> Result<Option<Best>, TrainError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let (metadata, _) = read_file(path)?;
+    let fields = Fields::of(path, &metadata, fingerprint)?;
+    Ok(Some(Best {
+        step: fields.number("step")?,
+        epoch: fields.number("epoch")?,
+        top1: fields.bits("top1_bits")?,
+    }))
+}
+
+/// Removes what writers that were killed have left under temporary names in the run directory at `root`.
+/// The caller is its only writer.
+pub fn tidy(root: &Path) {
+    for folder in [root.to_owned(), root.join("checkpoints")] {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if [".new-", ".tmp"]
+                .iter()
+                .any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
+            {
+                // What stays costs space only.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
 /// The newest checkpoint of the stage that is whole, and what was wrong with newer ones.
 pub fn latest(folder: &Path, fingerprint: &str) -> (Option<Checkpoint>, Vec<TrainError>) {
     let mut refused = Vec::new();
@@ -133,26 +194,59 @@ pub fn read_weights(path: &Path) -> Result<Vec<HostParameter>, TrainError> {
 
 fn read(path: &Path, fingerprint: &str) -> Result<Checkpoint, TrainError> {
     let (metadata, tensors) = read_file(path)?;
-    let damaged = |what: &str| TrainError::Damaged {
-        path: path.display().to_string(),
-        what: what.to_owned(),
-    };
-    if metadata.get("fingerprint").map(String::as_str) != Some(fingerprint) {
-        return Err(damaged("it belongs to another stage"));
-    }
-    let field = |name: &str| {
-        metadata
-            .get(name)
-            .ok_or_else(|| damaged(&format!("it lacks `{name}`")))
-    };
-    let number = |name: &str| field(name)?.parse::<u64>().map_err(|_| damaged(name));
-    let bits = u64::from_str_radix(field("loss_sum_bits")?, 16).map_err(|_| damaged("loss_sum"))?;
+    let fields = Fields::of(path, &metadata, fingerprint)?;
     let position = Position {
-        step: number("step")?,
-        loss_sum: f64::from_bits(bits),
-        epoch_steps: number("epoch_steps")?,
+        step: fields.number("step")?,
+        loss_sum: fields.bits("loss_sum_bits")?,
+        epoch_steps: fields.number("epoch_steps")?,
     };
     Ok(Checkpoint { position, tensors })
+}
+
+/// The metadata of a file of ours.
+struct Fields<'f> {
+    path: &'f Path,
+    metadata: &'f Metadata,
+}
+
+impl<'f> Fields<'f> {
+    /// Of a file that must be the stage's own.
+    fn of(
+        path: &'f Path,
+        metadata: &'f Metadata,
+        fingerprint: &str,
+    ) -> Result<Fields<'f>, TrainError> {
+        let fields = Fields { path, metadata };
+        if fields.text("fingerprint")? == fingerprint {
+            Ok(fields)
+        } else {
+            Err(fields.damaged("it belongs to another stage".to_owned()))
+        }
+    }
+
+    fn damaged(&self, what: String) -> TrainError {
+        TrainError::Damaged {
+            path: self.path.display().to_string(),
+            what,
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<&str, TrainError> {
+        let value = self.metadata.get(name).map(String::as_str);
+        value.ok_or_else(|| self.damaged(format!("it lacks `{name}`")))
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, TrainError> {
+        let number = self.text(name)?.parse();
+        number.map_err(|_| self.damaged(format!("its `{name}` is no number")))
+    }
+
+    /// A float as the sixteen digits of its bits.
+    fn bits(&self, name: &str) -> Result<f64, TrainError> {
+        let bits = u64::from_str_radix(self.text(name)?, 16);
+        bits.map(f64::from_bits)
+            .map_err(|_| self.damaged(format!("its `{name}` is no number")))
+    }
 }
 
 /// Checkpoints in `folder`, newest first.
@@ -185,11 +279,20 @@ fn digest(metadata: &Metadata, tensors: &[HostParameter]) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-fn bytes(values: &[f32]) -> Vec<u8> {
-    values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect()
+/// The little-endian bytes of `values`; a view where that is how they lie in memory.
+fn bytes(values: &[f32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        let size = size_of_val(values);
+        // SAFETY: any four bytes of a number are bytes, and the view lives as long as the numbers.
+        Cow::Borrowed(unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size) })
+    } else {
+        Cow::Owned(
+            values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+        )
+    }
 }
 
 fn write_file(
@@ -198,7 +301,9 @@ fn write_file(
     mut metadata: Metadata,
     tensors: &[HostParameter],
 ) -> Result<(), TrainError> {
-    metadata.insert("version".to_owned(), VERSION.to_owned());
+    metadata
+        .entry("version".to_owned())
+        .or_insert_with(|| VERSION.to_owned());
     metadata.insert("fingerprint".to_owned(), fingerprint.to_owned());
     let blake3 = digest(&metadata, tensors);
     metadata.insert("blake3".to_owned(), blake3);
@@ -206,7 +311,7 @@ fn write_file(
         path: path.display().to_string(),
         what,
     };
-    let data: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(&tensor.values)).collect();
+    let data: Vec<Cow<'_, [u8]>> = tensors.iter().map(|tensor| bytes(&tensor.values)).collect();
     let views = tensors
         .iter()
         .zip(&data)
@@ -220,9 +325,15 @@ fn write_file(
         .collect::<Result<Vec<_>, TrainError>>()?;
     let entry = serde_json::to_string(&metadata).map_err(|error| damaged(error.to_string()))?;
     let header = HashMap::from([(ENTRY.to_owned(), entry)]);
-    let bytes =
-        safetensors::serialize(views, Some(header)).map_err(|error| damaged(error.to_string()))?;
-    write_atomically(path, &bytes).map_err(TrainError::io(path))
+    weights::replace_with(path, |temporary| {
+        safetensors::serialize_to_file(views, Some(header), temporary).map_err(
+            |error| match error {
+                SafeTensorError::IoError(error) => error,
+                other => std::io::Error::other(other),
+            },
+        )
+    })
+    .map_err(TrainError::io(path))
 }
 
 fn read_file(path: &Path) -> Result<(Metadata, Vec<HostParameter>), TrainError> {
@@ -256,11 +367,19 @@ fn read_file(path: &Path) -> Result<(Metadata, Vec<HostParameter>), TrainError> 
             values,
         });
     }
-    if metadata.get("version").map(String::as_str) != Some(VERSION) {
-        return Err(damaged("its version is unknown"));
-    }
     if metadata.get("blake3") != Some(&digest(&metadata, &tensors)) {
         return Err(damaged("its checksum doesn't match"));
+    }
+    match metadata.get("version").map(String::as_str) {
+        Some(VERSION) => {}
+        version => {
+            let version = version.unwrap_or("none");
+            return Err(TrainError::Version {
+                path: path.display().to_string(),
+                version: version.to_owned(),
+                known: VERSION,
+            });
+        }
     }
     Ok((metadata, tensors))
 }
@@ -292,9 +411,9 @@ mod tests {
     fn newest_whole_one_is_used() {
         let folder = tempfile::tempdir().unwrap();
         for step in 1..=4 {
-            write(folder.path(), "f", &checkpoint(step)).unwrap();
+            write(folder.path(), "f", &checkpoint(step), 2).unwrap();
         }
-        assert_eq!(list(folder.path()).len(), KEEP);
+        assert_eq!(list(folder.path()).len(), 2);
         let (found, refused) = latest(folder.path(), "f");
         let mut found = found.unwrap();
         assert!(refused.is_empty());
@@ -302,19 +421,95 @@ mod tests {
         let model = found.take("model.");
         assert_eq!(model[0].name, "a");
         assert_eq!(model[0].values[1].to_bits(), (-0.0f32).to_bits());
-        // Any flipped byte of the newest is noticed.
-        let newest = list(folder.path()).remove(0);
-        let bytes = std::fs::read(&newest).unwrap();
-        for position in (8..bytes.len()).step_by(3) {
-            let mut bad = bytes.clone();
-            bad[position] ^= 1;
-            std::fs::write(&newest, &bad).unwrap();
-            let (found, refused) = latest(folder.path(), "f");
-            assert_eq!(found.unwrap().position.step, 3, "byte {position}");
-            assert_eq!(refused.len(), 1);
-        }
-        std::fs::write(&newest, &bytes[..bytes.len() / 2]).unwrap();
-        assert_eq!(latest(folder.path(), "f").0.unwrap().position.step, 3);
         assert!(latest(folder.path(), "other").0.is_none());
+    }
+
+    /// Whatever is wrong with the newest one, it is refused by name and the one before it is used.
+    #[test]
+    fn damaged_ones_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for step in [3, 4] {
+            write(folder.path(), "f", &checkpoint(step), 2).unwrap();
+        }
+        let newest = list(folder.path()).remove(0);
+        let whole = std::fs::read(&newest).unwrap();
+        let refused = |bytes: &[u8], what: &str| {
+            std::fs::write(&newest, bytes).unwrap();
+            let (found, refused) = latest(folder.path(), "f");
+            assert_eq!(found.unwrap().position.step, 3, "{what}");
+            assert_eq!(refused.len(), 1, "{what}");
+            let message = refused[0].to_string();
+            assert!(message.contains("step-0000000004.safetensors"), "{message}");
+            message
+        };
+        for position in (0..whole.len()).step_by(3) {
+            for bit in [1, 0x80] {
+                let mut bad = whole.clone();
+                bad[position] ^= bit;
+                refused(&bad, &format!("a flipped bit of byte {position}"));
+            }
+        }
+        for length in [0, 1, 8, whole.len() / 2, whole.len() - 1] {
+            refused(&whole[..length], &format!("cut off after {length} bytes"));
+        }
+        refused(&vec![0; whole.len()], "zeroes");
+        let longer = [whole.as_slice(), b"x"].concat();
+        refused(&longer, "a byte more");
+        // Written by a program that knows better.
+        let metadata = Metadata::from([("version".to_owned(), "2".to_owned())]);
+        write_file(&newest, "f", metadata, &checkpoint(4).tensors).unwrap();
+        let message = refused(&std::fs::read(&newest).unwrap(), "a newer version");
+        assert!(message.contains("version 2"), "{message}");
+        // Both: the stage starts again.
+        std::fs::write(&list(folder.path())[1], "").unwrap();
+        let (found, refused) = latest(folder.path(), "f");
+        assert!(found.is_none());
+        assert_eq!(refused.len(), 2);
+    }
+
+    #[test]
+    fn as_many_are_kept_as_are_wanted() {
+        for keep in [1, 3] {
+            let folder = tempfile::tempdir().unwrap();
+            for step in 1..=5 {
+                write(folder.path(), "f", &checkpoint(step), keep).unwrap();
+            }
+            let steps: Vec<u64> = list(folder.path())
+                .iter()
+                .map(|path| read(path, "f").unwrap().position.step)
+                .collect();
+            let newest: Vec<u64> = (0..keep as u64).map(|back| 5 - back).collect();
+            assert_eq!(steps, newest);
+        }
+    }
+
+    #[test]
+    fn the_best_is_remembered_to_the_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("best.safetensors");
+        assert_eq!(read_best(&path, "f").unwrap(), None);
+        let best = Best {
+            step: 7,
+            epoch: 2,
+            top1: 0.1 + 0.2,
+        };
+        write_best(&path, "f", best, &checkpoint(7).tensors).unwrap();
+        assert_eq!(read_best(&path, "f").unwrap(), Some(best));
+        assert!(read_best(&path, "g").is_err());
+        std::fs::write(&path, "").unwrap();
+        assert!(read_best(&path, "f").is_err());
+    }
+
+    #[test]
+    fn leftovers_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = folder.path().join("checkpoints");
+        write(&checkpoints, "f", &checkpoint(1), 2).unwrap();
+        for name in ["checkpoints/.new-abc", ".tmpXYZ"] {
+            std::fs::write(folder.path().join(name), "half").unwrap();
+        }
+        tidy(folder.path());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::read_dir(&checkpoints).unwrap().count(), 1);
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::data::DataError;
 use crate::model::weights::WeightsError;
+use crate::rundir::durable;
 use crate::rundir::event::FailureClass;
+use crate::rundir::log::LogError;
 use crate::weights::WeightsFileError;
 
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +53,14 @@ pub enum TrainError {
     },
     #[error("{path} is damaged: {what}")]
     Damaged { path: String, what: String },
+    #[error("{path} has version {version}, this program reads {known}")]
+    Version {
+        path: String,
+        version: String,
+        known: &'static str,
+    },
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
 impl TrainError {
@@ -67,7 +77,10 @@ impl TrainError {
             | TrainError::EvaluationSetChanged { .. } => FailureClass::Data,
             TrainError::Diverged { .. } => FailureClass::Diverged,
             TrainError::Stopped { .. } => FailureClass::Killed,
-            TrainError::Io { .. } | TrainError::Damaged { .. } => FailureClass::Bug,
+            TrainError::Io { source, .. } if durable::is_full(source) => FailureClass::DiskFull,
+            TrainError::Io { .. } => FailureClass::IoError,
+            TrainError::Damaged { .. } | TrainError::Version { .. } => FailureClass::Bug,
+            TrainError::Log(error) => error.class(),
         }
     }
 

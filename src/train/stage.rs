@@ -1,9 +1,10 @@
 //! A whole stage: set up or resume, train epoch by epoch, evaluate, leave weights and predictions.
 
-use super::checkpoint::{self, Checkpoint, Position};
+use super::checkpoint::{self, Best, Position};
 use super::evaluation::{Evaluation, evaluate};
 use super::further::{self, Evaluated};
 use super::observer::Observer;
+use super::phases::Phases;
 use super::step::{Learner, StepContext};
 use super::{TrainError, device};
 use crate::data::{Dataset, EvalTransform, Loader, Mixer, Sampler, TrainTransform};
@@ -33,6 +34,7 @@ pub fn run(
     dir: &RunDir,
     observer: &mut dyn Observer,
 ) -> Result<(), TrainError> {
+    checkpoint::tidy(dir.root());
     let device = device::open(&launch.device)?;
     let dataset = Dataset::open(&spec.recipe.data.name, launch.data_root.as_deref())?;
     let found = dataset.hash()?;
@@ -57,6 +59,11 @@ pub fn run(
     let steps = match spec.task {
         Task::Train => stage.train(observer)?,
         Task::Evaluate => stage.evaluate_parent(observer)?,
+        Task::Command => {
+            return Err(TrainError::Config(
+                "a program's stage is not for the trainer".into(),
+            ));
+        }
     };
     observer.event(resources(started, stage.images))?;
     observer.event(EventKind::Finished { step: steps })?;
@@ -97,12 +104,15 @@ impl Stage<'_> {
 
         let (mut learner, mut position) = self.learner(&autodiff, observer)?;
         observer.event(started(self.launch, position.step, total_steps))?;
+        let parts = self.parts(observer)?;
         let context = StepContext {
             recipe,
             seed: self.spec.seed,
             mixer: &mixer,
             device: &autodiff,
+            parts,
         };
+        let mut best = self.best(observer)?;
 
         let mut last_log = Instant::now();
         let mut images_since_log = 0u64;
@@ -182,6 +192,12 @@ impl Stage<'_> {
                 let path = last.then(|| self.dir.predictions());
                 let at = (epoch as u32, position.step);
                 self.record(&evaluation, &self.headline, at, path, observer)?;
+                self.keep_best(&mut learner, &evaluation, at, &mut best)?;
+            }
+            let by_epoch = |every: u32| every > 0 && (epoch as u32 + 1).is_multiple_of(every);
+            if !last && self.launch.checkpoint_epochs.is_some_and(by_epoch) {
+                self.checkpoint(&mut learner, position, observer)?;
+                last_checkpoint = Instant::now();
             }
         }
         let weights = self.final_weights(&mut learner);
@@ -200,6 +216,7 @@ impl Stage<'_> {
         let classes = self.spec.data_shape.classes;
         let arch = Architecture::new(&recipe.model, recipe.train.resolution, classes);
         let mut model = VisionTransformer::new(arch, self.spec.seed, device);
+        model.recompute = recipe.train.gradient_checkpointing;
         let (resumed, refused) =
             checkpoint::latest(&self.dir.checkpoints(), &self.spec.fingerprint);
         for error in refused {
@@ -252,6 +269,7 @@ impl Stage<'_> {
                 model,
                 optimizer,
                 ema,
+                phases: Phases::default(),
             },
             position,
         ))
@@ -263,36 +281,78 @@ impl Stage<'_> {
         position: Position,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        let mut tensors = parameter::export(&mut learner.model);
-        let plain: Vec<HostParameter> = tensors.clone();
-        let named = |prefix: &str, values: &[Tensor<1>]| {
-            plain
-                .iter()
-                .zip(values)
-                .map(|(own, value)| {
-                    let mut host = HostParameter::new("", value.clone().into_data());
-                    host.name = format!("{prefix}.{}", own.name);
-                    host.shape = own.shape.clone();
-                    host
-                })
-                .collect::<Vec<_>>()
-        };
-        for tensor in &mut tensors {
-            tensor.name.insert_str(0, "model.");
-        }
-        for (part, values) in learner.optimizer.state() {
-            tensors.extend(named(part, &values));
-        }
-        if let Some(ema) = &learner.ema {
-            tensors.extend(named("ema", &ema.average));
-        }
-        let checkpoint = Checkpoint { position, tensors };
-        let file = checkpoint::write(&self.dir.checkpoints(), &self.spec.fingerprint, &checkpoint)?;
+        let checkpoint = learner.checkpoint(position);
+        let file = checkpoint::write(
+            &self.dir.checkpoints(),
+            &self.spec.fingerprint,
+            &checkpoint,
+            self.launch.keep_checkpoints,
+        )?;
         observer.event(EventKind::Checkpointed {
             step: position.step,
             file,
         })?;
         observer.sync()
+    }
+
+    /// Parts of a step's batch: the recipe's, or those that the launch asks for, which is told.
+    fn parts(&self, observer: &mut dyn Observer) -> Result<usize, TrainError> {
+        let train = &self.spec.recipe.train;
+        let parts = self.launch.accumulation.unwrap_or(train.accumulation);
+        if parts == train.accumulation {
+            return Ok(parts);
+        }
+        if parts == 0 || !train.batch_size.is_multiple_of(parts) {
+            return Err(TrainError::Config(format!(
+                "a batch of {} can't be taken in {parts} equal parts",
+                train.batch_size
+            )));
+        }
+        observer.event(EventKind::Deviated {
+            what: "train.accumulation".to_owned(),
+            planned: train.accumulation.to_string(),
+            actual: parts.to_string(),
+        })?;
+        Ok(parts)
+    }
+
+    /// The best evaluation of earlier attempts. One that is damaged is as good as none.
+    fn best(&self, observer: &mut dyn Observer) -> Result<Option<Best>, TrainError> {
+        if !self.launch.keep_best {
+            return Ok(None);
+        }
+        match checkpoint::read_best(&self.dir.best(), &self.spec.fingerprint) {
+            Ok(best) => Ok(best),
+            Err(error) => {
+                observer.event(EventKind::Warning {
+                    message: format!("best weights refused: {error}"),
+                })?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Keeps the weights that were just evaluated if none were better so far. Only more is better: going on
+    /// from an earlier checkpoint repeats evaluations, and ends with the same file.
+    fn keep_best(
+        &self,
+        learner: &mut Learner,
+        evaluation: &Evaluation,
+        (epoch, step): (u32, u64),
+        best: &mut Option<Best>,
+    ) -> Result<(), TrainError> {
+        let metrics = evaluation.metrics();
+        let Some(&top1) = metrics.get("top1").filter(|_| self.launch.keep_best) else {
+            return Ok(());
+        };
+        if best.is_some_and(|best| top1 <= best.top1) {
+            return Ok(());
+        }
+        let found = Best { step, epoch, top1 };
+        let weights = self.final_weights(learner);
+        checkpoint::write_best(&self.dir.best(), &self.spec.fingerprint, found, &weights)?;
+        *best = Some(found);
+        Ok(())
     }
 
     /// Weights that are evaluated and kept: the raw ones, or their average if the recipe says so.

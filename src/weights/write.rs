@@ -6,9 +6,9 @@ use super::names::{self, Naming};
 use super::read::HEADS_KEY;
 use super::safetensors_file::DIGEST_KEY;
 use crate::model::parameter::HostParameter;
+use crate::rundir::durable::{self, Durable};
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::Path;
 
 /// BLAKE3 over names, shapes and values, in the order of the names.
@@ -109,14 +109,13 @@ pub fn export(
 
 /// Writes a file whole: temporary name, sync, rename, sync of the folder.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    std::fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    std::fs::File::open(folder)?.sync_all()
+    durable::replace(path, bytes, Durable::Yes)
+}
+
+/// The same for a file that `write` fills at a temporary place, so that it need not be in memory as a whole.
+pub fn replace_with(
+    path: &Path,
+    write: impl FnOnce(&Path) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    durable::replace_with(path, Durable::Yes, |file| write(file.path()))
 }

@@ -1,12 +1,17 @@
 //! The worker's life: read the orders, run the stage, say how it ended.
 
+use super::panic::judge_panic;
+use super::program::guard::End;
+use super::program::{Control, Program, ProgramError};
 use super::stop;
 use crate::rundir::event::{EventKind, FailureClass};
+use crate::rundir::host;
 use crate::rundir::layout::RunDir;
-use crate::rundir::log::{EventLog, LogError};
-use crate::rundir::stage::{Launch, StageSpec};
+use crate::rundir::log::EventLog;
+use crate::rundir::stage::{Launch, StageSpec, Task};
 use crate::train::{self, Observer, TrainError};
 use serde::de::DeserializeOwned;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// Version of `stage.json` that this program reads.
@@ -14,6 +19,7 @@ const STAGE_VERSION: u32 = 1;
 
 /// Runs the stage of the run directory at `path`; returns the exit code.
 pub fn run(path: &Path) -> i32 {
+    host::set_process_name("ablate-worker");
     stop::install();
     let dir = RunDir::new(path);
     let orders = read::<StageSpec>(&dir.stage())
@@ -26,11 +32,14 @@ pub fn run(path: &Path) -> i32 {
             return FailureClass::Config.exit_code();
         }
     };
+    if spec.task == Task::Command {
+        return run_program(dir, spec, launch);
+    }
     let mut log = match EventLog::open(&dir.events(), launch.attempt) {
         Ok(log) => Log(log),
         Err(error) => {
             eprintln!("error: {error}");
-            return FailureClass::Bug.exit_code();
+            return error.class().exit_code();
         }
     };
     // Outside a pool of its own rayon would start one thread per core.
@@ -52,7 +61,7 @@ pub fn run(path: &Path) -> i32 {
                 .cloned()
                 .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
                 .unwrap_or_else(|| "unknown panic".to_owned());
-            (FailureClass::Bug, format!("the trainer panicked: {text}"))
+            judge_panic(&text, &launch.device)
         }
     };
     eprintln!("error: {message}");
@@ -63,6 +72,36 @@ pub fn run(path: &Path) -> i32 {
         eprintln!("error: {error}");
     }
     class.exit_code()
+}
+
+/// Looks after a program in this process.
+fn run_program(dir: RunDir, spec: StageSpec, launch: Launch) -> i32 {
+    let ended = Program::of(dir, spec, launch).and_then(|program| {
+        // What the program prints goes where ours goes.
+        let log = std::io::stderr()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|source| ProgramError::Prepare {
+                path: "the log".to_owned(),
+                source,
+            })?;
+        let command = program.command();
+        program.supervise(&command, (log.into(), &[]), &Control::of_worker(), |_| {})
+    });
+    match ended {
+        Ok(End {
+            code: Some(code), ..
+        }) => code,
+        Ok(End {
+            signal: Some(signal),
+            ..
+        }) => 128 + signal,
+        Ok(End { .. }) => FailureClass::Bug.exit_code(),
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.class().exit_code()
+        }
+    }
 }
 
 fn check_version(spec: StageSpec, dir: &RunDir) -> Result<StageSpec, String> {
@@ -86,21 +125,15 @@ struct Log(EventLog);
 
 impl Observer for Log {
     fn event(&mut self, event: EventKind) -> Result<(), TrainError> {
-        self.0.append(event).map(drop).map_err(log_error)
+        self.0.append(event)?;
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), TrainError> {
-        self.0.sync().map_err(log_error)
+        Ok(self.0.sync()?)
     }
 
     fn stop_requested(&self) -> bool {
         stop::requested()
-    }
-}
-
-fn log_error(error: LogError) -> TrainError {
-    TrainError::Damaged {
-        path: "events.jsonl".to_owned(),
-        what: error.to_string(),
     }
 }

@@ -24,8 +24,12 @@ fn value_of(
     match name {
         "ce" => loss::soft_target_cross_entropy(logits, smoothed(0.0)),
         "soft_target_ce" => loss::soft_target_cross_entropy(logits, target("soft_target")),
-        "bce_official" => loss::binary_cross_entropy(logits, target("bce_target")),
-        "bce_soft" => loss::binary_cross_entropy(logits, target("soft_target")),
+        "bce_official" => {
+            loss::binary_cross_entropy(logits, target("bce_target"), loss::Reduction::Mean)
+        }
+        "bce_soft" => {
+            loss::binary_cross_entropy(logits, target("soft_target"), loss::Reduction::Mean)
+        }
         other => panic!("unknown loss {other}"),
     }
 }

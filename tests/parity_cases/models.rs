@@ -149,9 +149,15 @@ fn check_case(report: &mut Report, name: &str, case: &Value, mode: &str) {
             "ce" => {
                 loss::soft_target_cross_entropy(logits, one_hot(&labels, classes, 0.0, &device))
             }
-            "bce" => loss::binary_cross_entropy(logits, target("target.bce")),
+            "bce" => {
+                loss::binary_cross_entropy(logits, target("target.bce"), loss::Reduction::Mean)
+            }
             "soft_ce" => loss::soft_target_cross_entropy(logits, target("target.mixup_smooth")),
-            "bce_soft" => loss::binary_cross_entropy(logits, target("target.mixup_smooth")),
+            "bce_soft" => loss::binary_cross_entropy(
+                logits,
+                target("target.mixup_smooth"),
+                loss::Reduction::Mean,
+            ),
             other => panic!("unknown loss {other}"),
         };
         let reference = reference.as_f64().expect("a loss");

@@ -19,6 +19,7 @@ use crate::schedule::execution::{JobFiles, ScheduleError, Settings, Summary};
 use crate::schedule::executor::local::LocalExecutor;
 use crate::schedule::jobs::Jobs;
 use crate::schedule::progress::{Progress, Style};
+use crate::spec::execution::ExecutionRules;
 use crate::spec::experiment::{self, Options};
 use crate::store::{OwnerLock, Provenance, Store, StoreError};
 use clap::Args;
@@ -325,9 +326,7 @@ async fn execute(
             name: format!("cpu:{index}"),
             device: "cpu".into(),
             threads: 1,
-            loader_threads: 0,
-            cores: Vec::new(),
-            visible_gpu: None,
+            ..Slot::default()
         })
         .collect();
     let progress = Progress::new(
@@ -343,6 +342,8 @@ async fn execute(
         data_root: None,
         init_file: None,
         evaluation_roots: BTreeMap::new(),
+        rules: ExecutionRules::default(),
+        folder: None,
     };
     let execution = Execution {
         store,
@@ -350,6 +351,7 @@ async fn execute(
         dir,
         jobs: jobs.jobs.clone(),
         slots,
+        gpus: None,
         executor: Arc::new(executor),
         files: &files,
         progress,

@@ -2,8 +2,10 @@
 
 use super::units::{duration, many, scaled, wrapped};
 use super::{Capacity, Known};
+use crate::plan::difference::Nearest;
 use crate::plan::model::Plan;
 use crate::report::statistics;
+use crate::rundir::stage::Task;
 use crate::spec::problem::Problem;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
@@ -208,7 +210,15 @@ impl Summary {
             "          {} done, {} to run{failed}",
             self.stages_done, self.stages_to_run
         )?;
-        if self.stages_to_run > 0 {
+        let programs = (0..plan.stages.len() as u32)
+            .filter(|&index| plan.task(index) == Task::Command)
+            .count();
+        if programs == self.stages {
+            writeln!(
+                text,
+                "cost      not known: the stages are programs of their own"
+            )?;
+        } else if self.stages_to_run > 0 {
             writeln!(
                 text,
                 "cost      {}, about {} on {}, {} on disk",
@@ -360,20 +370,6 @@ fn stage_line(
 /// What differs from the finished stage that is most like this one.
 fn nearest(plan: &Plan, known: &Known, index: u32) -> Option<String> {
     const SHOWN: usize = 4;
-    let task = plan.task(index);
-    let candidates = known.finished.iter().filter(|spec| spec.task == task);
-    let (differences, spec) = candidates
-        .map(|spec| (plan.differences(index, spec), spec))
-        .min_by_key(|(differences, _)| differences.len())?;
-    let short: String = spec.fingerprint.chars().take(12).collect();
-    let more = differences.len().saturating_sub(SHOWN);
-    let mut list = differences
-        .into_iter()
-        .take(SHOWN)
-        .collect::<Vec<_>>()
-        .join(", ");
-    if more > 0 {
-        let _ = write!(list, " and {more} more");
-    }
-    Some(format!("differs from {short}: {list}"))
+    let nearest = Nearest::of(&plan.stage_spec(index), &known.finished)?;
+    Some(nearest.text(SHOWN))
 }

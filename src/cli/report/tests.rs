@@ -1,41 +1,14 @@
 //! The command on a real store: a built-in experiment, planned, stored, and run by a make-believe worker.
 
 use super::*;
-use crate::plan::model::{DataDescription, Plan};
+use crate::plan::model::Plan;
+use crate::report::table::fixture::planned;
 use crate::rundir::event::{EVENT_VERSION, Event, EventKind, FailureClass};
 use crate::rundir::layout::RunDir;
 use crate::rundir::predictions::{Prediction, encode};
-use crate::rundir::stage::DataShape;
-use crate::spec::experiment::{Options, read};
-use crate::spec::library;
 use crate::store::rows::Status;
 use crate::store::{AttemptEnd, AttemptStart, Provenance};
 use std::collections::{BTreeMap, BTreeSet};
-
-fn planned(name: &str) -> Plan {
-    let text = library::experiments()
-        .find(|(known, _)| *known == name)
-        .expect("a built-in experiment")
-        .1;
-    let options = Options {
-        profile: Some("quick".to_owned()),
-        ..Options::default()
-    };
-    let shape = DataShape {
-        classes: 9,
-        train_images: 3906,
-        val_images: 926,
-    };
-    let data = |_: &_| {
-        Ok(DataDescription {
-            hash: "0".repeat(64),
-            shape,
-        })
-    };
-    let experiment = read(&format!("{name}.yaml"), text, None, &options)
-        .unwrap_or_else(|problems| panic!("{problems}"));
-    crate::plan::plan(experiment, None, &data).unwrap_or_else(|problems| panic!("{problems}"))
-}
 
 async fn save(store: &Store, plan: &Plan) {
     let provenance = Provenance {
@@ -153,6 +126,8 @@ fn args(out: &Path, experiments: &[&str]) -> ReportArgs {
         format: Format::Terminal,
         store: PathBuf::from("ablate-store"),
         no_plots: false,
+        watch: false,
+        forever: false,
     }
 }
 
@@ -266,6 +241,28 @@ async fn failures_single_runs_and_damaged_predictions() {
         "{warnings:?}"
     );
     assert_eq!(data.data_set.as_deref(), Some("bluemarble-climate"));
+    // What lies behind: two attempts that failed, the plan, the configurations of each variant's first run.
+    let background = &data.background;
+    let failed: Vec<_> = background
+        .attempts
+        .iter()
+        .map(|attempt| (attempt.failure.as_deref(), attempt.runs, attempt.attempt))
+        .collect();
+    assert_eq!(
+        failed,
+        [(Some("diverged"), 1, 1), (Some("out_of_memory"), 1, 1)]
+    );
+    assert_eq!(background.plan.as_ref().unwrap().program, "ablate 0.0.0");
+    assert_eq!(background.stages.len(), plan.stages.len());
+    assert_eq!(background.configs.len(), plan.variants.len());
+    assert_eq!(background.machines[0].attempts, 4);
+    let differences = data.configuration_differences(&data.variants());
+    let paths: Vec<&str> = differences
+        .iter()
+        .map(|field| field.path.as_str())
+        .collect();
+    assert!(paths.contains(&"loss.name") && paths.contains(&"model.embed_dim"));
+    assert!(!paths.contains(&"optimizer.lr"));
     let text = Terminal { colour: false }.render(&summary_table(&data).unwrap());
     // 500 of 926 are 54.0 %, Wilson 50.8 to 57.2.
     assert!(text.contains("54.0 [50.8, 57.2] (n = 1)"), "{text}");

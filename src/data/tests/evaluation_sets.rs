@@ -73,7 +73,7 @@ fn class_folders_are_labelled_by_the_training_set() {
         assert_eq!(
             refused(root.path()),
             "evaluation set `other` has the class `emu`, which is not in the training set; \
-             its class folders are named as those of the training set"
+             its class folders are named as those of the training set, or all by numbers"
         );
     }
     let empty = tempfile::tempdir().unwrap();
@@ -81,6 +81,23 @@ fn class_folders_are_labelled_by_the_training_set() {
     assert!(refused(&empty.path().join("none")).contains("there is no such folder"));
     std::fs::create_dir(empty.path().join("cat")).unwrap();
     assert!(refused(empty.path()).contains("has no images"));
+}
+
+#[test]
+fn class_folders_may_be_numbers_as_in_imagenet_v2() {
+    let root = folder(&["0/b.png", "3/a.png", "2/a.png"]);
+    let set = open(root.path()).unwrap();
+    let expected: [(&str, &[u32]); 3] = [("0/b.png", &[0]), ("2/a.png", &[2]), ("3/a.png", &[3])];
+    assert_eq!(listed(&set), expected);
+    // A number that is no class, or names beside numbers.
+    write(root.path(), "4/a.png", &png(3, 3, [1; 3]));
+    assert!(refused(root.path()).contains("the class `0`, which is not in the training set"));
+    let mixed = folder(&["0/b.png", "dog/a.png"]);
+    assert!(refused(mixed.path()).contains("the class `0`"));
+    // Where classes are called by numbers, the names count: class `0` is the third one.
+    let classes = ["10", "2", "0"].map(str::to_owned);
+    let set = EvaluationSet::open("other", Some(folder(&["0/a.png"]).path()), &classes).unwrap();
+    assert_eq!(set.labels(0), [2]);
 }
 
 #[test]

@@ -3,12 +3,11 @@
 
 use super::canvas::draw;
 use super::chart::{Axis, Chart};
-use super::scale::{Scale, Tick};
+use super::scale::{Scale, Tick, extent};
 use super::series::{n_words, scale_for};
 use super::style::{self, Look};
 use super::{Plot, PlotError};
 use crate::report::frame;
-use crate::report::metric::Metric;
 use crate::report::statistics::{Interval, Sample};
 use crate::report::table::cells::{Cells, Source};
 use crate::report::text::sentence;
@@ -66,6 +65,10 @@ pub(super) struct Sweep<'a> {
     pub baseline: Option<usize>,
     /// End of the caption's first sentence.
     pub after: String,
+    /// Whether the horizontal axis is logarithmic; `None`: where the values span a wide range.
+    pub log: Option<bool>,
+    /// Whether a series is a line.
+    pub joined: bool,
 }
 
 /// Draws it; `None` with fewer than two values, or more lines than can be told apart.
@@ -79,12 +82,15 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
         series,
         baseline,
         after,
+        log,
+        joined,
     } = sweep;
-    let metric = Metric::named(metric);
+    let metric = cells.data.metric(metric);
     let shown: std::collections::BTreeSet<u64> = series
         .iter()
         .flat_map(|series| series.points.iter().map(|point| point.x.to_bits()))
         .collect();
+    let joined = joined && series.iter().any(|series| series.points.len() > 1);
     if shown.len() < 2 || series.len() > MOST_SERIES {
         return Ok(None);
     }
@@ -96,16 +102,21 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
     let Some(y_scale) = scale_for(&numbers, intervals) else {
         return Ok(None);
     };
-    let (low, high) = ticks
-        .iter()
-        .map(|tick| tick.value)
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
-            (low.min(v), high.max(v))
-        });
-    let x_scale = if low > 0.0 && high / low >= LOG_RATIO {
+    let values = ticks.iter().map(|tick| tick.value);
+    let Some((low, high)) = extent(values.chain(points().map(|point| point.x))) else {
+        return Ok(None);
+    };
+    let x_scale = if low > 0.0 && log.unwrap_or(high / low >= LOG_RATIO) {
         Scale::log(low, high)
     } else {
         Scale::linear(low, high)
+    };
+    let x_scale = x_scale.padded(0.06);
+    // Values without labels of their own: round ones.
+    let ticks = if ticks.is_empty() {
+        x_scale.ticks(5, false)
+    } else {
+        ticks
     };
     let x = Axis {
         label: if unit.is_empty() {
@@ -113,7 +124,7 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
         } else {
             format!("{words} ({unit})")
         },
-        scale: x_scale.padded(0.06),
+        scale: x_scale,
         ticks,
     };
     let y = Axis {
@@ -142,7 +153,9 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
                     .iter()
                     .map(|point| at(point.x, point.sample.mean))
                     .collect();
-                canvas.path(&line, look.colour, style::DATA_LINE, look.dash);
+                if joined {
+                    canvas.path(&line, look.colour, style::DATA_LINE, look.dash);
+                }
                 for point in &series.points {
                     if let Some(interval) = point.interval {
                         let (low, high) = (
@@ -190,6 +203,7 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
         caption,
         svg,
         csv: csv(words, &series)?,
+        pictures: Vec::new(),
     }))
 }
 

@@ -16,7 +16,7 @@ use plotters::style::{
 };
 
 /// Units per CSS pixel.
-const FINE: f64 = 10.0;
+pub(super) const FINE: f64 = 10.0;
 /// Plotters' text size over the em that its SVG backend writes.
 const PLOTTERS_TEXT: f64 = 1.24;
 

@@ -1,5 +1,5 @@
-//! Training curves: a metric per epoch, the mean over seeds with a band of one standard deviation, one
-//! line per variant.
+//! Training curves: a metric, the loss or the learning rate per epoch, the mean over seeds with a band of one
+//! standard deviation, one line per variant.
 
 use super::canvas::draw;
 use super::chart::{Axis, Chart};
@@ -8,7 +8,6 @@ use super::series::{file_part, n_words};
 use super::style::{self, Look};
 use super::{Plot, PlotError};
 use crate::report::frame::{self, CurvePoint};
-use crate::report::metric::Metric;
 use crate::report::statistics::Sample;
 use crate::report::table::cells::Cells;
 use crate::report::text::sentence;
@@ -17,7 +16,7 @@ use polars::prelude::*;
 /// Bands of more lines than this only hide each other.
 const MOST_BANDS: usize = 6;
 /// More lines than this can't be told apart.
-const MOST_LINES: usize = 24;
+pub const MOST_LINES: usize = 24;
 /// Marks on a line.
 const MARKS: usize = 5;
 
@@ -28,27 +27,49 @@ struct Line {
     points: Vec<(u32, Sample)>,
 }
 
-/// For each stage the training loss and the headline metric on the evaluation set, where recorded.
-pub fn plots(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
+/// Which curves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Curves<'a> {
+    /// This metric on every evaluation set that has it per epoch.
+    Metric(&'a str),
+    TrainLoss,
+    /// The loss on every evaluation set that has it per epoch.
+    EvalLoss,
+    LearningRate,
+}
+
+/// For each stage, or `only` one, the curves of `what`, where recorded.
+pub fn plots(
+    cells: &Cells<'_>,
+    what: Curves<'_>,
+    only: Option<&str>,
+) -> Result<Vec<Plot>, PlotError> {
     if cells.variants.len() > MOST_LINES {
         return Ok(Vec::new());
     }
     let curves = frame::curves(cells.data)?;
-    let headline = cells.data.metrics().first().cloned().unwrap_or_default();
+    let on_sets = |metric: &str| -> Vec<String> {
+        let sets = cells.sets().iter();
+        sets.map(|set| format!("{set}/{metric}")).collect()
+    };
+    let names = match what {
+        Curves::Metric(metric) => on_sets(metric),
+        Curves::EvalLoss => on_sets("loss"),
+        Curves::TrainLoss => vec!["train_loss".to_owned()],
+        Curves::LearningRate => vec!["lr".to_owned()],
+    };
     let mut plots = Vec::new();
     for (position, stage) in cells.data.stages().iter().enumerate() {
-        let evaluated: Vec<String> = cells
-            .sets()
-            .iter()
-            .map(|set| format!("{set}/{headline}"))
-            .collect();
-        for name in evaluated.into_iter().chain(["train_loss".to_owned()]) {
-            let points = frame::curve_points(&curves, stage, &name)?;
+        if only.is_some_and(|only| only != stage) {
+            continue;
+        }
+        for name in &names {
+            let points = frame::curve_points(&curves, stage, name)?;
             // A set that only the final weights are evaluated on has no curve.
             if points.iter().all(|point| point.epoch == points[0].epoch) {
                 continue;
             }
-            plots.extend(plot(cells, position, stage, &name, &points)?);
+            plots.extend(plot(cells, position, stage, name, &points)?);
         }
     }
     Ok(plots)
@@ -61,10 +82,12 @@ fn plot(
     metric_name: &str,
     points: &[CurvePoint],
 ) -> Result<Option<Plot>, PlotError> {
-    let lines = lines(cells, position, points);
+    // Variants with the same schedule have one line: the others would lie under it.
+    let by_value = metric_name == "lr";
+    let lines = lines(cells, position, points, by_value);
     let (set, metric) = match metric_name.split_once('/') {
-        Some((set, metric)) => (Some(set), Metric::named(metric)),
-        None => (None, Metric::named(metric_name)),
+        Some((set, metric)) => (Some(set), cells.data.metric(metric)),
+        None => (None, cells.data.metric(metric_name)),
     };
     let with_bands = lines.len() <= MOST_BANDS;
     let band = |sample: &Sample| {
@@ -88,7 +111,10 @@ fn plot(
     let x_scale = Scale::linear(0.0, f64::from(last));
     let y_scale = Scale::linear(low, high).padded(0.04);
     let words = match set {
-        Some(set) if cells.sets().len() > 1 => format!("{} on {set}", metric.words),
+        // "loss" alone could be the training loss.
+        Some(set) if cells.sets().len() > 1 || metric.name == "loss" => {
+            format!("{} on {set}", metric.words)
+        }
         _ => metric.words.clone(),
     };
     let x = Axis {
@@ -186,6 +212,7 @@ fn plot(
         caption,
         svg,
         csv: csv(&lines)?,
+        pictures: Vec::new(),
     }))
 }
 
@@ -204,8 +231,9 @@ fn marked(points: usize, index: usize, lines: usize) -> Vec<usize> {
     places
 }
 
-/// One line per variant; variants whose runs share this stage are one line.
-fn lines(cells: &Cells<'_>, stage: usize, points: &[CurvePoint]) -> Vec<Line> {
+/// One line per variant; variants whose runs share this stage are one line, and with `by_value` those with the
+/// same means.
+fn lines(cells: &Cells<'_>, stage: usize, points: &[CurvePoint], by_value: bool) -> Vec<Line> {
     let mut lines: Vec<(Vec<&str>, Line, usize)> = Vec::new();
     for variant in &cells.variants {
         let of_variant: Vec<(u32, Sample)> = points
@@ -231,10 +259,9 @@ fn lines(cells: &Cells<'_>, stage: usize, points: &[CurvePoint]) -> Vec<Line> {
             .map(String::as_str)
             .collect();
         let is_baseline = cells.is_baseline(variant);
-        if let Some((_, line, more)) = lines
-            .iter_mut()
-            .find(|(known, _, _)| *known == fingerprints)
-        {
+        if let Some((_, line, more)) = lines.iter_mut().find(|(known, line, _)| {
+            *known == fingerprints || by_value && same_means(&line.points, &of_variant)
+        }) {
             *more += 1;
             line.is_baseline |= is_baseline;
             continue;
@@ -256,6 +283,16 @@ fn lines(cells: &Cells<'_>, stage: usize, points: &[CurvePoint]) -> Vec<Line> {
             line
         })
         .collect()
+}
+
+fn same_means(a: &[(u32, Sample)], b: &[(u32, Sample)]) -> bool {
+    let mean = |points: &[(u32, Sample)]| -> Vec<(u32, u64)> {
+        let points = points.iter();
+        points
+            .map(|(epoch, sample)| (*epoch, sample.mean.to_bits()))
+            .collect()
+    };
+    mean(a) == mean(b)
 }
 
 fn csv(lines: &[Line]) -> Result<String, PlotError> {

@@ -1,17 +1,25 @@
-//! Plots: plotters draws SVG, and the PNG is made from that same SVG, so the two can't differ.
+//! Plots: plotters draws SVG, and PNG and PDF are made from that same SVG, so the three can't differ.
 //!
 //! One file per kind of plot; what they share lies in [`style`] (the house style), `canvas` (pen
-//! and paper), `chart` (axes) and `legend`.
+//! and paper), `chart` (numeric axes), `rows` (labelled rows), `legend` and `picture`.
 
 mod against;
+mod against_cost;
 mod canvas;
 mod chart;
 mod curves;
 mod font;
+mod forest;
+mod heatmap;
 mod legend;
+mod pdf;
+mod picture;
 mod raster;
+mod rows;
+mod samples;
 mod scale;
 mod series;
+mod slopes;
 pub mod style;
 mod sweep;
 mod test_resolution;
@@ -20,11 +28,19 @@ mod variants;
 #[cfg(test)]
 mod tests;
 
+pub use against_cost::Cost;
+pub use pdf::pdf;
+pub use picture::Picture;
 pub use raster::png;
 
 use super::data::ExperimentData;
 use super::frame::FrameError;
+use super::table::build::headline;
 use super::table::cells::Cells;
+use curves::Curves;
+
+/// Curves of more variants than this can't be told apart, and aren't drawn.
+pub const MOST_CURVES: usize = curves::MOST_LINES;
 
 /// A plot and the numbers in it.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +52,8 @@ pub struct Plot {
     pub svg: String,
     /// Its data as CSV.
     pub csv: String,
+    /// Pictures in it, which the SVG holds too.
+    pub pictures: Vec<Picture>,
 }
 
 /// Why a plot can't be made.
@@ -47,16 +65,40 @@ pub enum PlotError {
     Draw { plot: String, message: String },
     #[error("can't turn {plot} into a PNG: {message}")]
     Raster { plot: String, message: String },
+    #[error("can't turn {plot} into a PDF: {message}")]
+    Pdf { plot: String, message: String },
 }
 
-/// All plots that the experiment's results allow: none before the first result.
+/// All plots that the experiment's results allow.
 pub fn plots(data: &ExperimentData) -> Result<Vec<Plot>, PlotError> {
-    let cells = Cells::new(data)?;
+    plots_of(&Cells::new(data)?)
+}
+
+/// [`plots`] of results that are grouped already.
+pub(super) fn plots_of(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
     let mut plots = Vec::new();
-    plots.extend(variants::plot(&cells)?);
-    plots.extend(sweep::plots(&cells)?);
-    plots.extend(test_resolution::plots(&cells)?);
-    plots.extend(curves::plots(&cells)?);
+    let headline = headline(cells);
+    plots.extend(variants::plot(cells)?);
+    plots.extend(forest::plot(cells, &headline, "forest".to_owned())?);
+    plots.extend(sweep::plots(cells, &headline, "")?);
+    plots.extend(test_resolution::plots(cells, &headline)?);
+    plots.extend(heatmap::plot(
+        cells,
+        &headline,
+        "heatmap".to_owned(),
+        [None, None],
+    )?);
+    plots.extend(slopes::plot(cells, &headline, "slopes".to_owned())?);
+    plots.extend(against_cost::plot(cells, &headline, Cost::Flops, None)?);
+    for what in [
+        Curves::Metric(&headline.metric),
+        Curves::TrainLoss,
+        Curves::EvalLoss,
+        Curves::LearningRate,
+    ] {
+        plots.extend(curves::plots(cells, what, None)?);
+    }
+    plots.extend(samples::plot(cells, "samples".to_owned(), None)?);
     tell_apart(&mut plots);
     Ok(plots)
 }

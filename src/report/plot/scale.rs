@@ -100,10 +100,19 @@ impl Scale {
 
     /// Up to about `count` ticks at round values; whole ones if `whole`.
     pub fn ticks(&self, count: usize, whole: bool) -> Vec<Tick> {
+        if self.log
+            && let Some(ticks) = self.log_ticks(count)
+        {
+            return ticks;
+        }
         let span = self.high - self.low;
         let mut step = nice(span / count.max(1) as f64);
         if whole {
-            step = step.max(1.0);
+            step = if (step - 2.5).abs() < 1e-9 {
+                5.0
+            } else {
+                step.max(1.0)
+            };
         }
         let decimals = (-step.log10().floor()).max(0.0) as usize;
         // A step of 2.5 has one decimal more than its power of ten.
@@ -123,6 +132,35 @@ impl Scale {
                 }
             })
             .collect()
+    }
+}
+
+impl Scale {
+    /// Ticks at 1, 2 and 5 times powers of ten, or fewer of them where that is too many; `None` where
+    /// fewer than two fit, so that the range is better divided evenly.
+    fn log_ticks(&self, count: usize) -> Option<Vec<Tick>> {
+        let (first, last) = (
+            self.low.log10().floor() as i32,
+            self.high.log10().ceil() as i32,
+        );
+        let at = |factors: &[f64], every: usize| -> Vec<Tick> {
+            (first..=last)
+                .step_by(every)
+                .flat_map(|power| factors.iter().map(move |factor| factor * 10f64.powi(power)))
+                .filter(|value| self.shows(*value))
+                .map(|value| Tick {
+                    value,
+                    label: metric::number(value, (-value.log10().floor()).max(0.0) as usize),
+                })
+                .collect()
+        };
+        let mut ticks = at(&[1.0, 2.0, 5.0], 1);
+        let mut every = 1;
+        while ticks.len() > count.max(2) && every < 64 {
+            ticks = at(&[1.0], every);
+            every += 1;
+        }
+        (ticks.len() >= 2).then_some(ticks)
     }
 }
 
@@ -179,6 +217,22 @@ mod tests {
             ["0", "200", "400", "600", "800"]
         );
         assert!(!labels(5.0, 5.0, 4, false).is_empty());
+        // Epochs are whole: 2.5 is no epoch.
+        assert_eq!(labels(0.0, 10.0, 4, true), ["0", "5", "10"]);
+        assert_eq!(labels(0.0, 100.0, 4, true), ["0", "25", "50", "75", "100"]);
+    }
+
+    #[test]
+    fn logarithmic_ticks_are_round() {
+        let labels = |low: f64, high: f64, count: usize| -> Vec<String> {
+            let ticks = Scale::log(low, high).ticks(count, false);
+            ticks.into_iter().map(|tick| tick.label).collect()
+        };
+        assert_eq!(labels(0.9, 12.0, 6), ["1", "2", "5", "10"]);
+        assert_eq!(labels(0.04, 0.3, 6), ["0.05", "0.1", "0.2"]);
+        assert_eq!(labels(1.0, 1e6, 4), ["1", "100", "10000", "1000000"]);
+        // Less than a factor of two: divided evenly.
+        assert_eq!(labels(6.1, 7.9, 4), ["6.5", "7.0", "7.5"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use super::{Plot, plots, png, raster};
+use super::{Plot, pdf, plots, png, raster};
 use crate::report::data::ExperimentData;
 use crate::report::table::fixture::{self, Fixture};
 use crate::store::rows::Status;
@@ -30,11 +30,20 @@ fn gallery() -> Vec<ExperimentData> {
         "模型 α → β",
     ];
     vec![
-        fixture::loss().data,
-        fixture::augmentation(3).data,
+        fixture::loss()
+            .costs(
+                |variant| [2.1e13, 8.4e13][variant % 2],
+                |variant| [55_000, 210_000][variant % 2],
+            )
+            .configurations("loss")
+            .data,
+        fixture::augmentation(3).configurations("augmentation").data,
         fixture::fixres(3).data,
         fixture::test_resolutions(3).data,
-        fixture::epochs(3).data,
+        fixture::epochs(3)
+            .costs(|variant| [6e12, 8e12, 12e12, 16e12][variant], |_| 210_000)
+            .configurations("epochs")
+            .data,
         fixture::crop(1).predictions().data,
         fixture::epochs(1).predictions().data,
         fixture::fixres(2).data,
@@ -94,6 +103,7 @@ fn gallery_to_look_at() {
         let stem = name.replace('/', "-");
         std::fs::write(out.join(format!("{stem}.svg")), &plot.svg).unwrap();
         std::fs::write(out.join(format!("{stem}.png")), png(&plot).unwrap()).unwrap();
+        std::fs::write(out.join(format!("{stem}.pdf")), pdf(&plot).unwrap()).unwrap();
     }
 }
 
@@ -102,6 +112,16 @@ fn every_kind_is_there() {
     let names: Vec<String> = all_plots().into_iter().map(|(name, _)| name).collect();
     for name in [
         "loss/result",
+        "loss/forest",
+        "loss/heatmap",
+        "loss/slopes",
+        "loss/against-flops",
+        "loss/curves-lr",
+        "augmentation/samples",
+        "epochs/against-flops",
+        "fifteen/forest",
+        "hostile/slopes",
+        "grid/heatmap",
         "loss/curves-train_loss",
         "loss/curves-val-top1",
         "epochs/by-epochs",
@@ -125,6 +145,7 @@ fn a_second_drawing_is_the_same_to_the_byte() {
     assert_eq!(first, second);
     for ((name, a), (_, b)) in first.iter().zip(&second).step_by(5) {
         assert_eq!(png(a).unwrap(), png(b).unwrap(), "{name}");
+        assert_eq!(pdf(a).unwrap(), pdf(b).unwrap(), "{name}");
     }
 }
 
@@ -186,10 +207,17 @@ fn svgs_are_sound_and_alone() {
             "{name}"
         );
         for bad in [
-            "<script", "href", "\u{1b}", "\u{0}", "\u{202e}", "NaN", "inf",
+            "<script", "http", "\u{1b}", "\u{0}", "\u{202e}", ">NaN", ">inf",
         ] {
-            assert!(!plot.svg.contains(bad), "{name} contains {bad:?}");
+            let body = plot.svg.split_once('>').unwrap().1;
+            assert!(!body.contains(bad), "{name} contains {bad:?}");
         }
+        // Pictures are in the file itself.
+        assert_eq!(
+            plot.svg.matches("href=").count(),
+            plot.svg.matches("href=\"data:image/png;base64,").count()
+        );
+        assert_eq!(plot.svg.matches("href=").count(), plot.pictures.len());
         assert!(plot.svg.contains(
             "font-family=\"Ablate Sans, Liberation Sans, Arial, Helvetica, sans-serif\""
         ));

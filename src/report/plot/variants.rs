@@ -1,10 +1,11 @@
 //! The result by variant: every run as a ring, the mean with its 95 % t interval, the baseline as a line.
 
-use super::canvas::{Anchor, Canvas, Rect, Text, draw};
-use super::scale::{Scale, Tick};
+use super::canvas::{Anchor, Canvas, Text, draw};
+use super::rows::{self, RowLabel, Rows};
+use super::scale::Scale;
 use super::series::{n_words, scale_for};
 use super::style::{self, Look, Mark};
-use super::{Plot, PlotError, font};
+use super::{Plot, PlotError};
 use crate::report::frame;
 use crate::report::metric::Metric;
 use crate::report::statistics::{Interval, Sample};
@@ -14,19 +15,13 @@ use crate::report::table::cells::Cells;
 use crate::report::text::sentence;
 use polars::prelude::*;
 
-const ROW: f64 = 18.0;
-const EXTRA_LINE: f64 = 10.5;
 /// Above this a plot is no longer read; the table and `results.csv` are.
 const MOST_ROWS: usize = 80;
-/// Space between groups of variants that have a baseline of their own.
-const GROUP_GAP: f64 = 7.0;
-/// Largest share of the width that labels may take.
-const LABELS: f64 = 0.42;
 
 /// One variant of the plot.
 struct Item {
     name: String,
-    lines: Vec<String>,
+    label: String,
     values: Vec<(u64, f64)>,
     sample: Option<Sample>,
     interval: Option<Interval>,
@@ -35,7 +30,6 @@ struct Item {
     state: String,
     baseline: Option<u32>,
     is_baseline: bool,
-    height: f64,
 }
 
 /// The plot; `None` where no variant has a result.
@@ -44,8 +38,7 @@ pub fn plot(cells: &Cells<'_>) -> Result<Option<Plot>, PlotError> {
         return Ok(None);
     }
     let source = headline(cells);
-    let metric = Metric::named(&source.metric);
-    let room = style::WIDTH * LABELS;
+    let metric = cells.data.metric(&source.metric);
     let mut items: Vec<Item> = cells
         .variants
         .iter()
@@ -56,17 +49,13 @@ pub fn plot(cells: &Cells<'_>) -> Result<Option<Plot>, PlotError> {
             let over_images = cells.image_interval(variant, &source);
             let baseline = cells.baseline(variant);
             let is_baseline = baseline == Some(variant.index);
-            let name = cells.display_name(variant);
-            let name = crate::report::text::clean(&name);
-            let lines = font::wrap(&name, style::SMALL_TEXT, is_baseline, room, 2);
             let state = match cells.value(variant, &source, 0, true) {
                 Cell::State(state) => state.words(),
                 _ => String::new(),
             };
             Item {
-                height: ROW + EXTRA_LINE * (lines.len() - 1) as f64,
                 name: variant.name.to_owned(),
-                lines,
+                label: cells.display_name(variant),
                 values,
                 sample,
                 interval: over_seeds.or(over_images),
@@ -102,7 +91,7 @@ pub fn plot(cells: &Cells<'_>) -> Result<Option<Plot>, PlotError> {
         &items,
         scale,
         &metric,
-        order.len() - 1,
+        &order,
         &cells.data.experiment.title,
     )?;
     Ok(Some(Plot {
@@ -110,6 +99,7 @@ pub fn plot(cells: &Cells<'_>) -> Result<Option<Plot>, PlotError> {
         svg,
         csv: csv(&items)?,
         name,
+        pictures: Vec::new(),
     }))
 }
 
@@ -118,124 +108,55 @@ fn paint(
     items: &[Item],
     scale: Scale,
     metric: &Metric,
-    gaps: usize,
+    order: &[Option<u32>],
     title: &str,
 ) -> Result<String, PlotError> {
-    let label_width = items
+    let labels: Vec<RowLabel> = items
         .iter()
-        .flat_map(|item| {
-            item.lines
-                .iter()
-                .map(|line| font::width(line, style::SMALL_TEXT, item.is_baseline))
+        .map(|item| RowLabel::new(&item.label, item.is_baseline))
+        .collect();
+    let groups: Vec<usize> = items
+        .iter()
+        .map(|item| {
+            let group = order.iter().position(|baseline| *baseline == item.baseline);
+            group.unwrap_or_default()
         })
-        .fold(0.0, f64::max);
-    let left = style::MARGIN + label_width + style::GAP + 3.0;
-    let ticks = |scale: Scale| scale.ticks(((style::WIDTH - left) / 42.0) as usize, false);
-    let overhang = ticks(scale)
-        .last()
-        .map_or(0.0, |tick| Text::TICK.width(&tick.label) / 2.0);
-    let right = style::WIDTH - style::MARGIN - overhang.max(2.0);
-    let scale = scale.over(left, right);
-    let ticks: Vec<Tick> = ticks(scale);
-    let top = style::MARGIN;
-    let rows: f64 = items.iter().map(|item| item.height).sum();
-    let bottom = top + rows + gaps as f64 * GROUP_GAP;
-    let tick_y = bottom + 4.0 + style::SMALL_TEXT / 2.0;
-    let label_y = tick_y + style::SMALL_TEXT / 2.0 + style::GAP + style::TEXT / 2.0;
-    let height = label_y + style::TEXT / 2.0 + style::MARGIN;
-    let panel = Rect {
-        left,
-        top,
-        right,
-        bottom,
-    };
-
-    draw(name, (style::WIDTH, height), title, |canvas| {
-        for tick in &ticks {
-            let x = scale.at(tick.value);
-            canvas.line(
-                (x, panel.top),
-                (x, panel.bottom),
-                style::GRID,
-                style::GRID_LINE,
-            );
-            canvas.text(&tick.label, (x, tick_y), Anchor::Middle, Text::TICK);
-        }
-        let mut y = panel.top;
-        let mut start = 0;
-        while start < items.len() {
-            let length = items[start..]
+        .collect();
+    let rows = Rows::new(&labels, &groups, scale, 0.0);
+    draw(name, (style::WIDTH, rows.height), title, |canvas| {
+        rows.draw_grid(canvas, &labels);
+        for group in 0..order.len() {
+            let members: Vec<usize> = (0..items.len())
+                .filter(|index| groups[*index] == group)
+                .collect();
+            let mean = members
                 .iter()
-                .take_while(|item| item.baseline == items[start].baseline)
-                .count();
-            let group = &items[start..start + length];
-            let group_height: f64 = group.iter().map(|item| item.height).sum();
-            if let Some(mean) = group
-                .iter()
+                .map(|index| &items[*index])
                 .find(|item| item.is_baseline)
                 .and_then(|item| item.sample)
-                .map(|s| s.mean)
-                && group.len() > 1
-            {
-                let x = scale.at(mean);
+                .map(|sample| sample.mean);
+            if let (Some(mean), [first, .., last]) = (mean, &members[..]) {
+                let x = rows.scale.at(mean);
                 canvas.path(
-                    &[(x, y), (x, y + group_height)],
+                    &[(x, rows.places[*first].0), (x, rows.places[*last].1)],
                     style::FAINT_INK,
                     style::AXIS_LINE,
                     Some((3.0, 2.0)),
                 );
             }
-            for item in group {
-                row(canvas, item, y, panel, scale);
-                y += item.height;
-            }
-            start += length;
-            y += GROUP_GAP;
         }
-        canvas.line(
-            (left, bottom),
-            (right, bottom),
-            style::INK,
-            style::AXIS_LINE,
-        );
-        let middle = (left + right) / 2.0;
-        let label = font::elide(
-            &metric.words,
-            style::TEXT,
-            false,
-            style::WIDTH - 2.0 * style::MARGIN,
-        );
-        // Centred under the data, moved where it would reach beyond the figure.
-        let half = Text::LABEL.width(&label) / 2.0;
-        let middle = middle
-            .min(style::WIDTH - style::MARGIN - half)
-            .max(style::MARGIN + half);
-        canvas.text(&label, (middle, label_y), Anchor::Middle, Text::LABEL);
+        for (index, item) in items.iter().enumerate() {
+            row(canvas, item, rows.middle(index), &rows);
+        }
+        rows.draw_axis(canvas, &metric.words);
     })
 }
 
-fn row(canvas: &mut Canvas<'_>, item: &Item, top: f64, panel: Rect, scale: Scale) {
-    let middle = top + item.height / 2.0;
-    let setting = Text {
-        bold: item.is_baseline,
-        ..Text::TICK
-    };
-    let first = middle - EXTRA_LINE * (item.lines.len() - 1) as f64 / 2.0;
-    for (index, line) in item.lines.iter().enumerate() {
-        canvas.text(
-            line,
-            (
-                panel.left - style::GAP - 3.0,
-                first + EXTRA_LINE * index as f64,
-            ),
-            Anchor::Right,
-            setting,
-        );
-    }
+fn row(canvas: &mut Canvas<'_>, item: &Item, middle: f64, rows: &Rows) {
     let Some(sample) = item.sample else {
         canvas.text(
             &item.state,
-            (panel.left + style::GAP, middle),
+            (rows.panel.left + style::GAP, middle),
             Anchor::Left,
             Text::FAINT,
         );
@@ -259,50 +180,22 @@ fn row(canvas: &mut Canvas<'_>, item: &Item, top: f64, panel: Rect, scale: Scale
         (middle, middle)
     };
     if let Some(interval) = item.interval {
-        let (from, to) = (scale.clamp(interval.low), scale.clamp(interval.high));
-        let dash = if item.over_images {
-            Some((1.6, 1.6))
-        } else {
-            None
-        };
-        canvas.path(
-            &[(scale.at(from), mean_y), (scale.at(to), mean_y)],
+        let bounds = (interval.low, interval.high);
+        rows::interval(
+            canvas,
+            &rows.scale,
+            bounds,
+            mean_y,
             look.colour,
-            style::DATA_LINE,
-            dash,
+            item.over_images,
         );
-        for (bound, shown) in [(interval.low, from), (interval.high, to)] {
-            let x = scale.at(shown);
-            if scale.shows(bound) {
-                if !item.over_images {
-                    canvas.line(
-                        (x, mean_y - 2.2),
-                        (x, mean_y + 2.2),
-                        look.colour,
-                        style::DATA_LINE,
-                    );
-                }
-            } else {
-                // It runs out of the plot: an arrow head.
-                let inward = if bound < shown { 4.0 } else { -4.0 };
-                canvas.area(
-                    &[
-                        (x, mean_y),
-                        (x + inward, mean_y - 2.2),
-                        (x + inward, mean_y + 2.2),
-                    ],
-                    look.colour,
-                    1.0,
-                );
-            }
-        }
     }
     if item.values.len() > 1 {
         for (_, value) in &item.values {
-            canvas.ring((scale.at(*value), run_y), 1.7, look.colour);
+            canvas.ring((rows.scale.at(*value), run_y), 1.7, look.colour);
         }
     }
-    canvas.mark((scale.at(sample.mean), mean_y), &look);
+    canvas.mark((rows.scale.at(sample.mean), mean_y), &look);
 }
 
 fn caption(cells: &Cells<'_>, items: &[Item], metric: &Metric) -> String {

@@ -4,7 +4,6 @@ use super::cells::{Cells, Source, mark_best};
 use super::{Cell, Column, Kind, Row, State, Table, caption};
 use crate::report::data::{ExperimentData, Variant, axis_words};
 use crate::report::frame::FrameError;
-use crate::report::metric::Metric;
 
 /// Most columns of a pivot that still get a delta column each.
 const MAX_PIVOT_DELTAS: usize = 4;
@@ -67,7 +66,7 @@ fn long(cells: &Cells<'_>, name: &str, with_resolutions: bool) -> Table {
     let has_baseline = data.experiment.baseline.is_some();
     if has_baseline {
         push(
-            format!("Δ {}", Metric::named(&headline.metric).short),
+            format!("Δ {}", cells.data.metric(&headline.metric).short),
             Kind::Delta,
         );
     }
@@ -116,7 +115,7 @@ fn long(cells: &Cells<'_>, name: &str, with_resolutions: bool) -> Table {
             .iter_mut()
             .map(|row| &mut row.cells[first_value + offset])
             .collect();
-        mark_best(&mut column, &Metric::named(&source.metric));
+        mark_best(&mut column, &cells.data.metric(&source.metric));
     }
     Table {
         name: name.to_owned(),
@@ -179,7 +178,7 @@ fn head(cells: &Cells<'_>, source: &Source) -> String {
     if cells.sets().len() > 1 || source.metric == "loss" {
         parts.push(source.set.as_str());
     }
-    let metric = Metric::named(&source.metric);
+    let metric = cells.data.metric(&source.metric);
     if let Some(resolution) = source.resolution {
         // The width of these many columns counts; their unit is that of the headline.
         parts.retain(|part| *part != "val");
@@ -258,7 +257,7 @@ fn pivot(cells: &Cells<'_>) -> Table {
     });
     let with_deltas = baseline_column.is_some() && column_keys.len() <= MAX_PIVOT_DELTAS;
 
-    let metric = Metric::named(&headline.metric);
+    let metric = cells.data.metric(&headline.metric);
     let mut columns: Vec<Column> = row_axes
         .iter()
         .map(|axis| Column {

@@ -5,6 +5,7 @@ use super::{Cell, Row};
 use crate::report::metric::Metric;
 use crate::report::statistics::Method;
 use crate::report::text::sentence;
+use std::collections::BTreeMap;
 
 /// Among which cells the best is marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub fn caption(
     rows: &[Row],
     best: Best,
 ) -> String {
-    let metric = Metric::named(&headline.metric);
+    let metric = cells.data.metric(&headline.metric);
     let all = || rows.iter().flat_map(|row| &row.cells);
     let values = || {
         all().filter_map(|cell| match cell {
@@ -89,7 +90,7 @@ pub fn caption(
 fn subject(cells: &Cells<'_>, sources: &[Source]) -> String {
     let mut metrics: Vec<String> = Vec::new();
     for source in sources {
-        let words = Metric::named(&source.metric).words;
+        let words = cells.data.metric(&source.metric).words;
         if !metrics.contains(&words) {
             metrics.push(words);
         }
@@ -204,6 +205,7 @@ pub fn footnotes(cells: &Cells<'_>) -> Vec<String> {
             ));
         }
     }
+    notes.extend(deviations(cells));
     if pending + running > 0 {
         notes.insert(
             0,
@@ -212,3 +214,34 @@ pub fn footnotes(cells: &Cells<'_>) -> Vec<String> {
     }
     notes
 }
+
+/// What was done otherwise than configured, with the runs that it concerns.
+fn deviations(cells: &Cells<'_>) -> Vec<String> {
+    let mut runs_by_what: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for (run, stage, what) in &cells.data.deviations {
+        let runs = runs_by_what.entry((stage, what)).or_default();
+        runs.push(run);
+    }
+    let several = cells.data.stages().len() > 1;
+    runs_by_what
+        .into_iter()
+        .map(|((stage, what), runs)| {
+            let place = if several {
+                format!(" of stage {stage}")
+            } else {
+                String::new()
+            };
+            let mut names = runs[..runs.len().min(NAMED)].join(", ");
+            if runs.len() > NAMED {
+                names.push_str(&format!(" and {} more", runs.len() - NAMED));
+            }
+            format!(
+                "Deviation{place}, for memory was short: {what} ({names}); the same batches and draws, sums in \
+                 another order"
+            )
+        })
+        .collect()
+}
+
+/// Most runs that a footnote names.
+const NAMED: usize = 4;

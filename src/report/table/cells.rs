@@ -211,7 +211,7 @@ impl<'a> Cells<'a> {
         known
             .get(known.len() / 2)
             .and_then(|median| metric::decimals_for(*median))
-            .unwrap_or_else(|| Metric::named(&source.metric).decimals)
+            .unwrap_or_else(|| self.data.metric(&source.metric).decimals)
     }
 
     /// The value cell of a variant. `has_n`: the table has a column for n.
@@ -275,7 +275,7 @@ impl<'a> Cells<'a> {
         let Some(difference) = statistics::difference(ours, theirs) else {
             return Cell::State(State::Missing);
         };
-        let metric = Metric::named(&source.metric);
+        let metric = self.data.metric(&source.metric);
         let verdict = match difference.interval {
             Some((interval, _)) if !interval.contains(0.0) => {
                 if metric.better(difference.mean, 0.0) {

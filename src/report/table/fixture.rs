@@ -1,8 +1,13 @@
 //! Experiments as they come from the store, for tests of tables, plots and files.
 
-use crate::plan::model::{AxisInfo, ReportSpec};
+use crate::plan::model::{AxisInfo, DataDescription, Plan, ReportSpec};
+use crate::report::background::Background;
 use crate::report::data::ExperimentData;
 use crate::rundir::predictions::Prediction;
+use crate::rundir::stage::DataShape;
+use crate::spec::experiment::{Options, read};
+use crate::spec::library;
+use crate::store::StageRow;
 use crate::store::rows::{CurveRow, ExperimentRow, ResultRow, RunRow, Status};
 use std::collections::BTreeMap;
 
@@ -90,6 +95,8 @@ impl Fixture {
             curves: Vec::new(),
             predictions: BTreeMap::new(),
             data_set: Some("bluemarble-climate".to_owned()),
+            deviations: Vec::new(),
+            background: Background::default(),
         };
         Fixture { data }
     }
@@ -169,6 +176,60 @@ impl Fixture {
                         });
                     }
                 }
+            }
+        }
+        self
+    }
+
+    /// Costs of every stage: `flops(variant)` operations, `parameters(variant)`, and a speed that goes with
+    /// them.
+    pub fn costs(
+        mut self,
+        flops: impl Fn(usize) -> f64,
+        parameters: impl Fn(usize) -> u64,
+    ) -> Self {
+        for run in &self.data.runs {
+            let variant = run.variant_index as usize;
+            for fingerprint in &run.stages {
+                let seconds = flops(variant) / 3e10;
+                self.data.background.stages.insert(
+                    fingerprint.clone(),
+                    StageRow {
+                        fingerprint: fingerprint.clone(),
+                        seed: run.seed,
+                        data_name: "bluemarble-climate".to_owned(),
+                        data_hash: "0123456789abcdef".to_owned(),
+                        flops: flops(variant),
+                        parameters: parameters(variant),
+                        steps: 100,
+                        status: run.status,
+                        attempts: 1,
+                        wall_seconds: Some(seconds),
+                        cpu_seconds: Some(0.9 * seconds),
+                        images: Some(39_150),
+                        images_seconds: Some(seconds * (1.0 + 0.01 * noise(run.seed))),
+                        peak_rss_bytes: Some(150 << 20),
+                    },
+                );
+            }
+        }
+        self
+    }
+
+    /// Configurations of the first run of each variant, from the program's own experiment of this name: its
+    /// variants in turn.
+    pub fn configurations(mut self, experiment: &str) -> Self {
+        let plan = planned(experiment);
+        for run in self.data.runs.iter().filter(|run| run.seed == 0) {
+            let variant = run.variant_index % plan.variants.len() as u32;
+            let planned = plan.runs.iter().find(|other| other.variant == variant);
+            let stages = &planned.expect("every variant has a run").stages;
+            for (fingerprint, stage) in run.stages.iter().zip(stages) {
+                let spec = plan.stage_spec(*stage);
+                self.data
+                    .background
+                    .configs
+                    .insert(fingerprint.clone(), spec);
             }
         }
         self
@@ -260,6 +321,32 @@ impl Fixture {
         self.data.curves.retain(|row| row.variant_index != variant);
         self
     }
+}
+
+/// The plan of one of the program's experiments.
+pub fn planned(name: &str) -> Plan {
+    let text = library::experiments()
+        .find(|(known, _)| *known == name)
+        .expect("a built-in experiment")
+        .1;
+    let options = Options {
+        profile: Some("quick".to_owned()),
+        ..Options::default()
+    };
+    let shape = DataShape {
+        classes: 9,
+        train_images: 3906,
+        val_images: 926,
+    };
+    let data = |_: &_| {
+        Ok(DataDescription {
+            hash: "0".repeat(64),
+            shape,
+        })
+    };
+    let experiment = read(&format!("{name}.yaml"), text, None, &options)
+        .unwrap_or_else(|problems| panic!("{problems}"));
+    crate::plan::plan(experiment, None, &data).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 /// A number in [-1.7, 1.7] with variance 1 for a counter.

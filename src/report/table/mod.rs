@@ -9,7 +9,7 @@ pub(in crate::report) mod cells;
 pub mod render;
 
 #[cfg(test)]
-pub(in crate::report) mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 

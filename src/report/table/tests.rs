@@ -111,6 +111,28 @@ fn an_experiment_that_has_not_run_is_a_table_of_pending_cells() {
 }
 
 #[test]
+fn deviations_are_said_under_the_table() {
+    let mut data = Fixture::product("new", &[("loss.name", &["ce", "bce"])], 3, &["train"]).data;
+    let what = "train.accumulation: 1 -> 2";
+    data.deviations = (0..6)
+        .map(|run| {
+            (
+                format!("new/ce/s{run}"),
+                "train".to_owned(),
+                what.to_owned(),
+            )
+        })
+        .collect();
+    let table = summary_table(&data).unwrap();
+    let note = table.footnotes.last().unwrap();
+    assert_eq!(
+        note,
+        "Deviation, for memory was short: train.accumulation: 1 -> 2 (new/ce/s0, new/ce/s1, new/ce/s2, \
+         new/ce/s3 and 2 more); the same batches and draws, sums in another order"
+    );
+}
+
+#[test]
 fn all_failed_names_the_class() {
     let data = Fixture::product("new", &[("loss.name", &["ce"])], 1, &["train"])
         .lose(0, 0, Status::Failed, Some("device_lost"))

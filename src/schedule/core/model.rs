@@ -93,8 +93,19 @@ pub enum Message {
     Checkpointed { stage: usize },
     /// The stage's worker is gone (or never came to be).
     WorkerExited { stage: usize, outcome: Outcome },
-    /// The answer to [`Action::Spawn`] where no worker was started, for the stage isn't ours to run. The
-    /// same for a stage that is free would make no sense.
+    /// The answer to [`Action::Spawn`] where the slot can't be used at the moment: somebody else is there.
+    SlotBusy { stage: usize, slot: usize },
+    /// The slot may be tried again.
+    SlotFree { slot: usize },
+    /// The slot's device is lost.
+    DeviceLost { slot: usize },
+    /// The slot's device, which was lost, is well.
+    DeviceBack { slot: usize },
+    /// There is no room for more work (a full disk), or there is again: no stage is started meanwhile.
+    Hold(bool),
+    /// The stage's next attempt needs less than the last one: it is no repetition of it.
+    Relieved { stage: usize },
+    /// The answer to [`Action::Spawn`] where no worker was started, for the stage isn't ours to run.
     Refused { stage: usize, standing: Standing },
     /// What became of a stage that isn't running here.
     Told { stage: usize, standing: Standing },

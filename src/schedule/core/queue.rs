@@ -53,18 +53,22 @@ impl Queue {
         self.ready.push(self.ranks[stage]);
     }
 
-    pub fn pop(&mut self) -> Option<usize> {
-        self.ready.pop().map(|rank| rank.stage)
+    /// The next stage.
+    pub fn peek(&self) -> Option<usize> {
+        self.ready.peek().map(|rank| rank.stage)
     }
 
-    /// Takes `stage` out, if it is in. Slow: for the rare cases.
-    pub fn remove(&mut self, stage: usize) -> bool {
-        let before = self.ready.len();
-        self.retain(|other| other != stage);
-        self.ready.len() < before
+    /// Takes `stage` out; fast if it is the next one.
+    pub fn take(&mut self, stage: usize) {
+        match self.ready.peek() {
+            Some(next) if next.stage == stage => {
+                self.ready.pop();
+            }
+            _ => self.retain(|other| other != stage),
+        }
     }
 
-    /// Takes out what `keep` doesn't want. Slow, too.
+    /// Takes out what `keep` doesn't want. Slow: for the rare cases.
     pub fn retain(&mut self, keep: impl Fn(usize) -> bool) {
         self.ready.retain(|rank| keep(rank.stage));
     }

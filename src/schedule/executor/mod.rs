@@ -3,9 +3,14 @@
 //! An executor knows nothing of queues, retries or stores; what it gets is a prepared run directory
 //! and a slot. Exits are pushed, never polled for.
 
+pub mod child;
 pub mod local;
+pub mod process;
+mod program;
 
+use crate::rundir::durable;
 use crate::rundir::event::FailureClass;
+use crate::rundir::stage::Task;
 use crate::schedule::device::Slot;
 use crate::schedule::outcome::Exit;
 use std::path::PathBuf;
@@ -18,6 +23,8 @@ pub struct Order {
     /// File that takes the worker's stdout and stderr.
     pub log: PathBuf,
     pub slot: Slot,
+    /// What the stage does: a program of the user's own needs no worker of ours.
+    pub task: Task,
 }
 
 /// Called once, from any thread, when the worker is gone and what it left behind has been killed.
@@ -76,6 +83,7 @@ impl StartError {
         | StartError::Spawn { source, .. }
         | StartError::Thread(source)) = self;
         match source.kind() {
+            _ if durable::is_full(source) => FailureClass::DiskFull,
             std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
                 FailureClass::Bug
             }

@@ -345,6 +345,6 @@ fn times_are_shown_as_dates() {
 
 #[test]
 fn network_file_systems_are_known() {
-    assert_eq!(super::super::open::network_name(0x6969), Some("nfs"));
-    assert_eq!(super::super::open::network_name(0xef53), None, "ext4");
+    assert_eq!(super::super::network::network_name(0x6969), Some("nfs"));
+    assert_eq!(super::super::network::network_name(0xef53), None, "ext4");
 }

@@ -167,6 +167,9 @@ async fn errors_point_and_suggest() {
 async fn the_views_are_as_documented() {
     let folder = tempfile::tempdir().unwrap();
     let store = sample_store(folder.path()).await;
+    let run = store.run_ids().await.unwrap().remove(0);
+    store.tag(&[run.clone()], "paper").await.unwrap();
+    store.note(&run, "a remark").await.unwrap();
     let docs = view_docs();
     let views = store
         .query_all("SELECT name FROM sqlite_schema WHERE type = 'view' AND name LIKE 'v\\_%' ESCAPE '\\' ORDER BY name")

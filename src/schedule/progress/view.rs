@@ -1,9 +1,11 @@
-//! What the user sees while stages run, on stderr: bars on a terminal, lines elsewhere.
+//! Progress on stderr: bars on a terminal, lines elsewhere.
 //!
 //! Nothing here can make a run fail: what can't be written is lost.
 
+use super::news::{Began, Ended, News};
+use super::text::{LABEL_WIDTH, MESSAGE_WIDTH, sanitise};
 use crate::rundir::event::{Event, EventKind};
-use crate::schedule::core::{End, Failure};
+use crate::schedule::clock::Stopwatch;
 use crate::schedule::eta::{self, Eta};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
@@ -39,14 +41,16 @@ const LINES_PER_SECOND: u32 = 20;
 const STATUS_EVERY: Duration = Duration::from_secs(30);
 
 /// Shows the progress of one execution.
-pub struct Progress {
+pub struct View {
     style: Style,
     labels: Vec<String>,
     slots: Vec<SlotView>,
     whole: ProgressBar,
     bars: MultiProgress,
     eta: Eta,
-    began: Instant,
+    began: Stopwatch,
+    /// Time at work before this view began.
+    before: Duration,
     total: usize,
     done: usize,
     failed: usize,
@@ -61,7 +65,7 @@ struct SlotView {
     stage: Option<usize>,
     bar: Option<ProgressBar>,
     steps: u64,
-    since: Instant,
+    since: Stopwatch,
     result: Option<String>,
 }
 
@@ -73,50 +77,47 @@ struct Lines {
     last: Instant,
 }
 
-impl Progress {
-    /// Of stages called `labels`, of which those that aren't `open` are done or given up already.
-    pub fn new(
-        style: Style,
-        labels: Vec<String>,
-        flops: impl IntoIterator<Item = f64>,
-        open: impl Fn(usize) -> bool,
-        done: usize,
-        slots: impl IntoIterator<Item = String>,
-    ) -> Progress {
+impl View {
+    /// Of an execution that `began`, up to where it has come since.
+    pub fn new(style: Style, began: Began) -> View {
         let now = Instant::now();
         let bars = MultiProgress::new();
         let whole = if style == Style::Bars {
-            let bar = bars.add(ProgressBar::new(labels.len() as u64));
+            let bar = bars.add(ProgressBar::new(began.labels.len() as u64));
             bar.set_style(style_of("{bar:24.green} {pos}/{len} stages  {wide_msg}"));
-            bar.set_position(done as u64);
+            bar.set_position(began.done as u64);
             bar
         } else {
             ProgressBar::hidden()
         };
-        let total = labels.len();
-        Progress {
+        let mut view = View {
             style,
-            eta: Eta::new(flops, open),
-            labels: labels
+            eta: Eta::new(began.flops, |stage| {
+                began.open.get(stage).copied().unwrap_or(false)
+            }),
+            total: began.labels.len(),
+            labels: began
+                .labels
                 .into_iter()
                 .map(|label| sanitise(&label, LABEL_WIDTH))
                 .collect(),
-            slots: slots
+            slots: began
+                .slots
                 .into_iter()
                 .map(|name| SlotView {
-                    name,
+                    name: sanitise(&name, LABEL_WIDTH),
                     stage: None,
                     bar: None,
                     steps: 0,
-                    since: now,
+                    since: Stopwatch::start(),
                     result: None,
                 })
                 .collect(),
             whole,
             bars,
-            began: now,
-            total,
-            done,
+            began: Stopwatch::start(),
+            before: Duration::try_from_secs_f64(began.seconds).unwrap_or_default(),
+            done: began.done,
             failed: 0,
             blocked: 0,
             lines: Lines {
@@ -125,7 +126,36 @@ impl Progress {
                 left_out: 0,
                 last: now,
             },
+        };
+        for (stage, end) in began.ended {
+            view.count(stage, &end);
         }
+        view.show_whole();
+        view
+    }
+
+    /// Shows what has happened. News of stages or slots that there are not is no news.
+    pub fn apply(&mut self, news: News) {
+        let known =
+            |stage: usize, slot: usize| stage < self.labels.len() && slot < self.slots.len();
+        match news {
+            News::Started { slot, stage } if known(stage, slot) => self.started(slot, stage),
+            News::Heard { slot, stage, event } if known(stage, slot) => {
+                self.heard(slot, stage, &event);
+            }
+            News::Left { slot } if known(0, slot) => self.left(slot),
+            News::Ended { stage, end, log } if known(stage, 0) => {
+                self.ended(stage, &end, log.as_deref());
+            }
+            News::Said { text } => self.note(&text),
+            News::Tick => self.tick(),
+            _ => {}
+        }
+    }
+
+    /// What a stage is called.
+    pub fn label(&self, stage: usize) -> &str {
+        &self.labels[stage]
     }
 
     /// A worker was started.
@@ -134,7 +164,7 @@ impl Progress {
         let view = &mut self.slots[slot];
         view.stage = Some(stage);
         view.steps = 0;
-        view.since = Instant::now();
+        view.since = Stopwatch::start();
         view.result = None;
         match self.style {
             Style::Bars => {
@@ -177,10 +207,15 @@ impl Progress {
                 ..
             } => {
                 self.eta.reached(stage, *step, view.steps);
-                message = Some(format!(
-                    "epoch {}  loss {loss:.4}  {images_per_second:.0} img/s",
-                    epoch + 1
-                ));
+                let mut text = format!("epoch {}", epoch + 1);
+                // A program of the user's own may not say.
+                if !loss.is_nan() {
+                    text += &format!("  loss {loss:.4}");
+                }
+                if !images_per_second.is_nan() {
+                    text += &format!("  {images_per_second:.0} img/s");
+                }
+                message = Some(text);
                 if let Some(bar) = &view.bar {
                     bar.set_position(*step);
                 }
@@ -236,12 +271,11 @@ impl Progress {
     }
 
     /// A stage has ended; `log` is where more can be read.
-    pub fn ended(&mut self, stage: usize, end: &End, log: Option<&str>) {
+    pub fn ended(&mut self, stage: usize, end: &Ended, log: Option<&str>) {
         let label = self.labels[stage].clone();
+        self.count(stage, end);
         match end {
-            End::Done => {
-                self.done += 1;
-                self.eta.finished(stage);
+            Ended::Done => {
                 let view = self.slots.iter().find(|view| view.stage == Some(stage));
                 let (time, result) = view.map_or((String::new(), String::new()), |view| {
                     let result = view
@@ -258,33 +292,28 @@ impl Progress {
                     self.say_limited(&line);
                 }
             }
-            End::Failed(failure) => {
-                self.failed += 1;
-                self.eta.dropped(stage);
-                if self.style != Style::Quiet {
-                    let log = log.map_or(String::new(), |log| format!("; log: {log}"));
-                    self.say(&format!("failed {label}: {}{log}", describe(failure)));
-                }
+            Ended::Failed { class, message } if self.style != Style::Quiet => {
+                let log = log.map_or(String::new(), |log| format!("; log: {log}"));
+                let message = sanitise(message, MESSAGE_WIDTH);
+                self.say(&format!("failed {label}: {}: {message}{log}", class.name()));
             }
-            End::Blocked { .. } => {
-                self.blocked += 1;
-                self.eta.dropped(stage);
-            }
-            End::Left => self.eta.dropped(stage),
+            _ => {}
         }
         self.show_whole();
     }
 
-    /// A stage will be tried again.
-    pub fn retrying(&mut self, stage: usize, failure: &Failure, after: Duration) {
-        if self.style != Style::Quiet {
-            let label = &self.labels[stage];
-            self.say(&format!(
-                "again  {label} in {}: {}",
-                eta::show(after),
-                describe(failure)
-            ));
+    fn count(&mut self, stage: usize, end: &Ended) {
+        match end {
+            Ended::Done => {
+                self.done += 1;
+                self.eta.finished(stage);
+                return;
+            }
+            Ended::Failed { .. } => self.failed += 1,
+            Ended::Blocked => self.blocked += 1,
+            Ended::Left => {}
         }
+        self.eta.dropped(stage);
     }
 
     /// Something that concerns no single stage.
@@ -341,7 +370,7 @@ impl Progress {
         if self.blocked > 0 {
             text += &format!(", {} blocked", self.blocked);
         }
-        if let Some(time) = self.eta.estimate(self.began.elapsed()) {
+        if let Some(time) = self.eta.estimate(self.before + self.began.elapsed()) {
             text += &format!(", {} left", eta::show(time));
         }
         text
@@ -374,58 +403,15 @@ impl Progress {
     }
 }
 
-/// A failure on one line.
-fn describe(failure: &Failure) -> String {
-    format!(
-        "{}: {}",
-        failure.class.name(),
-        sanitise(&failure.message, MESSAGE_WIDTH)
-    )
-}
-
 fn style_of(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .expect("the templates are constants of this file, and a test parses them")
         .progress_chars("━╸─")
 }
 
-/// Longest label and message on a line, in characters.
-const LABEL_WIDTH: usize = 80;
-const MESSAGE_WIDTH: usize = 400;
-
-/// `text` on one line of at most `width` characters, without what could steer a terminal: control
-/// characters and those that change the direction of text are replaced.
-pub fn sanitise(text: &str, width: usize) -> String {
-    let harmless = |c: char| match c {
-        '\n' | '\r' | '\t' => ' ',
-        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-        c if c.is_control() => '\u{fffd}',
-        c => c,
-    };
-    let mut line: String = text.trim().chars().take(width + 1).map(harmless).collect();
-    if let Some((cut, _)) = line.char_indices().nth(width) {
-        line.truncate(cut);
-        line.pop();
-        line.push('…');
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn labels_cannot_steer_the_terminal() {
-        assert_eq!(
-            sanitise("a\x1b[2Jb\x07\u{202e}c\u{9b}", 80),
-            "a\u{fffd}[2Jb\u{fffd}\u{fffd}c\u{fffd}"
-        );
-        assert_eq!(sanitise(" a\nb\tc ", 80), "a b c");
-        assert_eq!(sanitise("abcdef", 6), "abcdef");
-        assert_eq!(sanitise("abcdefg", 6), "abcde…");
-        assert_eq!(sanitise(&"é".repeat(1000), 5), "éééé…");
-    }
 
     #[test]
     fn templates_parse() {
@@ -439,26 +425,23 @@ mod tests {
 
     #[test]
     fn a_flood_of_lines_is_limited() {
-        let labels: Vec<String> = (0..100).map(|stage| format!("stage {stage}")).collect();
-        let mut progress = Progress::new(
+        let mut view = View::new(
             Style::Lines,
-            labels,
-            vec![1.0; 100],
-            |_| true,
-            0,
-            ["cpu:0".to_owned()],
+            Began {
+                labels: (0..100).map(|stage| format!("stage {stage}")).collect(),
+                flops: vec![1.0; 100],
+                open: vec![true; 100],
+                slots: vec!["cpu:0".to_owned()],
+                ..Began::default()
+            },
         );
         for stage in 0..100 {
-            progress.started(0, stage);
-            progress.ended(stage, &End::Done, None);
+            view.started(0, stage);
+            view.ended(stage, &Ended::Done, None);
         }
-        assert!(
-            progress.lines.left_out >= 100,
-            "{}",
-            progress.lines.left_out
-        );
-        progress.finish();
-        assert_eq!(progress.lines.left_out, 0);
-        assert_eq!(progress.done, 100);
+        assert!(view.lines.left_out >= 100, "{}", view.lines.left_out);
+        view.finish();
+        assert_eq!(view.lines.left_out, 0);
+        assert_eq!(view.done, 100);
     }
 }

@@ -1,0 +1,172 @@
+//! What a stage needs of a machine's memory at most, before it runs on a CPU.
+//!
+//! The sum of what is alive at once: parameters and optimizer state, the tensors that the backward pass
+//! waits for, the largest tensors of the backward pass itself, the batches in the making, and the program.
+//! It follows the fused operations (`kernel`): what each keeps for its backward pass is listed in
+//! [`kept_per_block`]. Evaluation keeps nothing, but its batches are larger, so it can be what counts.
+
+use super::cost::VitShape;
+use crate::spec::recipe::{OptimizerName, Recipe};
+
+/// Images per batch of an evaluation (`train::evaluation`).
+pub const EVALUATION_BATCH: u64 = 128;
+
+/// The program itself, the built-in data set and what the allocator holds back, as measured.
+const PROGRAM: u64 = 48 << 20;
+
+/// Bytes of a number.
+const F32: u64 = 4;
+
+/// Batches that the loader prepares ahead (`data::loader`), and the one that it works on.
+const LOADER_BATCHES: u64 = 3;
+
+/// What memory depends on besides the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    pub train_resolution: u64,
+    /// Images per optimizer step.
+    pub batch_size: u64,
+    /// Micro-batches per step.
+    pub accumulation: u64,
+    /// Gradient checkpointing.
+    pub recompute: bool,
+    /// Copies of the parameters that the optimizer and the average keep.
+    pub state_copies: u64,
+    /// The largest of the test resolutions.
+    pub eval_resolution: u64,
+    /// Images of the largest evaluation set.
+    pub eval_images: u64,
+}
+
+impl Load {
+    /// A recipe's training without its evaluations.
+    pub fn of_training(recipe: &Recipe) -> Load {
+        let moments = if recipe.optimizer.name == OptimizerName::Sgd {
+            1
+        } else {
+            2
+        };
+        Load {
+            train_resolution: recipe.train.resolution as u64,
+            batch_size: recipe.train.batch_size as u64,
+            accumulation: recipe.train.accumulation as u64,
+            recompute: recipe.train.gradient_checkpointing,
+            state_copies: moments + u64::from(recipe.ema.decay.is_some()),
+            eval_resolution: 1,
+            eval_images: 1,
+        }
+    }
+}
+
+/// Peak memory in bytes of a training stage with its evaluations.
+pub fn training_bytes(vit: &VitShape, load: &Load) -> u64 {
+    let parameters = vit.parameters(load.train_resolution);
+    let micro = load.batch_size.div_ceil(load.accumulation.max(1));
+    let image = 3 * load.train_resolution * load.train_resolution;
+    let held = parameters * (1 + load.state_copies);
+
+    // The batch stays until its last micro-batch is through; the loader's next ones wait.
+    let accumulated = load.accumulation > 1;
+    let batches = load.batch_size * image * if accumulated { 2 } else { 1 };
+    let forward = activations(vit, micro, load) + micro * image;
+    // Gradients come as activations go, and are then added to the sum of the other micro-batches.
+    let sum = if accumulated { parameters } else { 0 };
+    let backward = held + sum + batches + forward + transient(vit, micro, load.train_resolution);
+    let update = held + sum + 2 * parameters + batches;
+    // A checkpoint is gathered on the host, then written from a buffer.
+    let checkpoint = held * 3;
+    let evaluation = held + parameters + evaluation_floats(vit, load);
+    let peak = backward.max(update).max(checkpoint).max(evaluation);
+    PROGRAM + F32 * peak
+}
+
+/// Peak memory in bytes of a stage that only evaluates.
+pub fn evaluation_bytes(vit: &VitShape, load: &Load) -> u64 {
+    let parameters = vit.parameters(load.train_resolution);
+    PROGRAM + F32 * (3 * parameters + evaluation_floats(vit, load))
+}
+
+/// The largest batch with which a stage needs at most `limit` bytes, in micro-batches as before; `None` if
+/// one image is too much.
+pub fn largest_batch(vit: &VitShape, load: &Load, limit: u64) -> Option<u64> {
+    let fits = |batch_size: u64| {
+        let load = Load {
+            batch_size,
+            ..*load
+        };
+        training_bytes(vit, &load) <= limit
+    };
+    let (mut fitting, mut too_large) = (0, load.batch_size + 1);
+    while too_large - fitting > 1 {
+        let middle = fitting + (too_large - fitting) / 2;
+        if fits(middle) {
+            fitting = middle;
+        } else {
+            too_large = middle;
+        }
+    }
+    (fitting > 0).then_some(fitting)
+}
+
+/// The fewest micro-batches with which a stage needs at most `limit` bytes; `None` if there are none.
+pub fn smallest_accumulation(vit: &VitShape, load: &Load, limit: u64) -> Option<u64> {
+    (load.accumulation.max(1)..=load.batch_size)
+        .filter(|parts| load.batch_size.is_multiple_of(*parts))
+        .find(|&accumulation| {
+            let load = Load {
+                accumulation,
+                ..*load
+            };
+            training_bytes(vit, &load) <= limit
+        })
+}
+
+/// Numbers that wait for the backward pass after the last block.
+fn activations(vit: &VitShape, batch: u64, load: &Load) -> u64 {
+    let rows = batch * vit.tokens(load.train_resolution);
+    let block = kept_per_block(vit, batch, load.train_resolution);
+    let blocks = if load.recompute {
+        // Each block's input, and one block at a time with its output.
+        rows * vit.embed_dim * (vit.depth + 2) + block
+    } else {
+        vit.depth * block
+    };
+    // Logits, targets and what the loss keeps.
+    blocks + 6 * batch * vit.classes
+}
+
+/// Numbers that one block keeps for its backward pass.
+fn kept_per_block(vit: &VitShape, batch: u64, resolution: u64) -> u64 {
+    let tokens = vit.tokens(resolution);
+    let (rows, d, h) = (batch * tokens, vit.embed_dim, vit.hidden_dim());
+    // LayerScale's gradient needs the branch's output.
+    let scaled = if vit.layer_scale { d } else { 0 };
+    // Moments of the norm, its output, queries with keys and values, their mix; and the softmax.
+    let attention = rows * (2 + d + 3 * d + d + scaled) + batch * vit.num_heads * tokens * tokens;
+    // Moments of the norm, its output, the GELU and its derivative.
+    let mlp = rows * (2 + d + 2 * h + scaled);
+    // The inputs of both.
+    2 * rows * d + vit.parallel_branches * (attention + mlp)
+}
+
+/// Numbers of the largest moment of a block's backward pass besides what was kept: the gradients of the
+/// stream, of a branch, and of the hidden layer before and after the GELU.
+fn transient(vit: &VitShape, batch: u64, resolution: u64) -> u64 {
+    let rows = batch * vit.tokens(resolution);
+    rows * (2 * vit.embed_dim + vit.hidden_dim())
+}
+
+/// Numbers of an evaluation besides the model: a batch's images, its patches, and the widest moment of a
+/// block.
+fn evaluation_floats(vit: &VitShape, load: &Load) -> u64 {
+    let batch = EVALUATION_BATCH.min(load.eval_images.max(1));
+    let image = 3 * load.eval_resolution * load.eval_resolution;
+    let rows = batch * vit.tokens(load.eval_resolution);
+    let (d, h) = (vit.embed_dim, vit.hidden_dim());
+    rows * (5 * d).max(2 * d + h) + batch * image * 2 + 2 * batch * vit.classes
+}
+
+/// Numbers in the batches that loader threads prepare ahead.
+pub fn ahead_bytes(batch: u64, resolution: u64) -> u64 {
+    F32 * LOADER_BATCHES * batch * 3 * resolution * resolution
+}

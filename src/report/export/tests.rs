@@ -1,0 +1,48 @@
+use super::columnar::{self, Form};
+use super::tensorboard::{Scalar, encode};
+use crate::report::table::fixture;
+use polars::prelude::*;
+
+/// Written by TensorBoard's own library: `fixture/make.py`.
+const TENSORBOARD: &[u8] = include_bytes!("fixture/scalars.tfevents");
+
+#[test]
+fn event_files_are_those_of_tensorboards_own_writer() {
+    let scalar = |tag: &str, step, time, value| Scalar {
+        tag: tag.to_owned(),
+        step,
+        time,
+        value,
+    };
+    let scalars = [
+        scalar("train_loss", 0, 1_764_000_000.5, 2.25),
+        scalar("val/top1", 0, 1_764_000_001.25, 0.1),
+        scalar("val/top1@64px", 300, 1_764_000_002.0, f32::NAN),
+        scalar("größe/模型", 5_000_000_000, 1_764_000_003.0, f32::INFINITY),
+        scalar("lr", 127, 1_764_000_004.0, 0.0),
+    ];
+    assert_eq!(encode(1_764_000_000.5, &scalars), TENSORBOARD);
+}
+
+#[test]
+fn tables_are_the_same_in_every_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = fixture::loss().data;
+    let mut frames = Vec::new();
+    for form in [Form::Csv, Form::Parquet, Form::Arrow] {
+        let written = columnar::report_tables(&data, form, folder.path()).unwrap();
+        assert_eq!(written.len(), 2);
+        let file = std::fs::File::open(&written[1].path).unwrap();
+        let frame = match form {
+            Form::Csv => CsvReader::new(file).finish(),
+            Form::Parquet => ParquetReader::new(file).finish(),
+            Form::Arrow => IpcReader::new(file).finish(),
+        }
+        .unwrap();
+        assert_eq!(frame.height() as u64, written[1].rows);
+        assert_eq!(frame.height(), 4);
+        frames.push(frame);
+    }
+    assert!(frames[0].equals_missing(&frames[1]), "{frames:?}");
+    assert!(frames[0].equals_missing(&frames[2]), "{frames:?}");
+}

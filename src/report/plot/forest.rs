@@ -1,0 +1,239 @@
+//! Forest plot: for each variant the difference to its baseline with the 95 % interval, and the line at
+//! zero.
+
+use super::canvas::{Anchor, Text, draw};
+use super::rows::{self, RowLabel, Rows};
+use super::series::{n_words, scale_for};
+use super::style::{self, Look, Mark};
+use super::{Plot, PlotError};
+use crate::report::data::Variant;
+use crate::report::frame;
+use crate::report::metric::{self, Metric};
+use crate::report::statistics::{self, Difference, Interval, Method};
+use crate::report::table::cells::{Cells, Source};
+use polars::prelude::*;
+
+/// Above this a plot is no longer read.
+const MOST_ROWS: usize = 80;
+
+/// One comparison.
+struct Item<'a> {
+    variant: &'a Variant<'a>,
+    label: String,
+    baseline: u32,
+    difference: Difference,
+    /// Runs of the variant and of its baseline.
+    n: (usize, usize),
+}
+
+impl Item<'_> {
+    fn interval(&self) -> Option<Interval> {
+        self.difference.interval.map(|(interval, _)| interval)
+    }
+
+    /// Better, worse or unclear, by mark as well as by colour.
+    fn look(&self, metric: &Metric) -> Look {
+        let clear = self
+            .interval()
+            .is_some_and(|interval| !interval.contains(0.0));
+        match (clear, metric.better(self.difference.mean, 0.0)) {
+            (true, true) => Look {
+                mark: Mark::Triangle,
+                ..Look::of(0)
+            },
+            (true, false) => Look {
+                mark: Mark::TriangleDown,
+                ..Look::of(1)
+            },
+            (false, _) => Look {
+                mark: Mark::Circle,
+                colour: style::FAINT_INK,
+                dash: None,
+            },
+        }
+    }
+}
+
+/// The plot of `source`'s metric; `None` without a baseline or without a difference.
+pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<Plot>, PlotError> {
+    let metric = cells.data.metric(&source.metric);
+    let mut items: Vec<Item<'_>> = cells
+        .variants
+        .iter()
+        .filter_map(|variant| {
+            let baseline = cells
+                .baseline(variant)
+                .filter(|own| *own != variant.index)?;
+            let (ours, theirs) = (
+                cells.values(variant.index, source),
+                cells.values(baseline, source),
+            );
+            Some(Item {
+                variant,
+                label: cells.display_name(variant),
+                baseline,
+                difference: statistics::difference(ours, theirs)?,
+                n: (ours.len(), theirs.len()),
+            })
+        })
+        .collect();
+    if items.is_empty() || items.len() > MOST_ROWS {
+        return Ok(None);
+    }
+    let mut order: Vec<u32> = Vec::new();
+    for item in &items {
+        if !order.contains(&item.baseline) {
+            order.push(item.baseline);
+        }
+    }
+    let group = |item: &Item<'_>| order.iter().position(|baseline| *baseline == item.baseline);
+    items.sort_by_key(&group);
+    let groups: Vec<usize> = items
+        .iter()
+        .map(|item| group(item).unwrap_or_default())
+        .collect();
+
+    // The zero line is part of the picture.
+    let numbers: Vec<f64> = items
+        .iter()
+        .map(|item| item.difference.mean)
+        .chain([0.0])
+        .collect();
+    let intervals = items
+        .iter()
+        .filter_map(|item| Some((item.interval()?, item.n.0.min(item.n.1))));
+    let Some(scale) = scale_for(&numbers, intervals) else {
+        return Ok(None);
+    };
+    let decimals = cells.decimals(source);
+    let means: Vec<String> = items
+        .iter()
+        .map(|item| metric::signed(item.difference.mean, decimals))
+        .collect();
+    let widest = means
+        .iter()
+        .map(|text| Text::TICK.width(text))
+        .fold(0.0, f64::max);
+    let labels: Vec<RowLabel> = items
+        .iter()
+        .map(|item| RowLabel::new(&item.label, false))
+        .collect();
+    let rows = Rows::new(&labels, &groups, scale, widest + style::GAP + 2.0);
+    let words = if metric.is_accuracy {
+        format!("Δ {} accuracy (percentage points)", metric.short)
+    } else {
+        format!("Δ {}", metric.words)
+    };
+    let svg = draw(
+        &name,
+        (style::WIDTH, rows.height),
+        &cells.data.experiment.title,
+        |canvas| {
+            rows.draw_grid(canvas, &labels);
+            let zero = rows.scale.at(0.0);
+            canvas.line(
+                (zero, rows.panel.top),
+                (zero, rows.panel.bottom),
+                style::INK,
+                style::AXIS_LINE,
+            );
+            for (index, (item, mean)) in items.iter().zip(&means).enumerate() {
+                let y = rows.middle(index);
+                let look = item.look(&metric);
+                if let Some(Interval { low, high }) = item.interval() {
+                    rows::interval(canvas, &rows.scale, (low, high), y, look.colour, false);
+                }
+                canvas.mark((rows.scale.at(item.difference.mean), y), &look);
+                canvas.text(
+                    mean,
+                    (style::WIDTH - style::MARGIN, y),
+                    Anchor::Right,
+                    Text::TICK,
+                );
+            }
+            rows.draw_axis(canvas, &words);
+        },
+    )?;
+    Ok(Some(Plot {
+        caption: caption(cells, &items, &metric, &source.stage),
+        csv: csv(cells, &items)?,
+        svg,
+        name,
+        pictures: Vec::new(),
+    }))
+}
+
+fn caption(cells: &Cells<'_>, items: &[Item<'_>], metric: &Metric, stage: &str) -> String {
+    let baseline =
+        cells
+            .data
+            .baseline_words()
+            .map_or("the baseline".to_owned(), |words| match words.as_str() {
+                "baseline" => "the baseline".to_owned(),
+                words => format!("the baseline ({words})"),
+            });
+    let after = if cells.data.stages().len() > 1 {
+        format!(" after {stage}")
+    } else {
+        String::new()
+    };
+    let unit = if metric.is_accuracy {
+        ", in percentage points"
+    } else {
+        ""
+    };
+    let counts = items.iter().flat_map(|item| [item.n.0, item.n.1]);
+    let mut text = format!(
+        "Difference in {}{after} to {baseline}{unit} ({}).",
+        metric.words.trim_end_matches(" (%)"),
+        n_words(counts)
+    );
+    let has = |method| {
+        items.iter().any(|item| {
+            item.difference
+                .interval
+                .is_some_and(|(_, own)| own == method)
+        })
+    };
+    let kind = match (has(Method::Paired), has(Method::Welch)) {
+        (true, false) => Some("paired t over the shared seeds"),
+        (false, true) => Some("Welch's t"),
+        (true, true) => Some("paired t where seeds are shared, Welch's t elsewhere"),
+        (false, false) => None,
+    };
+    match kind {
+        Some(kind) => text.push_str(&format!(
+            " Bars: 95 % interval ({kind}), not corrected for the number of comparisons; an arrow head: it \
+             goes on. Triangle up: better, down: worse, circle: the interval holds zero."
+        )),
+        None => text.push_str(" A single run per variant gives it no interval."),
+    }
+    text
+}
+
+fn csv(cells: &Cells<'_>, items: &[Item<'_>]) -> Result<String, PlotError> {
+    let name = |index: u32| {
+        cells
+            .variants
+            .iter()
+            .find(|variant| variant.index == index)
+            .map(|variant| variant.name)
+    };
+    let method = |item: &Item<'_>| match item.difference.interval {
+        Some((_, Method::Paired)) => Some("paired t"),
+        Some((_, Method::Welch)) => Some("welch t"),
+        None => None,
+    };
+    let frame = df!(
+        "variant" => items.iter().map(|item| item.variant.name).collect::<Vec<_>>(),
+        "baseline" => items.iter().map(|item| name(item.baseline)).collect::<Vec<_>>(),
+        "n" => items.iter().map(|item| item.n.0 as u64).collect::<Vec<_>>(),
+        "n_baseline" => items.iter().map(|item| item.n.1 as u64).collect::<Vec<_>>(),
+        "delta" => items.iter().map(|item| item.difference.mean).collect::<Vec<_>>(),
+        "low" => items.iter().map(|item| item.interval().map(|interval| interval.low)).collect::<Vec<_>>(),
+        "high" => items.iter().map(|item| item.interval().map(|interval| interval.high)).collect::<Vec<_>>(),
+        "interval" => items.iter().map(method).collect::<Vec<_>>(),
+    )
+    .map_err(|source| frame::FrameError { what: "the forest plot", source })?;
+    Ok(frame::to_csv(frame)?)
+}

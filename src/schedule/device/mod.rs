@@ -1,0 +1,25 @@
+//! What workers may run on: GPUs, shares of them, or cores of the CPU.
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | [`gpus`] | GPUs as a driver shows them: the trait behind which the next two stand |
+//! | [`nvml`] | the NVIDIA driver's management library |
+//! | [`recording`] | a recording of it, for tests |
+//! | [`visible`] | the user's choice: `CUDA_VISIBLE_DEVICES` |
+//! | [`cpu`] | cores and memory |
+//! | [`slots`] | the places for workers that all this makes |
+//! | [`claims`] | what other programs like this one have taken already |
+//! | [`lease`] | the right to run a worker on a GPU |
+//! | [`keeper`] | the GPUs of one execution: leased, in use by others, lost |
+
+pub mod claims;
+pub mod cpu;
+pub mod gpus;
+pub mod keeper;
+pub mod lease;
+pub mod nvml;
+pub mod recording;
+pub mod slots;
+pub mod visible;
+
+pub use slots::{DeviceChoice, DeviceError, GpuShare, Machine, Slot, SlotRequest, slots};

@@ -1,0 +1,226 @@
+//! What the loop does about attempts that take too long or stand still, about a disk without room, and about
+//! failures after which the next attempt must be another.
+
+use crate::rundir::durable;
+use crate::rundir::event::FailureClass;
+use crate::rundir::layout::RunDir;
+use crate::rundir::stage::StageSpec;
+use crate::schedule::actor::{Actor, Input};
+use crate::schedule::attempt;
+use crate::schedule::clock::Clock;
+use crate::schedule::core::{Failure, Message, Outcome};
+use crate::schedule::execution::ScheduleError;
+use crate::schedule::executor::Signal;
+use crate::schedule::process_tree;
+use crate::schedule::relief;
+use crate::schedule::space::{self, Space};
+use crate::schedule::watchdog::{AttemptLimits, Measure, Watchdog};
+use crate::spec::execution::{ExecutionRules, OutOfMemory};
+use crate::store::StoreError;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// What is remembered for that.
+pub(super) struct Guard {
+    clock: Clock,
+    watchdog: Watchdog,
+    /// When the next look at the attempts is due.
+    watching: Option<Duration>,
+    space: Space,
+    /// A look at the space is on its way.
+    looking: bool,
+    /// The store has no room, and the user knows.
+    store_is_full: bool,
+    /// Parts of a step that each stage was told to take.
+    parts: BTreeMap<usize, usize>,
+}
+
+impl Guard {
+    /// For the store at `dir`, with a reserve in bytes; graces are divided by `hurry`.
+    pub(super) fn new(dir: &Path, reserve: u64, hurry: u32) -> Guard {
+        Guard {
+            clock: Clock::of_process(),
+            watchdog: Watchdog::new(hurry),
+            watching: None,
+            space: Space::new(dir, reserve),
+            looking: false,
+            store_is_full: false,
+            parts: BTreeMap::new(),
+        }
+    }
+
+    /// An attempt begins. Returns the parts of a step that it has to take, where they aren't the recipe's.
+    pub(super) fn begin(
+        &mut self,
+        stage: usize,
+        rules: &ExecutionRules,
+        spec: &StageSpec,
+        dir: &RunDir,
+    ) -> Option<usize> {
+        let limits = AttemptLimits {
+            timeout: rules.timeout,
+            hung_after: rules.hung_after,
+        };
+        self.watchdog.begin(stage, limits, self.clock.now());
+        if rules.out_of_memory == OutOfMemory::Same {
+            return None;
+        }
+        if let Some(told) = self.parts.get(&stage) {
+            return Some(*told);
+        }
+        // What an earlier execution has found out; a batch that it doesn't divide was another recipe's.
+        let told = relief::parts_of_last_launch(dir)
+            .filter(|&parts| parts > 0 && spec.recipe.train.batch_size.is_multiple_of(parts))?;
+        self.parts.insert(stage, told);
+        Some(told)
+    }
+
+    /// Its worker was started.
+    pub(super) fn named(&mut self, stage: usize, pid: Option<u32>) {
+        self.watchdog.named(stage, pid);
+    }
+
+    /// It has said something.
+    pub(super) fn heard(&mut self, stage: usize) {
+        self.watchdog.heard(stage, self.clock.now());
+    }
+
+    /// It is gone. If it was ended from here, that is why it failed.
+    pub(super) fn end(&mut self, stage: usize) -> Option<Failure> {
+        self.watchdog.end(stage)
+    }
+}
+
+impl Actor<'_> {
+    /// Sees to it that the attempts are looked at when the next one may be due.
+    pub(super) fn ensure_watch(&mut self) {
+        let Some(next) = self.guard.watchdog.next() else {
+            return;
+        };
+        if self.guard.watching.is_none_or(|at| next < at) {
+            self.guard.watching = Some(next);
+            let pause = next.saturating_sub(self.guard.clock.now());
+            self.after(pause, Input::Watch);
+        }
+    }
+
+    /// Looks at the attempts, and ends those that take too long or stand still.
+    pub(super) fn watch(&mut self) {
+        self.guard.watching = None;
+        let now = self.guard.clock.now();
+        for (stage, measure) in self.guard.watchdog.look(now) {
+            match measure {
+                Measure::DescribeAndTerminate => {
+                    self.describe(stage);
+                    self.signal(stage, Signal::Terminate);
+                }
+                Measure::Terminate => self.signal(stage, Signal::Terminate),
+                Measure::Kill => self.signal(stage, Signal::Kill),
+            }
+        }
+        self.ensure_watch();
+    }
+
+    /// Writes into the log of an attempt where its threads stand.
+    fn describe(&mut self, stage: usize) {
+        let (Some(pid), Some(attempt)) =
+            (self.guard.watchdog.pid(stage), self.attempts.get(&stage))
+        else {
+            return;
+        };
+        let text = format!(
+            "\n[ablate: this attempt stands still; its processes and threads:]\n{}",
+            process_tree::describe(pid)
+        );
+        // A log that can't be written is no reason to leave it alone.
+        let _ = attempt::append(&attempt.log, text.as_bytes());
+    }
+
+    /// Looks for room on the store's disk, and lets the core know when that has changed.
+    pub(super) fn look_for_space(&mut self) {
+        if let Some(change) = self.guard.space.look() {
+            let text = self.guard.space.describe(change);
+            self.run.progress.note(&text);
+            let short = self.guard.space.is_short();
+            self.messages.push_front(Message::Hold(short));
+        }
+        if self.guard.space.is_short() && !self.guard.looking {
+            self.guard.looking = true;
+            self.after(space::LOOK, Input::Space);
+        }
+    }
+
+    /// Time to look again: [`look_for_space`](Self::look_for_space) follows.
+    pub(super) fn space_is_due(&mut self) {
+        self.guard.looking = false;
+    }
+
+    /// Waits a moment if the store has no room; any other error is passed on. What comes in meanwhile is kept,
+    /// except that a signal ends it: without the store nothing can be brought to an orderly end.
+    pub(super) async fn wait_for_space(&mut self, full: StoreError) -> Result<(), ScheduleError> {
+        if !matches!(full, StoreError::Full { .. }) {
+            return Err(full.into());
+        }
+        if !std::mem::replace(&mut self.guard.store_is_full, true) {
+            let text = format!("{full}: waiting until there is some");
+            self.run.progress.note(&text);
+        }
+        let until = tokio::time::Instant::now() + space::LOOK;
+        while let Ok(Some(input)) = tokio::time::timeout_at(until, self.inputs.recv()).await {
+            if matches!(input, Input::Interrupt(_)) {
+                return Err(full.into());
+            }
+            self.early.push_back(input);
+        }
+        Ok(())
+    }
+
+    /// The store could write.
+    pub(super) fn store_has_space(&mut self) {
+        if std::mem::take(&mut self.guard.store_is_full) {
+            self.run.progress.note("the store has room again: going on");
+        }
+    }
+
+    /// Draws the consequences of a failure before the core rules on it.
+    pub(super) async fn consider(
+        &mut self,
+        stage: usize,
+        outcome: &Outcome,
+    ) -> Result<(), ScheduleError> {
+        let Outcome::Failed(failure) = outcome else {
+            return Ok(());
+        };
+        match failure.class {
+            FailureClass::OutOfMemory => self.relieve(stage),
+            FailureClass::IoError => {
+                // What is on disk counts, not the kernel's idea of it; the next worker verifies it all.
+                let dir = RunDir::in_store(self.run.dir, &self.run.jobs[stage].fingerprint);
+                durable::forget_cached(dir.root());
+                self.run.store.verify().await?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Lets the next attempt do with less memory, if that is allowed and possible.
+    fn relieve(&mut self, stage: usize) {
+        let files = (self.run.files)(stage);
+        if files.rules.out_of_memory == OutOfMemory::Same {
+            return;
+        }
+        let told = self.guard.parts.get(&stage).copied();
+        let Some(more) = relief::after_out_of_memory(&files.spec, told) else {
+            return;
+        };
+        self.guard.parts.insert(stage, more);
+        let text = format!(
+            "{}: out of memory; from now on a step's batch of {} is taken in {more} parts",
+            self.run.jobs[stage].label, files.spec.recipe.train.batch_size
+        );
+        self.run.progress.note(&text);
+        self.messages.push_back(Message::Relieved { stage });
+    }
+}

@@ -1,0 +1,189 @@
+//! Room on the store's file system: below a reserve no stage is started, until there is room again.
+//!
+//! The reserve is what store, logs and checkpoints of the stages that run can still grow by. It is looked at
+//! before stages are started and, while it is short, every few seconds: no system tells when space returns.
+
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The default reserve in bytes.
+pub const RESERVE: u64 = 256 << 20;
+
+/// Pause between looks while space is short.
+pub const LOOK: Duration = Duration::from_secs(2);
+
+/// The room on the file system of one folder.
+#[derive(Debug)]
+pub struct Space {
+    folder: PathBuf,
+    reserve: u64,
+    short: bool,
+}
+
+/// What has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Less than the reserve is left.
+    Short { free: u64 },
+    /// There is room again.
+    Back { free: u64 },
+}
+
+impl Space {
+    /// Of the file system that `folder` lies on; `reserve` in bytes, 0: never short.
+    pub fn new(folder: &Path, reserve: u64) -> Space {
+        Space {
+            folder: folder.to_owned(),
+            reserve,
+            short: false,
+        }
+    }
+
+    /// Whether it was short at the last look.
+    pub fn is_short(&self) -> bool {
+        self.short
+    }
+
+    /// Looks. A file system that can't say is never short.
+    pub fn look(&mut self) -> Option<Change> {
+        let free = free_bytes(&self.folder).unwrap_or(u64::MAX);
+        self.judge(free)
+    }
+
+    fn judge(&mut self, free: u64) -> Option<Change> {
+        // A quarter more before it goes on: at the very edge it would stop and go with every file.
+        let enough = self.reserve.saturating_add(self.reserve / 4);
+        if !self.short && free < self.reserve {
+            self.short = true;
+            Some(Change::Short { free })
+        } else if self.short && free >= enough {
+            self.short = false;
+            Some(Change::Back { free })
+        } else {
+            None
+        }
+    }
+
+    /// What the user is told.
+    pub fn describe(&self, change: Change) -> String {
+        let folder = self.folder.display();
+        match change {
+            Change::Short { free } => format!(
+                "{folder}: {} left, less than the reserve of {} (--min-free): no stage is started until there is \
+                 more",
+                show(free),
+                show(self.reserve)
+            ),
+            Change::Back { free } => format!("{folder}: {} left: going on", show(free)),
+        }
+    }
+}
+
+/// Bytes that this user can still write to the file system of `path`.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: statvfs is plain data for which zeroes are valid; the path ends with a zero.
+    let (status, found) = unsafe {
+        let mut found: libc::statvfs = std::mem::zeroed();
+        let status = libc::statvfs(path.as_ptr(), &mut found);
+        (status, found)
+    };
+    if status != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the fields' width depends on the system"
+    )]
+    Ok((found.f_bavail as u64).saturating_mul(found.f_frsize as u64))
+}
+
+const UNITS: [(&str, u64); 4] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+];
+
+/// A number of bytes for people.
+pub fn show(bytes: u64) -> String {
+    match UNITS.iter().find(|(_, unit)| bytes >= *unit) {
+        Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
+/// Reads a number of bytes: `256M`, `1.5GiB`, `0`. Units are powers of 1024.
+pub fn parse(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let letters = unit.trim().to_ascii_lowercase();
+    let factor = match letters.trim_end_matches("ib").trim_end_matches('b') {
+        "" => 1,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        "t" => 1u64 << 40,
+        _ => 0,
+    };
+    match number.parse::<f64>() {
+        Ok(number) if factor > 0 && number >= 0.0 && number * (factor as f64) < 1e18 => {
+            Ok((number * factor as f64) as u64)
+        }
+        _ => Err("write a number of bytes, for example `256M` or `2G`".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_stops_below_the_reserve_and_goes_on_above_it() {
+        let mut space = Space::new(Path::new("/"), 1000);
+        assert_eq!(space.judge(1000), None);
+        assert_eq!(space.judge(999), Some(Change::Short { free: 999 }));
+        assert_eq!(space.judge(500), None, "said once");
+        assert_eq!(space.judge(1100), None, "a little more is not enough");
+        assert!(space.is_short());
+        assert_eq!(space.judge(1250), Some(Change::Back { free: 1250 }));
+        assert!(!space.is_short());
+        let mut never = Space::new(Path::new("/"), 0);
+        assert_eq!(never.judge(0), None);
+    }
+
+    #[test]
+    fn real_file_systems_say_what_they_have() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(free_bytes(folder.path()).unwrap() > 0);
+        assert!(free_bytes(Path::new("/nonexistent/folder")).is_err());
+        assert_eq!(
+            Space::new(Path::new("/nonexistent"), u64::MAX / 2).look(),
+            None
+        );
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("12", 12),
+            ("256M", 256 << 20),
+            ("1.5GiB", 3 << 29),
+            ("2 kb", 2048),
+        ] {
+            assert_eq!(parse(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "-1M", "1X", "1e3", "many", "99999999T"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert_eq!(show(256 << 20), "256.0 MiB");
+        assert_eq!(show(17), "17 B");
+    }
+}

@@ -1,0 +1,171 @@
+//! A real file system that is full, a small one in memory. Mounting needs root: without, a line says that
+//! nothing was tested.
+
+use crate::lab::{Lab, PATIENCE, longer, wait_for};
+use std::ffi::CString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::Instant;
+
+/// A file system of its own, unmounted in the end.
+struct Small {
+    path: PathBuf,
+}
+
+impl Small {
+    /// Mounts one of `mib` MiB at `path`; `None` if that isn't allowed here.
+    fn mount(path: &Path, mib: u32) -> Option<Small> {
+        std::fs::create_dir_all(path).unwrap();
+        let target = CString::new(path.to_str().unwrap()).unwrap();
+        let options = CString::new(format!("size={mib}m")).unwrap();
+        // SAFETY: all strings end with a zero and live until the call is over.
+        let status = unsafe {
+            libc::mount(
+                c"tmpfs".as_ptr(),
+                target.as_ptr(),
+                c"tmpfs".as_ptr(),
+                0,
+                options.as_ptr().cast(),
+            )
+        };
+        if status == 0 {
+            return Some(Small { path: path.into() });
+        }
+        println!(
+            "not tested: no file system can be mounted here ({})",
+            std::io::Error::last_os_error()
+        );
+        None
+    }
+
+    /// Takes all but `left` bytes, or all.
+    fn fill(&self, left: u64) -> PathBuf {
+        let filler = self.path.join("filler");
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&filler)
+            .unwrap();
+        let block = vec![b'x'; 4096];
+        while free(&self.path) > left && file.write_all(&block).is_ok() {}
+        filler
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let path = CString::new(self.path.to_str().unwrap()).unwrap();
+        // SAFETY: the string ends with a zero.
+        unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
+fn free(path: &Path) -> u64 {
+    ablate::schedule::space::free_bytes(path).unwrap()
+}
+
+/// The program with its stderr in a file that can be read while it runs.
+struct Running {
+    child: Child,
+    stderr: PathBuf,
+}
+
+impl Running {
+    fn start(lab: &Lab, line: &str) -> Running {
+        let stderr = lab.path("stderr");
+        let mut command = lab.command(line.split_whitespace());
+        command
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&stderr).unwrap());
+        Running {
+            child: command.spawn().unwrap(),
+            stderr,
+        }
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.stderr).unwrap()
+    }
+
+    fn end(mut self) -> (ExitStatus, String) {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status, self.said());
+            }
+            assert!(begun.elapsed() < PATIENCE, "it hangs: {}", self.said());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn experiment(lab: &Lab) {
+    let eager = longer() + "execution:\n  checkpoints: {every: 0.05s}\n";
+    lab.write("longer.yaml", &eager);
+}
+
+#[test]
+fn below_the_reserve_nothing_starts_until_there_is_room() {
+    let lab = Lab::with_pictures(12);
+    experiment(&lab);
+    let Some(small) = Small::mount(&lab.path("small"), 48) else {
+        return;
+    };
+    let filler = small.fill(12 << 20);
+    let run = Running::start(&lab, "run longer.yaml --store small/store --min-free 16M");
+    wait_for("the message", || {
+        run.said().contains("no stage is started").then_some(())
+    });
+    assert_eq!(lab.stages("small/store").len(), 0, "{}", run.said());
+    std::fs::remove_file(filler).unwrap();
+    let (status, said) = run.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("going on"), "{said}");
+    let attempts = lab.ask("small/store", "SELECT COUNT(*) AS n FROM v_attempts");
+    assert_eq!(attempts[0]["n"], 2);
+}
+
+#[test]
+fn a_disk_that_fills_up_costs_time_only() {
+    let lab = Lab::with_pictures(20);
+    experiment(&lab);
+    let Some(small) = Small::mount(&lab.path("small"), 48) else {
+        return;
+    };
+    lab.ablate("run longer.yaml --store calm", &[]).expect(0);
+    let run = Running::start(&lab, "run longer.yaml --store small/store --min-free 1M");
+    wait_for("two workers with checkpoints", || {
+        let stages = lab.stages("small/store");
+        let written = stages.iter().filter(|stage| {
+            let events = lab.events("small/store", stage);
+            events.iter().any(|event| event["kind"] == "checkpointed")
+        });
+        (written.count() == 2).then_some(())
+    });
+    // Whatever a worker frees is taken, too, until its next checkpoint has failed.
+    let filler = wait_for("the end of the disk", || {
+        let filler = small.fill(0);
+        let said = run.said();
+        (said.contains("disk_full") || said.contains("no space left for")).then_some(filler)
+    });
+    std::fs::remove_file(filler).unwrap();
+    let (status, said) = run.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    lab.same_results("calm", "small/store");
+    let failures = lab.ask(
+        "small/store",
+        "SELECT failure, COUNT(*) AS n FROM v_attempts WHERE status = 'failed' GROUP BY failure",
+    );
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert_eq!(failures[0]["failure"], "disk_full", "{said}");
+    let check = lab.ask("small/store", "SELECT * FROM pragma_integrity_check");
+    assert_eq!(check[0]["integrity_check"], "ok");
+}
