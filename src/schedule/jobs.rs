@@ -248,7 +248,7 @@ mod tests {
         };
         let plan = |name: &str, priority: &str| {
             let text = format!(
-                "name: {name}\nrecipe: quick\nstages: {{first: {{}}, second: {{from: first, recipe: quick_finetune}}}}\n\
+                "name: {name}\nrecipe: quick\nset: {{loss.label_smoothing: 0}}\nstages: {{first: {{}}, second: {{from: first, recipe: quick_finetune}}}}\n\
                  axes:\n  lr: {{path: optimizer.lr, stages: [second], values: [1e-3, 2e-3]}}\n  loss.name: [ce, bce]\n\
                  priority: {priority}\n"
             );

@@ -338,8 +338,12 @@ impl World {
 
     fn kill_worker(&mut self, by: usize, stage: usize) {
         if let Some(worker) = self.schedulers[by].workers.get_mut(&stage) {
-            worker.outcome = killed();
             let attempt = worker.attempt;
+            if !self.rows[stage].workers.contains(&(by, attempt)) {
+                // It is gone already; what it has said stays said.
+                return;
+            }
+            worker.outcome = killed();
             let after = self.rng.below(20);
             self.send(after, Event::Exit { by, stage, attempt });
         }

@@ -116,7 +116,7 @@ fn limits_end_a_run() {
     // No time at all is no budget.
     lab.ablate("run four.yaml --budget 0s", &[])
         .expect(2)
-        .says(&["90s, 45m"]);
+        .says(&["--budget", "`90s`"]);
     let long = four().replace("epochs: 24", "epochs: 2000");
     lab.write("long.yaml", &long);
     lab.ablate("run long.yaml --budget 2s --store timed", &[])

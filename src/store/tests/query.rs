@@ -170,6 +170,22 @@ async fn the_views_are_as_documented() {
     let run = store.run_ids().await.unwrap().remove(0);
     store.tag(&[run.clone()], "paper").await.unwrap();
     store.note(&run, "a remark").await.unwrap();
+    let stages = store
+        .query_all("SELECT fingerprint FROM v_runs LIMIT 1")
+        .await
+        .unwrap();
+    let Cell::Text(stage) = &stages.rows[0][0] else {
+        panic!("{stages:?}");
+    };
+    let claim = Change::Claim {
+        fingerprint: stage.clone(),
+        device: "cpu".to_owned(),
+        seen: u32::MAX,
+    };
+    store
+        .transition(&leases::owner("me"), &[claim])
+        .await
+        .unwrap();
     let docs = view_docs();
     let views = store
         .query_all("SELECT name FROM sqlite_schema WHERE type = 'view' AND name LIKE 'v\\_%' ESCAPE '\\' ORDER BY name")
