@@ -6,6 +6,7 @@ mod soak;
 use super::exit::Exit;
 use super::planning::say;
 use crate::data::Dataset;
+use crate::kernel;
 use crate::model::Architecture;
 use crate::plan::cost::VitShape;
 use crate::plan::memory;
@@ -213,7 +214,7 @@ fn measure(args: &TrainArgs) -> Result<Figures, TrainError> {
         recipe,
         source,
         steps: args.steps.get(),
-        fused: !args.unfused,
+        fused: !args.unfused && kernel::is_on(),
         loader_threads: args.loader_threads,
     };
     let pool = rayon::ThreadPoolBuilder::new()
@@ -246,7 +247,7 @@ fn measure(args: &TrainArgs) -> Result<Figures, TrainError> {
         batch: args.batch.get(),
         threads: args.threads.get(),
         device: args.device.clone(),
-        fused: !args.unfused,
+        fused: !args.unfused && kernel::is_on(),
         images_per_second,
         flops_per_second: images_per_second * flops,
         peak_flops_per_second: bounds.map(|(peak, _)| peak),

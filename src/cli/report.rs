@@ -3,7 +3,9 @@
 use super::exit::Exit;
 use super::planning::say;
 use crate::report::frame::FrameError;
-use crate::report::table::render::{Csv, Markdown, Render, Terminal, may_colour};
+use crate::report::table::render::{
+    Csv, Html, JsonForm, Latex, Markdown, Render, Terminal, may_colour,
+};
 use crate::report::write::{self, WriteError};
 use crate::report::{load, summary_table};
 use crate::store::rows::ExperimentRow;
@@ -52,6 +54,12 @@ pub enum Format {
     Md,
     /// Comma-separated values in full precision
     Csv,
+    /// Every number with its type, in full precision
+    Json,
+    /// A fragment for a page
+    Html,
+    /// booktabs and siunitx, for `\input`
+    Latex,
 }
 
 /// Why there is no report.
@@ -138,6 +146,9 @@ async fn report(args: &ReportArgs, store: &Store) -> Result<(String, Vec<PathBuf
             .render(&table),
             Format::Md => Markdown.render(&table),
             Format::Csv => Csv.render(&table),
+            Format::Json => JsonForm.render(&table),
+            Format::Html => Html.render(&table),
+            Format::Latex => Latex.render(&table),
         });
         files.extend(write::write(&data, &args.out, !args.no_plots)?);
     }

@@ -6,15 +6,18 @@ use crate::cli::places::Places;
 use crate::cli::planning::{Planned, PlanningArgs, say};
 use crate::cli::report::ReportError;
 use crate::cli::size;
+use crate::plan::memory::TooLarge;
 use crate::plan::model::Plan;
 use crate::report::table::render::{Render, Terminal, may_colour};
 use crate::report::{load, summary_table};
 use crate::rundir::host;
 use crate::schedule::actor::{self, Execution, Input};
 use crate::schedule::core::{Closing, End, Limits, Prior};
-use crate::schedule::device::{DeviceChoice, Slot};
+use crate::schedule::device::cpu::Cpu;
+use crate::schedule::device::{self, DeviceChoice, Slot};
 use crate::schedule::eta;
 use crate::schedule::execution::{JobFiles, ScheduleError, Settings, Summary};
+use crate::schedule::executor::limits;
 use crate::schedule::executor::local::LocalExecutor;
 use crate::schedule::jobs::Jobs;
 use crate::schedule::policy::policy;
@@ -177,6 +180,9 @@ async fn run_plans(
         store.save_plan(plan, &provenance).await?;
     }
     let jobs = known_jobs(args, &store, &plans).await?;
+    if !places.slots.iter().any(Slot::is_gpu) && refuse_too_large(planned, &jobs) {
+        return Ok(Exit::Usage);
+    }
     let done_before = jobs.done();
     if !args.quiet {
         say(format_args!(
@@ -272,6 +278,28 @@ async fn known_jobs(args: &RunArgs, store: &Store, plans: &[&Plan]) -> Result<Jo
     Ok(jobs)
 }
 
+/// Says which stages to run need more memory than the machine has; whether there are any.
+fn refuse_too_large(planned: &Planned, jobs: &Jobs) -> bool {
+    let limit = device::memory_for_stages(Cpu::discover().memory);
+    let too_large =
+        |job: &usize| jobs.jobs[*job].prior == Prior::Pending && jobs.jobs[*job].memory > limit;
+    let found: Vec<usize> = (0..jobs.jobs.len()).filter(too_large).collect();
+    for &job in found.iter().take(LISTED) {
+        let (plan, stage) = jobs.origins[job];
+        if let Some(why) = TooLarge::of(&planned.plans[plan].stage_spec(stage), limit) {
+            let label = sanitise(&jobs.jobs[job].label, 80);
+            say(format_args!("error: {label} {why}"));
+        }
+    }
+    if found.len() > LISTED {
+        say(format_args!(
+            "error: and {} more stages",
+            found.len() - LISTED
+        ));
+    }
+    !found.is_empty()
+}
+
 fn progress(args: &RunArgs, jobs: &Jobs, slots: &[Slot]) -> Progress {
     Progress::new(
         Style::choose(args.quiet),
@@ -292,6 +320,9 @@ async fn execute(
     progress: Progress,
     (sender, inputs): (UnboundedSender<Input>, UnboundedReceiver<Input>),
 ) -> Result<Summary, RunError> {
+    if let Some(warning) = limits::check(places.slots.len()) {
+        say(format_args!("warning: {warning}"));
+    }
     let executor = LocalExecutor::this_program().map_err(RunError::Program)?;
     let files = |index: usize| {
         let (plan, stage) = jobs.origins[index];

@@ -275,8 +275,8 @@ fn problems_have_places_and_the_nearest_name() {
             "e.yaml:2:1: `params` is for stages with a `command`",
         ),
         (
-            "params: {a: 1}\nstages: {a: {command: [x]}}\naxes: {params.b: [1, 2]}",
-            "unknown parameter `params.b`; did you mean `params.a`?",
+            "params: {width: 1}\nstages: {a: {command: [x]}}\naxes: {params.widht: [1, 2]}",
+            "unknown parameter `params.widht`; did you mean `params.width`?",
         ),
         (
             "params: {a: 1}\nstages: {a: {command: [x]}}\naxes: {params.a: [1, two]}",

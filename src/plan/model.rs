@@ -6,11 +6,12 @@ use super::fingerprint::STAGE_FORMAT;
 use super::init::InitWeights;
 use super::layers::StageLayers;
 use crate::rundir::stage::{DataShape, NamedSet, StageSpec, TRAINER_REVISION, Task};
-use crate::spec::command::{Command, Metric};
+use crate::spec::command::Command;
 use crate::spec::execution::ExecutionRules;
 use crate::spec::priority::Priorities;
 use crate::spec::problem::Problem;
 use crate::spec::recipe::{DataConfig, Recipe};
+pub use crate::spec::report::ReportSpec;
 use crate::spec::resolved::{Flat, ValueId, Values, to_recipe};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -81,20 +82,6 @@ pub struct ExperimentInfo {
     pub baseline: Option<Vec<Option<String>>>,
     /// The `report:` section, already validated.
     pub report: ReportSpec,
-}
-
-/// The `report:` section of an experiment file.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ReportSpec {
-    /// Metrics of the table, the first is the headline. Empty: `top1`.
-    pub metrics: Vec<String>,
-    /// What programs say of the metrics that they report.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub described: Vec<Metric>,
-    /// Axes along the rows; empty: all axes that are not columns.
-    pub rows: Vec<String>,
-    /// Axes along the columns; may be empty.
-    pub columns: Vec<String>,
 }
 
 /// An axis and its labels, in the file's order.

@@ -99,12 +99,11 @@ impl<'a> Side<'a> {
     }
 }
 
-/// The fields in which the configurations of the two sides' first runs differ, stage by stage from the last one
+/// The fields in which the configurations of the two sides differ, stage by stage from the last one
 /// back, so that a run with one stage is compared with what another ends with. Seeds count where two runs are
 /// compared.
 pub fn fields(a: &Side<'_>, b: &Side<'_>) -> Vec<Field> {
-    let (ours, theirs) = (a.runs(), b.runs());
-    let (Some(one), Some(other)) = (ours.first(), theirs.first()) else {
+    let (Some(one), Some(other)) = (a.variant(), b.variant()) else {
         return Vec::new();
     };
     let (a_stages, b_stages) = (a.data.stages(), b.data.stages());
@@ -122,13 +121,12 @@ pub fn fields(a: &Side<'_>, b: &Side<'_>) -> Vec<Field> {
     }
     let depth = a_stages.len().max(b_stages.len());
     for back in (0..depth).rev() {
-        let at = |side: &Side<'_>, run: &RunRow, names: &[String]| {
+        let at = |side: &Side<'_>, variant: &Variant<'_>, names: &[String]| {
             let position = names.len().checked_sub(back + 1)?;
-            let fingerprint = run.stages.get(position)?;
-            let spec = side.data.background.configs.get(fingerprint)?;
+            let spec = side.data.background.config(variant, position)?;
             Some((names[position].clone(), spec.clone()))
         };
-        let (left, right) = (at(a, one, a_stages), at(b, other, b_stages));
+        let (left, right) = (at(a, &one, a_stages), at(b, &other, b_stages));
         let name = |found: &Option<(String, _)>| found.as_ref().map(|(name, _)| name.clone());
         let stage = match (name(&left), name(&right)) {
             (Some(left), Some(right)) if left != right => format!("{left} / {right}"),
@@ -223,6 +221,7 @@ pub fn effects(
             method: interval.map(|(_, method)| match method {
                 statistics::Method::Paired => "paired t",
                 statistics::Method::Welch => "welch t",
+                statistics::Method::Images => "images",
             }),
             images,
         });

@@ -12,11 +12,11 @@ use super::page::experiment::{self, Content};
 use super::page::index::{self, Summary};
 use super::plot::{self, Plot, PlotError};
 use super::statistics;
-use super::table::build::headline;
+use super::table::Table;
+use super::table::build::{headline, tables_of};
 use super::table::cells::Cells;
 use super::table::render::escape_markdown as escape;
-use super::table::render::{Csv, Markdown, Render};
-use super::table::{self, Table};
+use super::table::render::{Csv, JsonForm, Latex, LatexPreview, Markdown, Render};
 use crate::store::rows::Status;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,15 @@ pub enum WriteError {
     },
 }
 
+/// The files of a table: what its name ends with, and its form.
+const FORMS: [(&str, &dyn Render); 5] = [
+    (".md", &Markdown),
+    (".csv", &Csv),
+    (".json", &JsonForm),
+    (".tex", &Latex),
+    ("-preview.tex", &LatexPreview),
+];
+
 /// Writes the report of one experiment below `out` and returns the paths of its files, `report.md`
 /// first.
 pub fn write(
@@ -43,8 +52,8 @@ pub fn write(
     out: &Path,
     with_plots: bool,
 ) -> Result<Vec<PathBuf>, WriteError> {
-    let tables = table::tables(data)?;
     let cells = Cells::new(data)?;
+    let tables = tables_of(&cells);
     let effect = smallest_effect(&cells);
     let plots = if with_plots {
         plot::plots_of(&cells)?
@@ -56,14 +65,12 @@ pub fn write(
         page(data, &tables, &plots, effect.as_deref()).into_bytes(),
     )];
     for table in &tables {
-        files.push((
-            format!("{}.md", table.name),
-            Markdown.render(table).into_bytes(),
-        ));
-        files.push((
-            format!("{}.csv", table.name),
-            Csv.render(table).into_bytes(),
-        ));
+        for (ending, form) in FORMS {
+            files.push((
+                format!("{}{ending}", table.name),
+                form.render(table).into_bytes(),
+            ));
+        }
     }
     if !data.results.is_empty() {
         files.push((
@@ -129,12 +136,15 @@ fn web_page(
     let headed: Vec<(String, &Table)> = tables
         .iter()
         .enumerate()
-        .map(|(position, table)| (heading(position).to_owned(), table))
+        .map(|(position, table)| (heading(position, table), table))
         .collect();
     let file = |name: &str, words: &str| (name.to_owned(), words.to_owned());
     let mut files = vec![file("report.md", "this report in Markdown")];
     for table in tables {
-        files.push((format!("{}.csv", table.name), format!("{}.csv", table.name)));
+        for ending in [".csv", ".json", ".tex"] {
+            let name = format!("{}{ending}", table.name);
+            files.push((name.clone(), name));
+        }
     }
     if !data.results.is_empty() {
         files.push(file("results.csv", "every result of every run"));
@@ -149,12 +159,17 @@ fn web_page(
 }
 
 /// What stands above the table at `position`.
-fn heading(position: usize) -> &'static str {
-    if position == 0 {
-        "Result"
-    } else {
-        "By variant"
-    }
+fn heading(position: usize, table: &Table) -> String {
+    let head = match table.name.as_str() {
+        _ if position == 0 => "Result",
+        "variants" => "By variant",
+        "resolutions" => "Test resolutions",
+        "comparisons" => "Comparisons",
+        "effects" => "Main effects and interactions",
+        "published" => "Published numbers beside ours",
+        _ => &table.title,
+    };
+    head.to_owned()
 }
 
 /// The page: title, claim, where it comes from, tables, plots.
@@ -171,10 +186,11 @@ fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot], effect: Option<
     }
     page.push_str(&format!("{}\n\n", provenance(data)));
     for (position, table) in tables.iter().enumerate() {
-        let head = heading(position);
+        let head = escape(&heading(position, table));
         page.push_str(&format!("## {head}\n\n{}\n", Markdown.render(table)));
         page.push_str(&format!(
-            "As files: [Markdown]({0}.md), [CSV]({0}.csv).\n\n",
+            "As files: [Markdown]({0}.md), [CSV]({0}.csv), [JSON]({0}.json), [LaTeX]({0}.tex) and \
+             [a document around it]({0}-preview.tex).\n\n",
             table.name
         ));
     }
@@ -382,11 +398,15 @@ mod tests {
         )
         .data;
         let paths = write(&data, out.path(), true).unwrap();
-        assert_eq!(paths.len(), 5, "{paths:?}");
+        let is_plot = |path: &PathBuf| {
+            let form = path.extension().unwrap();
+            form == "svg" || form == "png" || form == "pdf"
+        };
+        assert!(!paths.iter().any(is_plot), "{paths:?}");
         let page = std::fs::read_to_string(&paths[0]).unwrap();
         assert!(page.contains("| ce | pending |"), "{page}");
         let paths = write(&fixture::crop(1).data, out.path(), false).unwrap();
-        assert!(paths.iter().all(|path| path.extension().unwrap() != "svg"));
+        assert!(!paths.iter().any(is_plot), "{paths:?}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ const MAX_LINE: usize = 1 << 20;
 /// How long a writer waits for the lock: a scheduler may just be looking whether anybody holds it.
 const GLANCE: Duration = Duration::from_millis(200);
 
-/// Bytes read at a time.
+/// Most bytes read at a time.
 const CHUNK: usize = 256 * 1024;
 
 /// Why an event log can't be written or read.
@@ -169,12 +169,17 @@ impl Scanner {
         file.seek(SeekFrom::Start(self.offset))
             .map_err(|error| self.io("read", error))?;
         let start = self.offset;
+        // Most logs are read while they are short: a whole chunk of zeroes would cost more than the events.
+        let chunk = usize::try_from(length - start)
+            .unwrap_or(CHUNK)
+            .saturating_add(1)
+            .clamp(4096, CHUNK);
         let mut buffer = Vec::new();
         // A line that doesn't verify: damage, unless it proves to be the last.
         let mut bad: Option<LogError> = None;
         loop {
             let filled = buffer.len();
-            buffer.resize(filled + CHUNK, 0);
+            buffer.resize(filled + chunk, 0);
             let count = loop {
                 match file.read(&mut buffer[filled..]) {
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}

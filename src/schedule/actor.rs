@@ -17,6 +17,8 @@ use crate::schedule::clock::{Clock, Stopwatch};
 use crate::schedule::core::{
     Action, Closing, Core, End, Failure, Limits, Message, Outcome, SlotTraits, Standing, Timer,
 };
+use crate::schedule::device;
+use crate::schedule::device::cpu::Cpu;
 use crate::schedule::device::gpus::{GpuFault, Gpus};
 use crate::schedule::device::keeper::{Answer, Keeper};
 use crate::schedule::device::{GpuShare, Slot};
@@ -129,9 +131,12 @@ impl Execution<'_> {
             drop(faults.send(Input::Fault(fault)))
         }));
         let widths = self.jobs.iter().map(|job| job.devices).collect();
+        let needs = self.jobs.iter().map(|job| job.memory).collect();
+        let core = Core::with_limits(stages, slots, self.limits)
+            .on_devices(&keeper.devices(), widths)
+            .in_memory(device::memory_for_stages(Cpu::discover().memory), needs);
         let mut actor = Actor {
-            core: Core::with_limits(stages, slots, self.limits)
-                .on_devices(&keeper.devices(), widths),
+            core,
             keeper,
             leased: HashMap::new(),
             asking_gpus: false,

@@ -7,7 +7,7 @@
 //!
 //! Promises, held by property tests: every stage ends exactly once, as done, failed, blocked or
 //! left; a failure blocks the stage's descendants and nothing else; a slot holds at most one worker;
-//! a stage starts only when its parent is done.
+//! a stage starts only when its parent is done; stages that share memory never need more than there is.
 //!
 //! A stage that another scheduler of the same store has is *elsewhere*: it holds no slot here, its children
 //! wait, and what becomes of it is told by [`Message::Told`].
@@ -72,6 +72,10 @@ pub struct Core {
     slots: Vec<SlotState>,
     /// How many devices each stage uses at once; 1 for those beyond its end.
     widths: Vec<usize>,
+    /// Bytes of the host's memory that each stage needs; none for those beyond its end.
+    needs: Vec<u64>,
+    /// Bytes that stages on slots that share memory have together.
+    capacity: u64,
     /// Stages that are ready, but ask for more devices than are left.
     parked: Vec<usize>,
     /// May hold stages that were done elsewhere since: only those whose state is ready count.
@@ -124,6 +128,8 @@ impl Core {
                 })
                 .collect(),
             widths: Vec::new(),
+            needs: Vec::new(),
+            capacity: u64::MAX,
             parked: Vec::new(),
             on_hold: false,
             ready: 0,
@@ -439,8 +445,7 @@ impl Core {
             let Some(stage) = self.next_stage() else {
                 return;
             };
-            let width = self.width(stage);
-            if width > self.devices_left() {
+            if self.width(stage) > self.devices_left() {
                 self.queue.take(stage);
                 self.ready -= 1;
                 self.parked.push(stage);
@@ -449,8 +454,9 @@ impl Core {
                 }
                 continue;
             }
-            // The first in line waits for as many devices as it needs, and the others behind it.
-            let Some(slots) = self.free_slots(width) else {
+            // The first in line waits for as many devices and as much memory as it needs, and the others
+            // behind it.
+            let Some(slots) = self.free_slots(stage) else {
                 return;
             };
             self.queue.take(stage);

@@ -745,6 +745,26 @@ fn a_hundred_thousand_stages_are_no_burden() {
     assert_eq!(ended, count);
 }
 
+/// Stages on the CPU need memory: the first in line waits until there is room for it.
+#[test]
+fn stages_wait_for_memory() {
+    let stages = (0..4).map(|_| stage(None, 1.0)).collect();
+    let mut core = Core::new(stages, cpu(4)).in_memory(10, vec![6, 4, 3, 11]);
+    assert_eq!(spawned(&core.handle(Message::Begin)), [0, 1]);
+    assert_eq!(spawned(&core.handle(done(0))), [2]);
+    // The last needs more than there is: it runs alone rather than never.
+    assert!(spawned(&core.handle(done(1))).is_empty());
+    assert_eq!(spawned(&core.handle(done(2))), [3]);
+}
+
+/// A GPU's stages have the GPU's memory.
+#[test]
+fn memory_of_the_host_is_for_the_host() {
+    let stages = (0..2).map(|_| stage(None, 1.0)).collect();
+    let mut core = Core::new(stages, gpu(2)).in_memory(10, vec![8, 8]);
+    assert_eq!(spawned(&core.handle(Message::Begin)), [0, 1]);
+}
+
 #[test]
 fn on_hold_nothing_starts_and_nothing_ends() {
     let mut core = Core::new(vec![stage(None, 2.0), stage(None, 1.0)], cpu(1));

@@ -22,6 +22,8 @@ pub struct Job {
     pub priority: i32,
     /// Devices that it uses at once.
     pub devices: usize,
+    /// Bytes of the host's memory that it needs on a CPU, as estimated.
+    pub memory: u64,
     /// Threads that it may use, instead of those of its slot.
     pub threads: Option<usize>,
     /// What the user sees.

@@ -418,6 +418,7 @@ async fn execute(
         flops: stage.cost.flops,
         priority: 0,
         devices: 1,
+        memory: 0,
         threads: None,
         label: format!("stage {index}"),
         prior: Prior::Pending,
@@ -1149,7 +1150,7 @@ async fn kills_of_either_scheduler_lose_nothing_and_repeat_nothing() {
 async fn an_attempt_that_stands_still_is_ended_and_tried_again() {
     // The first worker ignores SIGTERM and sleeps.
     let bench = Bench::new(&[(None, "stubborn\ndone")]).await;
-    std::fs::write(bench.folder.path().join("rules"), "hung_after 400").unwrap();
+    std::fs::write(bench.folder.path().join("rules"), "hung_after 3000").unwrap();
     let summary = bench.run(1).await;
     assert_eq!((summary.ends, summary.attempts), (vec![End::Done], 2));
     let attempts = bench.attempts(0).await;
@@ -1165,7 +1166,7 @@ async fn an_attempt_that_stands_still_is_ended_and_tried_again() {
 #[tokio::test]
 async fn an_attempt_that_takes_too_long_checkpoints_and_waits_for_the_next_execution() {
     let bench = Bench::new(&[(None, "wait\ndone"), (None, "done")]).await;
-    std::fs::write(bench.folder.path().join("rules"), "timeout 300").unwrap();
+    std::fs::write(bench.folder.path().join("rules"), "timeout 3000").unwrap();
     let summary = bench.run(1).await;
     let (class, message) = failure(&summary.ends[0]);
     assert_eq!(class, FailureClass::Timeout);

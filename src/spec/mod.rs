@@ -20,6 +20,8 @@
 //! | [`execution`] | how stages are carried out: limits, checkpoints |
 //! | [`duration`] | durations as people write them |
 //! | [`experiment`] | experiment files and profiles |
+//! | [`report`] | the `report` section: tables, plots, references |
+//! | [`published`] | published numbers that a reference may name |
 //! | [`library`] | recipes and experiments, built in or beside the file |
 //! | [`resolved`] | complete recipes as values of the table |
 //! | [`check`] | what holds between fields |
@@ -42,7 +44,9 @@ pub mod patch;
 pub mod policy;
 pub mod priority;
 pub mod problem;
+pub mod published;
 pub mod recipe;
+pub mod report;
 pub mod resolved;
 pub mod schema;
 pub mod seeds;

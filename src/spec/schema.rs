@@ -5,6 +5,7 @@ use super::axes::DESIGNS;
 use super::fields::{ARCH, FIELDS, Field, Kind, Range, sections};
 use super::library;
 use super::priority;
+use super::report::{CORRECTIONS, METRICS, PLOT_KINDS, PLOT_X, TABLE_KINDS};
 use super::value::{Value, coerce, expected};
 use serde_json::{Map, Value as Json, json};
 
@@ -123,19 +124,7 @@ pub fn json_schema(file: File) -> Json {
                 },
             },
         },
-        "report": {
-            "type": "object",
-            "additionalProperties": false,
-            "properties": {
-                "metrics": {
-                    "description": "The first is the headline.",
-                    "type": "array",
-                    "items": {"type": "string", "examples": ["top1", "top5", "loss"]},
-                },
-                "rows": {"$ref": "#/$defs/names", "description": "Axes along the rows."},
-                "columns": {"$ref": "#/$defs/names", "description": "Axes along the columns."},
-            },
-        },
+        "report": report(),
     });
     let mut schema = match file {
         File::Experiment => experiment(),
@@ -145,6 +134,70 @@ pub fn json_schema(file: File) -> Json {
         schema.insert("$defs".to_owned(), definitions);
     }
     schema
+}
+
+/// The `report` section.
+fn report() -> Json {
+    let names = json!({"$ref": "#/$defs/names"});
+    let text = json!({"type": "string"});
+    let name = json!({"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": 64});
+    let metric = json!({
+        "type": "string",
+        "examples": METRICS,
+        "description": "Of the trainer, or one that a stage's program promises.",
+    });
+    let metrics = json!({"anyOf": [metric.clone(), {"type": "array", "items": metric.clone()}]});
+    let object = |properties: Json| json!({"type": "object", "additionalProperties": false, "properties": properties});
+    let table = object(json!({
+        "name": name,
+        "title": text,
+        "kind": {"enum": TABLE_KINDS},
+        "rows": names,
+        "columns": names,
+        "metrics": metrics,
+        "baseline": {"$ref": "#/$defs/labels"},
+        "sort": {"type": "string", "description": "A metric (best first) or an axis; `-` in front reverses it."},
+        "groups": {"type": "string", "description": "Axis whose labels head groups of rows."},
+        "footnotes": names,
+        "transposed": {"type": "boolean"},
+    }));
+    let mut plot = object(json!({
+        "kind": {"enum": PLOT_KINDS},
+        "name": name,
+        "title": text,
+        "metric": metric,
+        "x": {"enum": PLOT_X, "description": "Along the x axis of `against`."},
+        "stage": text,
+        "rows": text,
+        "columns": text,
+        "count": {"type": "integer", "minimum": 1, "maximum": 64},
+    }));
+    plot["required"] = json!(["kind"]);
+    let reference = object(json!({
+        "at": {"$ref": "#/$defs/labels", "description": "The variants that it belongs to."},
+        "id": {"type": "string", "description": "A row of `v_reference`."},
+        "curve": {"type": "string", "description": "A run of `v_reference_curves`."},
+        "value": {"type": "number"},
+        "std": {"type": "number", "exclusiveMinimum": 0},
+        "metric": metric,
+        "stage": text,
+        "source": text,
+        "confidence": text,
+    }));
+    let list = |item: Json| json!({"anyOf": [item.clone(), {"type": "array", "items": item}]});
+    let mut report = object(json!({
+        "metrics": metrics,
+        "rows": {"$ref": "#/$defs/names", "description": "Axes along the rows."},
+        "columns": {"$ref": "#/$defs/names", "description": "Axes along the columns."},
+        "correction": {"enum": CORRECTIONS, "description": "Of p values, for the number of comparisons."},
+        "margin": {"type": "number", "exclusiveMinimum": 0, "description": "Largest difference that counts as none."},
+        "bootstrap": {"type": "integer", "minimum": 0, "description": "Draws of the seed x image bootstrap."},
+        "tables": list(json!({"anyOf": [{"enum": TABLE_KINDS}, table]})),
+        "plots": list(json!({"anyOf": [{"enum": PLOT_KINDS}, plot]})),
+        "reference": list(reference),
+    }));
+    report["properties"]["metrics"]["description"] = json!("The first is the headline.");
+    report
 }
 
 /// Sections that experiments and their profiles have.

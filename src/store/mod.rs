@@ -33,6 +33,7 @@ mod reads;
 mod records;
 mod recover;
 mod reference;
+mod reopen;
 pub mod rows;
 mod status;
 mod verify;

@@ -34,13 +34,13 @@ pub struct Store {
     warnings: Vec<String>,
     /// The schema, if it is newer than what this program knows.
     newer: Option<i64>,
-    patience: &'static Patience,
+    pub(super) patience: &'static Patience,
 }
 
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) connection: SqliteConnection,
-    durability: Durability,
+    pub(super) durability: Durability,
 }
 
 /// What a commit waits for.
@@ -285,6 +285,9 @@ impl Store {
             .ok_or(StoreError::ReadOnly)?
             .lock()
             .await;
+        if writer.connection.is_in_transaction() {
+            self.revive(&mut writer).await?;
+        }
         if writer.durability != durability {
             let pragma = match durability {
                 Durability::Full => "PRAGMA synchronous = FULL",
@@ -339,6 +342,9 @@ enum Found {
 
 /// Looks at the database without changing it. `alone`: the caller holds the store's lock.
 async fn inspect(dir: &Path, path: &Path, alone: bool) -> Result<Found, StoreError> {
+    if alone {
+        super::reopen::roll_back(path).await?;
+    }
     let length = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => Some(metadata.len()),
         Ok(_) => {

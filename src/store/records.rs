@@ -32,7 +32,7 @@ const VERSION: u32 = 1;
 const FOLDER: &str = "records";
 
 /// Tables whose rows are recorded, parents first.
-pub(super) const RECORDED: [&str; 9] = [
+pub(super) const RECORDED: [&str; 10] = [
     "experiments",
     "plans",
     "stages",
@@ -42,6 +42,7 @@ pub(super) const RECORDED: [&str; 9] = [
     "tags",
     "notes",
     "attempts",
+    "attempt_gpus",
 ];
 
 /// Columns that follow from run directories.

@@ -89,7 +89,10 @@ pub(super) fn plots_of(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
         [None, None],
     )?);
     plots.extend(slopes::plot(cells, &headline, "slopes".to_owned())?);
-    plots.extend(against_cost::plot(cells, &headline, Cost::Flops, None)?);
+    // Throughput depends on what else a machine did: only on request.
+    for cost in [Cost::Flops, Cost::Parameters] {
+        plots.extend(against_cost::plot(cells, &headline, cost, None)?);
+    }
     for what in [
         Curves::Metric(&headline.metric),
         Curves::TrainLoss,

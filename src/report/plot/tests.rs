@@ -1,5 +1,7 @@
-use super::{Plot, pdf, plots, png, raster};
+use super::{Cost, Plot, against_cost, pdf, plots, png, raster};
 use crate::report::data::ExperimentData;
+use crate::report::table::build::headline;
+use crate::report::table::cells::Cells;
 use crate::report::table::fixture::{self, Fixture};
 use crate::store::rows::Status;
 use resvg::usvg;
@@ -116,6 +118,7 @@ fn every_kind_is_there() {
         "loss/heatmap",
         "loss/slopes",
         "loss/against-flops",
+        "loss/against-parameters",
         "loss/curves-lr",
         "augmentation/samples",
         "epochs/against-flops",
@@ -306,4 +309,67 @@ fn data_lies_beside_a_plot() {
         .find(|plot| plot.name == "curves-pretrain-val-top1")
         .unwrap();
     assert_eq!(curve.csv.lines().count(), 1 + 4 * 10);
+}
+
+#[test]
+fn a_metric_against_every_cost() {
+    let data = fixture::loss()
+        .costs(
+            |variant| [2.1e13, 8.4e13][variant % 2],
+            |variant| [55_000, 210_000][variant % 2],
+        )
+        .configurations("epochs")
+        .data;
+    let cells = Cells::new(&data).unwrap();
+    let headline = headline(&cells);
+    for (cost, label) in [
+        (Cost::Flops, "floating-point operations of a run"),
+        (Cost::Parameters, "parameters"),
+        (Cost::Throughput, "training throughput"),
+        (Cost::Epochs, "training epochs"),
+    ] {
+        let plot = against_cost::plot(&cells, &headline, cost, None).unwrap();
+        let plot = plot.unwrap_or_else(|| panic!("{cost:?}"));
+        let lines: Vec<&str> = plot.csv.lines().collect();
+        assert_eq!(lines[0], format!("series,{label},n,mean,sd,low,high"));
+        // Two models by two losses: a mark per variant.
+        assert_eq!(lines.len(), 1 + 4, "{cost:?}");
+        if cost == Cost::Flops {
+            // And a line per loss, in units that are read easily.
+            assert!(lines[1].starts_with("ce,21.0,3,"), "{}", lines[1]);
+            assert!(lines[4].starts_with("bce,84.0,3,"), "{}", lines[4]);
+        }
+    }
+}
+
+#[test]
+fn a_pdf_has_one_page_of_the_plots_size_and_the_embedded_font() {
+    let plot = &plots(&fixture::crop(3).data).unwrap()[0];
+    let bytes = pdf(plot).unwrap();
+    assert!(bytes.starts_with(b"%PDF-"));
+    let text = String::from_utf8_lossy(&bytes);
+    let size = raster::parse(&plot.svg).unwrap().size();
+    let page = format!("/MediaBox[0 0 {}", 0.75 * size.width());
+    assert!(
+        text.replace("/MediaBox [", "/MediaBox[").contains(&page),
+        "{page}"
+    );
+    assert!(text.contains("AblateSans-Regular"));
+    assert!(!text.contains("CreationDate"));
+}
+
+#[test]
+fn a_variant_that_failed_has_its_row_in_the_forest() {
+    let data = fixture::augmentation(3)
+        .lose(3, 0, Status::Failed, Some("diverged"))
+        .lose(3, 1, Status::Failed, Some("diverged"))
+        .lose(3, 2, Status::Failed, Some("diverged"))
+        .data;
+    let all = plots(&data).unwrap();
+    let forest = all.iter().find(|plot| plot.name == "forest").unwrap();
+    let lines: Vec<&str> = forest.csv.lines().collect();
+    assert_eq!(lines.len(), 1 + 6);
+    assert_eq!(lines[3], "solarize,rand-augment,0,3,,,,,diverged");
+    assert!(forest.svg.contains("diverged"));
+    assert!(forest.caption.contains("(n = 3)"), "{}", forest.caption);
 }

@@ -32,6 +32,15 @@ impl Core {
         self
     }
 
+    /// The same with `capacity` bytes of memory for all stages on slots that share it, of which each stage
+    /// needs as much as `needs` says; nothing where it is shorter. A stage waits until there is room for
+    /// it, and one that needs more than there is runs alone.
+    pub fn in_memory(mut self, capacity: u64, needs: Vec<u64>) -> Core {
+        self.capacity = capacity;
+        self.needs = needs;
+        self
+    }
+
     /// Slots of the stage, the one that it was started on first.
     pub fn slots_of(&self, stage: usize) -> Vec<usize> {
         let State::Running { slot: first } = self.states[stage] else {
@@ -86,8 +95,29 @@ impl Core {
         self.widths.get(stage).copied().unwrap_or(1).max(1)
     }
 
-    /// Free slots on `width` different devices, the first ones.
-    pub(super) fn free_slots(&self, width: usize) -> Option<Vec<usize>> {
+    fn need(&self, stage: usize) -> u64 {
+        self.needs.get(stage).copied().unwrap_or(0)
+    }
+
+    /// Whether the memory that slots share has room for the stage besides those that run there.
+    fn has_memory(&self, stage: usize) -> bool {
+        let running = self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let running = slot.stage.filter(|_| slot.traits.shares_memory)?;
+            // A stage on several slots counts once.
+            (self.states[running] == State::Running { slot: index }).then_some(running)
+        });
+        let (mut used, mut alone) = (0u64, true);
+        for other in running {
+            used = used.saturating_add(self.need(other));
+            alone = false;
+        }
+        alone || used.saturating_add(self.need(stage)) <= self.capacity
+    }
+
+    /// Free slots for the stage, the first ones: as many different devices as it uses, with memory for it.
+    pub(super) fn free_slots(&self, stage: usize) -> Option<Vec<usize>> {
+        let width = self.width(stage);
+        let has_memory = self.has_memory(stage);
         let sharing = self
             .slots
             .iter()
@@ -96,7 +126,8 @@ impl Core {
         let mut found: Vec<usize> = Vec::with_capacity(width);
         for (index, slot) in self.slots.iter().enumerate() {
             let is_new = |&other: &usize| self.slots[other].device != slot.device;
-            let has_room = !slot.traits.shares_memory || sharing + found.len() < self.limit;
+            let has_room =
+                !slot.traits.shares_memory || (has_memory && sharing + found.len() < self.limit);
             if slot.is_free() && has_room && found.iter().all(is_new) {
                 found.push(index);
                 if found.len() == width {
