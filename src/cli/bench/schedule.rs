@@ -125,8 +125,10 @@ pub async fn run(args: &ScheduleArgs) -> Exit {
 async fn measure(args: &ScheduleArgs) -> Result<Figures, BenchError> {
     let count = args.stages.get();
     let plan = plan_of(count, 1)?;
-    let (floor_wall, floor_cpu) = floor(args)?;
-    let (wall, cpu) = no_ops(args, &plan).await?;
+    // Kept to the end: ext4 looks long for a place for a new file where many were deleted a moment ago.
+    let folder = folder(args)?;
+    let (floor_wall, floor_cpu) = floor(args, folder.path())?;
+    let (wall, cpu) = no_ops(args, folder.path(), &plan).await?;
     let idle_cpu = idle(args).await?;
     let (rows_per_second, status_ms) = store_speed(args).await?;
     let per_stage = |seconds: f64| seconds * 1e3 / count as f64;
@@ -226,15 +228,14 @@ fn no_op_log(folder: &Path) -> Result<PathBuf, BenchError> {
 }
 
 /// Starts as many processes as there are stages, `slots` at a time; seconds of wall and CPU.
-fn floor(args: &ScheduleArgs) -> Result<(f64, f64), BenchError> {
-    let folder = folder(args)?;
-    let template = no_op_log(folder.path())?;
+fn floor(args: &ScheduleArgs, folder: &Path) -> Result<(f64, f64), BenchError> {
+    let template = no_op_log(folder)?;
     let (cpu, clock) = (cpu_seconds(), Instant::now());
     let slots = args.slots.get();
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..slots)
             .map(|slot| {
-                let (template, folder) = (&template, folder.path());
+                let template = &template;
                 scope.spawn(move || -> std::io::Result<()> {
                     for stage in (slot..args.stages.get()).step_by(slots) {
                         let dir = folder.join(stage.to_string());
@@ -262,10 +263,9 @@ fn floor(args: &ScheduleArgs) -> Result<(f64, f64), BenchError> {
 }
 
 /// Runs the plan's stages, each of which does nothing; seconds of wall and CPU.
-async fn no_ops(args: &ScheduleArgs, plan: &Plan) -> Result<(f64, f64), BenchError> {
-    let folder = folder(args)?;
-    let template = no_op_log(folder.path())?;
-    let dir = folder.path().join("store");
+async fn no_ops(args: &ScheduleArgs, folder: &Path, plan: &Plan) -> Result<(f64, f64), BenchError> {
+    let template = no_op_log(folder)?;
+    let dir = folder.join("store");
     let (_lock, store) = Store::enter(&dir).await?;
     store.save_plan(plan, &provenance()).await?;
     let executor = LocalExecutor::program("cp", vec![template.into_os_string()]);
