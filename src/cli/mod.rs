@@ -163,7 +163,7 @@ pub fn run(cli: Cli) -> Exit {
             look_up(async |out, err| recover::run(&args.args, &args.store, out, err).await)
         }
         Command::Devices(args) => devices::run(&args),
-        Command::Bench(args) => bench::run(&args),
+        Command::Bench(args) => asynchronous(bench::run(&args)),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

@@ -187,6 +187,15 @@ async fn the_views_are_as_documented() {
     let Cell::Text(fingerprint) = &attempts.rows[0][0] else {
         panic!("{:?}", attempts.rows);
     };
+    let claim = Change::Claim {
+        fingerprint: fingerprint.clone(),
+        device: "cpu".to_owned(),
+        seen: u32::MAX,
+    };
+    store
+        .transition(&leases::owner("me"), &[claim])
+        .await
+        .unwrap();
     store
         .set_attempt_gpus(fingerprint, 1, &[gpu])
         .await
