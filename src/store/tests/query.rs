@@ -168,7 +168,10 @@ async fn the_views_are_as_documented() {
     let folder = tempfile::tempdir().unwrap();
     let store = sample_store(folder.path()).await;
     let run = store.run_ids().await.unwrap().remove(0);
-    store.tag(&[run.clone()], "paper").await.unwrap();
+    store
+        .tag(std::slice::from_ref(&run), "paper")
+        .await
+        .unwrap();
     store.note(&run, "a remark").await.unwrap();
     let docs = view_docs();
     let views = store
