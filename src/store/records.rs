@@ -31,9 +31,6 @@ const VERSION: u32 = 1;
 /// The folder's name in the store.
 const FOLDER: &str = "records";
 
-/// A table's name, the columns that are written, and its rows.
-pub(super) type TableRows = (String, Vec<String>, Vec<Vec<Value>>);
-
 /// Tables whose rows are recorded, parents first.
 pub(super) const RECORDED: [&str; 10] = [
     "experiments",
@@ -322,6 +319,13 @@ fn value(value: SqliteValueRef<'_>) -> Result<Value, sqlx::Error> {
     value.map_err(sqlx::Error::Decode)
 }
 
+/// Rows of a table in a record.
+pub(super) struct TableRows {
+    pub(super) table: String,
+    pub(super) columns: Vec<String>,
+    pub(super) rows: Vec<Vec<Value>>,
+}
+
 /// A record whose rows are being put back.
 pub(super) struct Reader {
     lines: std::io::Lines<BufReader<GzDecoder<File>>>,
@@ -350,8 +354,7 @@ impl Reader {
         })
     }
 
-    /// All rows, checked to the end: (table, columns, values).
-    #[allow(clippy::type_complexity)]
+    /// All rows, checked to the end.
     pub(super) fn rows(self) -> Result<Vec<TableRows>, String> {
         let mut tables: Vec<TableRows> = Vec::new();
         for (number, line) in self.lines.enumerate() {
@@ -361,12 +364,16 @@ impl Reader {
             let line = line.map_err(|error| at(&error))?;
             if line.starts_with('{') {
                 let head: TableHead = serde_json::from_str(&line).map_err(|error| at(&error))?;
-                tables.push((head.table, head.columns, Vec::new()));
+                tables.push(TableRows {
+                    table: head.table,
+                    columns: head.columns,
+                    rows: Vec::new(),
+                });
                 continue;
             }
             let row: Vec<Value> = serde_json::from_str(&line).map_err(|error| at(&error))?;
             match tables.last_mut() {
-                Some((_, columns, rows)) if columns.len() == row.len() => rows.push(row),
+                Some(table) if table.columns.len() == row.len() => table.rows.push(row),
                 _ => return Err(at(&"a row without its table")),
             }
         }

@@ -460,7 +460,12 @@ async fn apply(
             }
         }
     }
-    for (table, columns, rows) in tables {
+    for records::TableRows {
+        table,
+        columns,
+        rows,
+    } in tables
+    {
         // A run's stages are replaced as a whole.
         if table == "run_stages"
             && let Some(run) = columns.iter().position(|name| name == "run")
