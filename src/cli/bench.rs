@@ -1,5 +1,6 @@
 //! `ablate bench`: how fast this machine trains, and what the program survives.
 
+mod report;
 mod soak;
 
 use super::exit::Exit;
@@ -35,6 +36,7 @@ pub struct BenchArgs {
 pub enum What {
     Train(TrainArgs),
     Soak(soak::SoakArgs),
+    Report(report::ReportBenchArgs),
 }
 
 /// Training steps: data, forward, backward, optimizer
@@ -147,6 +149,7 @@ pub fn run(args: &BenchArgs) -> Exit {
     match &args.what {
         What::Train(args) => train(args),
         What::Soak(args) => soak::run(args),
+        What::Report(args) => report::run(args),
     }
 }
 

@@ -398,7 +398,7 @@ mod tests {
         )
         .data;
         let paths = write(&data, out.path(), true).unwrap();
-        assert_eq!(paths.len(), 5, "{paths:?}");
+        assert_eq!(paths.len(), 8, "{paths:?}");
         let page = std::fs::read_to_string(&paths[0]).unwrap();
         assert!(page.contains("| ce | pending |"), "{page}");
         let paths = write(&fixture::crop(1).data, out.path(), false).unwrap();
