@@ -31,7 +31,7 @@ fn tables_are_the_same_in_every_form() {
     let mut frames = Vec::new();
     for form in [Form::Csv, Form::Parquet, Form::Arrow] {
         let written = columnar::report_tables(&data, form, folder.path()).unwrap();
-        assert_eq!(written.len(), 2);
+        assert_eq!(written.len(), 4);
         let file = std::fs::File::open(&written[1].path).unwrap();
         let frame = match form {
             Form::Csv => CsvReader::new(file).finish(),
