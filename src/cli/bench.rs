@@ -1,5 +1,6 @@
-//! `ablate bench`: how fast this machine trains, and what the program survives.
+//! `ablate bench`: how fast this machine trains, what the scheduler costs, and what the program survives.
 
+mod schedule;
 mod soak;
 
 use super::exit::Exit;
@@ -35,6 +36,7 @@ pub struct BenchArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub enum What {
     Train(TrainArgs),
+    Schedule(schedule::ScheduleArgs),
     Soak(soak::SoakArgs),
 }
 
@@ -144,9 +146,10 @@ struct Figures {
 }
 
 /// Runs the command.
-pub fn run(args: &BenchArgs) -> Exit {
+pub async fn run(args: &BenchArgs) -> Exit {
     match &args.what {
         What::Train(args) => train(args),
+        What::Schedule(args) => schedule::run(args).await,
         What::Soak(args) => soak::run(args),
     }
 }

@@ -432,7 +432,7 @@ impl Store {
 async fn apply(
     connection: &mut SqliteConnection,
     kind: &records::Kind,
-    tables: &[(String, Vec<String>, Vec<Vec<Value>>)],
+    tables: &[records::TableRows],
 ) -> Result<(), sqlx::Error> {
     match kind {
         records::Kind::Snapshot => {
@@ -460,7 +460,12 @@ async fn apply(
             }
         }
     }
-    for (table, columns, rows) in tables {
+    for records::TableRows {
+        table,
+        columns,
+        rows,
+    } in tables
+    {
         // A run's stages are replaced as a whole.
         if table == "run_stages"
             && let Some(run) = columns.iter().position(|name| name == "run")

@@ -139,9 +139,7 @@ async fn other_programs_that_have_the_store_open_block_nothing() {
     // One that locks the database for as long as it likes: the run waits, says so, and goes on.
     lab.write(
         "again.yaml",
-        &longer()
-            .replace("name: longer", "name: again")
-            .replace("lr: ", "lr: "),
+        &longer().replace("name: longer", "name: again"),
     );
     let mut writer = other_program(&path).await;
     (&mut writer).execute("BEGIN EXCLUSIVE").await.unwrap();

@@ -169,7 +169,10 @@ async fn the_views_are_as_documented() {
     let folder = tempfile::tempdir().unwrap();
     let store = sample_store(folder.path()).await;
     let run = store.run_ids().await.unwrap().remove(0);
-    store.tag(&[run.clone()], "paper").await.unwrap();
+    store
+        .tag(std::slice::from_ref(&run), "paper")
+        .await
+        .unwrap();
     store.note(&run, "a remark").await.unwrap();
     let gpu = AttemptGpu {
         uuid: "GPU-1".into(),
@@ -184,6 +187,15 @@ async fn the_views_are_as_documented() {
     let Cell::Text(fingerprint) = &attempts.rows[0][0] else {
         panic!("{:?}", attempts.rows);
     };
+    let claim = Change::Claim {
+        fingerprint: fingerprint.clone(),
+        device: "cpu".to_owned(),
+        seen: u32::MAX,
+    };
+    store
+        .transition(&leases::owner("me"), &[claim])
+        .await
+        .unwrap();
     store
         .set_attempt_gpus(fingerprint, 1, &[gpu])
         .await
