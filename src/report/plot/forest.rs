@@ -9,9 +9,9 @@ use super::{Plot, PlotError};
 use crate::report::data::Variant;
 use crate::report::frame;
 use crate::report::metric::{self, Metric};
-use crate::report::statistics::{self, Difference, Interval, Method};
-use crate::report::table::Cell;
+use crate::report::statistics::{Interval, Method};
 use crate::report::table::cells::{Cells, Source};
+use crate::report::table::{Cell, Delta};
 use polars::prelude::*;
 
 /// Above this a plot is no longer read.
@@ -23,7 +23,7 @@ struct Item<'a> {
     label: String,
     baseline: u32,
     /// Or, where there is none, why.
-    difference: Result<Difference, String>,
+    difference: Result<Delta, String>,
     /// Runs of the variant and of its baseline.
     n: (usize, usize),
 }
@@ -84,13 +84,15 @@ pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<P
                 variant,
                 label: cells.display_name(variant),
                 baseline,
-                difference: statistics::difference(ours, theirs).ok_or_else(|| {
-                    match cells.value(variant, source, 0, true) {
+                difference: match cells.delta(variant, source, 0) {
+                    // As in the tables: of single runs with known images, the interval over those.
+                    Cell::Delta(delta) => Ok(delta),
+                    _ => Err(match cells.value(variant, source, 0, true) {
                         Cell::State(state) => state.words(),
                         // It is the baseline that has no result.
                         _ => "no baseline".to_owned(),
-                    }
-                }),
+                    }),
+                },
                 n: (ours.len(), theirs.len()),
             })
         })
@@ -217,12 +219,16 @@ fn caption(cells: &Cells<'_>, items: &[Item<'_>], metric: &Metric, stage: &str) 
         n_words(counts)
     );
     let has = |method| items.iter().any(|item| item.method() == Some(method));
-    let kind = match (has(Method::Paired), has(Method::Welch)) {
-        (true, false) => Some("paired t over the shared seeds"),
-        (false, true) => Some("Welch's t"),
-        (true, true) => Some("paired t where seeds are shared, Welch's t elsewhere"),
-        (false, false) => None,
+    let mut kinds = match (has(Method::Paired), has(Method::Welch)) {
+        (true, false) => vec!["paired t over the shared seeds"],
+        (false, true) => vec!["Welch's t"],
+        (true, true) => vec!["paired t where seeds are shared, Welch's t elsewhere"],
+        (false, false) => Vec::new(),
     };
+    if has(Method::Images) {
+        kinds.push("of two single runs a bootstrap over the evaluation set's images");
+    }
+    let kind = (!kinds.is_empty()).then(|| kinds.join("; "));
     match kind {
         Some(kind) => text.push_str(&format!(
             " Bars: 95 % interval ({kind}), not corrected for the number of comparisons; an arrow head: it \
