@@ -32,9 +32,15 @@ mod plan;
 mod pretraining;
 #[path = "cli_cases/program.rs"]
 mod program;
+#[path = "cli_cases/programs.rs"]
+mod programs;
 #[path = "cli_cases/sessions.rs"]
 mod sessions;
+#[path = "cli_cases/sharing.rs"]
+mod sharing;
 #[path = "cli_cases/stages.rs"]
 mod stages;
 #[path = "cli_cases/terminal.rs"]
 mod terminal;
+#[path = "cli_cases/upkeep.rs"]
+mod upkeep;

@@ -191,7 +191,7 @@ async fn watch(owner: &Owner, dir: &Path) -> Exit {
 }
 
 async fn connect(owner: &Owner, dir: &Path) -> std::io::Result<UnixStream> {
-    let reach = Reach::of(&dir.join("owners"))?;
+    let reach = Reach::of(dir)?;
     let begun = std::time::Instant::now();
     loop {
         match UnixStream::connect(reach.address(&owner.id)).await {

@@ -315,7 +315,7 @@ fn check(args: &DevicesArgs, answer: &Answer) -> Exit {
 }
 
 fn ask(store: &Path, id: &str) -> io::Result<()> {
-    let reach = Reach::of(&store.join("owners"))?;
+    let reach = Reach::of(store)?;
     let mut stream = UnixStream::connect(reach.address(id))?;
     let mut line = serde_json::to_string(&Request::CheckDevices).map_err(io::Error::from)?;
     line.push('\n');

@@ -3,9 +3,10 @@
 use super::exit::Exit;
 use super::planning::say;
 use super::run::RunArgs;
+use crate::plan::model::Plan;
 use crate::schedule::device::claims::{Claim, bind_cores};
 use crate::schedule::device::gpus::{self, Found, Gpus};
-use crate::schedule::device::{self, DeviceChoice, Machine, Slot, SlotRequest};
+use crate::schedule::device::{self, DeviceChoice, DeviceError, Machine, Slot, SlotRequest};
 use std::sync::Arc;
 
 /// Slots, and what belongs to them.
@@ -18,13 +19,15 @@ pub struct Places {
 }
 
 impl Places {
-    /// Finds them; an exit if there are none as the user wants them. `cpu_only`: what is to be run can't use
-    /// GPUs. `counted` asks the CUDA driver how many it sees; it is called only if nobody knows better.
+    /// Finds them for `plans`; an exit if there are none as the user or the plans want them. `counted` asks the
+    /// CUDA driver how many GPUs it sees; it is called only if nobody knows better.
     pub fn find(
         args: &RunArgs,
-        cpu_only: bool,
+        plans: &[Plan],
         counted: impl FnOnce() -> usize,
     ) -> Result<Places, Exit> {
+        let needs = Needs::of(plans);
+        let cpu_only = needs.trainer && cfg!(not(feature = "cuda"));
         let failed = |error: &dyn std::fmt::Display| {
             say(format_args!("error: {error}"));
             Exit::Usage
@@ -56,6 +59,23 @@ impl Places {
                 "the GPUs of this machine are not used: this program was built without the feature `cuda`",
             );
         }
+        if let Some((stage, asked)) = needs.gpus {
+            let mut gpus: Vec<&str> = slots
+                .iter()
+                .filter_map(|slot| slot.visible_gpu.as_deref())
+                .collect();
+            gpus.sort_unstable();
+            gpus.dedup();
+            let there = gpus.len();
+            if there < asked {
+                let error = DeviceError::TooFew {
+                    stage,
+                    asked,
+                    there,
+                };
+                return Err(failed(&error));
+            }
+        }
         let claims = bind_cores(&mut slots, &machine.cpu.cores);
         let gpus = match found {
             Found::Gpus(gpus) if on_gpus => Some(gpus),
@@ -66,5 +86,37 @@ impl Places {
             gpus,
             _claims: claims,
         })
+    }
+}
+
+/// What the stages of plans need.
+struct Needs {
+    /// Whether any is the built-in trainer's.
+    trainer: bool,
+    /// The program's stage that asks for most GPUs, and how many.
+    gpus: Option<(String, usize)>,
+}
+
+impl Needs {
+    fn of(plans: &[Plan]) -> Needs {
+        let mut needs = Needs {
+            trainer: false,
+            gpus: None,
+        };
+        for plan in plans {
+            for (index, stage) in plan.stages.iter().enumerate() {
+                let Some(command) = plan.command(index as u32) else {
+                    needs.trainer = true;
+                    continue;
+                };
+                let asked = command.gpus.map_or(0, |gpus| gpus as usize);
+                if asked > needs.gpus.as_ref().map_or(0, |(_, most)| *most) {
+                    let names = &plan.experiment.stage_names;
+                    let name = names.get(stage.name as usize).cloned();
+                    needs.gpus = Some((name.unwrap_or_default(), asked));
+                }
+            }
+        }
+        needs
     }
 }

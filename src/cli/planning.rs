@@ -216,7 +216,7 @@ fn locate(config: &DataConfig, overrides: &[(String, PathBuf)]) -> Result<Option
         .map(|root| std::path::absolute(root).unwrap_or_else(|_| root.to_owned())))
 }
 
-fn parse_data(text: &str) -> Result<(String, PathBuf), String> {
+pub(super) fn parse_data(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((name, path)) if !name.is_empty() && !path.is_empty() => {
             Ok((name.to_owned(), Path::new(path).to_owned()))

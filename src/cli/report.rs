@@ -3,7 +3,9 @@
 use super::exit::Exit;
 use super::planning::say;
 use crate::report::frame::FrameError;
-use crate::report::table::render::{Csv, Markdown, Render, Terminal, may_colour};
+use crate::report::table::render::{
+    Csv, Html, JsonForm, Latex, Markdown, Render, Terminal, may_colour,
+};
 use crate::report::write::{self, WriteError};
 use crate::report::{load, summary_table};
 use crate::store::rows::ExperimentRow;
@@ -35,6 +37,12 @@ pub struct ReportArgs {
     /// Write no plots
     #[arg(long)]
     pub no_plots: bool,
+    /// Do it again whenever the store has changed, as long as an `ablate run` is at work
+    #[arg(long)]
+    pub watch: bool,
+    /// With --watch: wait for further runs when none is at work; Ctrl-C ends it
+    #[arg(long, requires = "watch")]
+    pub forever: bool,
 }
 
 /// Form of the table on stdout.
@@ -46,6 +54,12 @@ pub enum Format {
     Md,
     /// Comma-separated values in full precision
     Csv,
+    /// Every number with its type, in full precision
+    Json,
+    /// A fragment for a page
+    Html,
+    /// booktabs and siunitx, for `\input`
+    Latex,
 }
 
 /// Why there is no report.
@@ -65,44 +79,66 @@ pub enum ReportError {
     Frame(#[from] FrameError),
     #[error(transparent)]
     Write(#[from] WriteError),
+    #[error("can't watch the store at {store}: {message}")]
+    Watch { store: String, message: String },
     #[error("can't write to stdout: {0}")]
     Stdout(#[source] std::io::Error),
 }
 
 /// Runs the command: tables to stdout, the paths of the written files to stderr.
 pub async fn run(args: &ReportArgs) -> Exit {
+    if args.watch {
+        return watch::run(args).await;
+    }
     let result = match Store::open_read_only(&args.store).await {
-        Ok(store) => report(args, &store).await,
+        Ok(store) => {
+            for warning in store.warnings() {
+                say(format_args!("warning: {warning}"));
+            }
+            once(args, &store).await
+        }
         Err(error) => Err(error.into()),
     };
     match result {
         Ok(()) => Exit::Done,
-        Err(ReportError::Stdout(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-            Exit::Done
-        }
-        Err(error) => {
-            say(format_args!("error: {error}"));
-            match error {
-                ReportError::Unknown { .. } | ReportError::Empty { .. } => Exit::Usage,
-                _ => Exit::Store,
-            }
-        }
+        Err(error) => finish(error),
     }
 }
 
-async fn report(args: &ReportArgs, store: &Store) -> Result<(), ReportError> {
+async fn once(args: &ReportArgs, store: &Store) -> Result<(), ReportError> {
+    let (text, files) = report(args, store).await?;
+    print(&text)?;
+    files.iter().for_each(|path| say(path.display()));
+    Ok(())
+}
+
+/// Says what went wrong; the exit code for it.
+fn finish(error: ReportError) -> Exit {
+    if let ReportError::Stdout(source) = &error
+        && source.kind() == std::io::ErrorKind::BrokenPipe
+    {
+        return Exit::Done;
+    }
+    say(format_args!("error: {error}"));
+    match error {
+        ReportError::Unknown { .. } | ReportError::Empty { .. } => Exit::Usage,
+        _ => Exit::Store,
+    }
+}
+
+/// Writes the reports. What belongs on stdout, and the files that were written.
+async fn report(args: &ReportArgs, store: &Store) -> Result<(String, Vec<PathBuf>), ReportError> {
     let chosen = choose(store.experiments().await?, &args.experiments, store.dir())?;
+    let (mut text, mut files) = (String::new(), Vec::new());
     for (position, experiment) in chosen.into_iter().enumerate() {
         let (data, warnings) = load::load(store, experiment).await?;
         for warning in warnings {
             say(format_args!("warning: {warning}"));
         }
         let table = summary_table(&data)?;
-        let mut text = if position > 0 {
-            "\n".to_owned()
-        } else {
-            String::new()
-        };
+        if position > 0 {
+            text.push('\n');
+        }
         text.push_str(&match args.format {
             Format::Terminal => Terminal {
                 colour: may_colour(),
@@ -110,19 +146,19 @@ async fn report(args: &ReportArgs, store: &Store) -> Result<(), ReportError> {
             .render(&table),
             Format::Md => Markdown.render(&table),
             Format::Csv => Csv.render(&table),
+            Format::Json => JsonForm.render(&table),
+            Format::Html => Html.render(&table),
+            Format::Latex => Latex.render(&table),
         });
-        print(&text)?;
-        for path in write::write(&data, &args.out, !args.no_plots)? {
-            say(path.display());
-        }
+        files.extend(write::write(&data, &args.out, !args.no_plots)?);
     }
     if let Some((path, warnings)) = write::write_index(&args.out)? {
         for warning in warnings {
             say(format_args!("warning: {warning}"));
         }
-        say(path.display());
+        files.push(path);
     }
-    Ok(())
+    Ok((text, files))
 }
 
 /// The named experiments, or all. An experiment's file (`experiments/loss.yaml`) stands for the
@@ -206,6 +242,8 @@ fn print(text: &str) -> Result<(), ReportError> {
         _ => Ok(()),
     }
 }
+
+mod watch;
 
 #[cfg(test)]
 mod tests;

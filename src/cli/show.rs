@@ -4,7 +4,7 @@ use crate::cli::lookup::{self, LookupError, Target, duration, ignore_closed_pipe
 use crate::cli::status::TextFormat;
 use crate::report::text::clean;
 use crate::store::rows::{AttemptRow, RunRow};
-use crate::store::{Store, StoreError};
+use crate::store::{Marks, Store, StoreError, utc};
 use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
@@ -28,6 +28,9 @@ struct Answer {
     run: Option<RunRow>,
     /// Axis to label, in the axes' order.
     labels: serde_json::Map<String, Value>,
+    /// Tags and notes of the run.
+    #[serde(flatten)]
+    marks: Marks,
     stages: Vec<Stage>,
 }
 
@@ -79,6 +82,7 @@ async fn collect(store: &Store, name: &str) -> Result<Answer, LookupError> {
         Target::Stage(fingerprint) => Ok(Answer {
             run: None,
             labels: serde_json::Map::new(),
+            marks: Marks::default(),
             stages: vec![stage(store, None, &fingerprint).await?],
         }),
         Target::Run(run) => {
@@ -99,6 +103,7 @@ async fn collect(store: &Store, name: &str) -> Result<Answer, LookupError> {
                 stages.push(stage(store, names.get(position).cloned(), fingerprint).await?);
             }
             Ok(Answer {
+                marks: store.marks(&run.id).await?,
                 run: Some(*run),
                 labels,
                 stages,
@@ -167,6 +172,16 @@ fn text(answer: &Answer) -> String {
             ));
         }
         lines.push(format!("seed     {}", run.seed));
+        if !answer.marks.tags.is_empty() {
+            lines.push(format!("tags     {}", clean(&answer.marks.tags.join(", "))));
+        }
+        for note in &answer.marks.notes {
+            lines.push(format!(
+                "note     {}  {}",
+                utc(note.time),
+                clean(&note.text)
+            ));
+        }
         if let Some(seconds) = run.wall_seconds {
             lines.push(format!("time     {}", duration(seconds)));
         }
@@ -205,10 +220,14 @@ fn text(answer: &Answer) -> String {
             } else {
                 ""
             };
+            // A program's results have no resolution.
+            let at = match r.resolution {
+                0 => String::new(),
+                side => format!(" at {side} px"),
+            };
             lines.push(format!(
-                "  result   {} at {} px  {} {:.4}{unit}",
+                "  result   {}{at}  {} {:.4}{unit}",
                 clean(&r.set),
-                r.resolution,
                 clean(&r.metric),
                 r.value
             ));

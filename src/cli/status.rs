@@ -2,7 +2,7 @@
 
 use crate::cli::lookup::{self, LookupError, duration, ignore_closed_pipe};
 use crate::rundir::log::unix_time;
-use crate::store::{ExperimentStatus, RunningStage, StoreHolder, StoreLock};
+use crate::store::{ExperimentStatus, RunningStage, Store, StoreHolder, StoreLock};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::io::Write;
@@ -14,6 +14,9 @@ pub struct StatusArgs {
     /// Name of an experiment; all if none is given
     #[arg(value_name = "EXPERIMENT")]
     pub experiment: Option<String>,
+    /// Count only runs with this tag
+    #[arg(long, value_name = "NAME")]
+    pub tag: Option<String>,
     /// Form of the answer
     #[arg(long, value_enum, default_value_t = TextFormat::Text)]
     pub format: TextFormat,
@@ -61,13 +64,21 @@ async fn answer(
 ) -> Result<(), LookupError> {
     let store = lookup::open(dir, err).await?;
     let only = args.experiment.as_deref();
-    let experiments = store.status(only).await?;
+    let tag = args.tag.as_deref();
+    let experiments = match tag {
+        None => store.status(only).await?,
+        Some(tag) => tagged(&store, only, tag).await?,
+    };
     if let (Some(name), true) = (only, experiments.is_empty()) {
         let all = store.experiments().await?;
         let names: Vec<String> = all.into_iter().map(|experiment| experiment.name).collect();
         return Err(lookup::unknown("experiment", name, &names));
     }
-    let running = store.running(only).await?;
+    let mut running = store.running(only).await?;
+    if let Some(tag) = tag {
+        let stages = store.stages_tagged(tag).await?;
+        running.retain(|stage| stages.contains(&stage.fingerprint));
+    }
     let schedulers = StoreLock::holders(dir);
     if store.wal_bytes() > LARGE_LOG {
         let _ = writeln!(
@@ -100,6 +111,25 @@ async fn answer(
         }
     }
     Ok(())
+}
+
+/// The counts of runs with a tag; an unknown tag is an error.
+async fn tagged(
+    store: &Store,
+    only: Option<&str>,
+    tag: &str,
+) -> Result<Vec<ExperimentStatus>, LookupError> {
+    let mut names: Vec<String> = store.tags().await?.into_iter().map(|tag| tag.tag).collect();
+    names.dedup();
+    if names.iter().any(|name| name == tag) {
+        return Ok(store.status_tagged(only, tag).await?);
+    }
+    if names.is_empty() {
+        return Err(LookupError::Nothing(format!(
+            "there is no tag `{tag}`, nor any other: `ablate tag RUN NAME` sets one"
+        )));
+    }
+    Err(lookup::unknown("tag", tag, &names))
 }
 
 fn counts(experiments: &[ExperimentStatus], time: f64) -> String {

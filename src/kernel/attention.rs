@@ -4,10 +4,10 @@
 //! written to the packed layout in place, without the transposes of the textbook form. The softmax
 //! is kept for the backward pass: `heads * tokens^2` values a sample.
 
-use super::matmul::{Matrix, matmul};
-use super::parallel::buffer;
+use super::matmul::{Matrix, matmul, matmul_fill, matmul_into};
+use super::parallel::{Hole, build, build_pair, each_row};
 use super::simd::{LANES, dot, exp, fold, max, simd};
-use rayon::prelude::*;
+use std::cell::RefCell;
 
 /// Sizes of an attention: fixed by the packed input.
 #[derive(Debug, Clone, Copy)]
@@ -43,103 +43,121 @@ impl Shape {
 }
 
 /// Output `[batch, tokens, dim]` and the softmax `[batch, heads, tokens, tokens]`.
+///
+/// # Panics
+/// If the heads don't share the width evenly.
 pub fn forward(qkv: &[f32], shape: Shape) -> (Vec<f32>, Vec<f32>) {
-    let mut out = buffer(shape.batch * shape.tokens * shape.dim);
-    let mut softmax = buffer(shape.batch * shape.scores());
-    let sample = |(out, (softmax, qkv)): (&mut [f32], (&mut [f32], &[f32]))| {
-        for head in 0..shape.heads {
-            let [q, k, v] = shape.parts(qkv, head);
+    let width = shape.tokens * shape.dim;
+    build_pair(
+        [shape.batch * width, shape.batch * shape.scores()],
+        [width, shape.scores()],
+        |sample, out, softmax| {
+            let qkv = &qkv[sample * 3 * width..(sample + 1) * 3 * width];
             let square = shape.tokens * shape.tokens;
-            let scores = &mut softmax[head * square..(head + 1) * square];
-            matmul(scores, shape.tokens, false, shape.scale(), q, k.t());
-            softmax_rows(scores, shape.tokens);
-            let scores = Matrix::new(scores, shape.tokens, shape.tokens);
-            matmul(
-                &mut out[head * shape.head_dim()..],
-                shape.dim,
-                false,
-                1.0,
-                scores,
-                v,
-            );
-        }
-    };
-    let (width_out, width_qkv) = (shape.tokens * shape.dim, 3 * shape.tokens * shape.dim);
-    if rayon::current_num_threads() == 1 {
-        out.chunks_mut(width_out)
-            .zip(
-                softmax
-                    .chunks_mut(shape.scores())
-                    .zip(qkv.chunks(width_qkv)),
-            )
-            .for_each(sample);
-    } else {
-        out.par_chunks_mut(width_out)
-            .zip(
-                softmax
-                    .par_chunks_mut(shape.scores())
-                    .zip(qkv.par_chunks(width_qkv)),
-            )
-            .for_each(sample);
+            let softmax = each_row(softmax, square, |head, scores| {
+                let [q, k, _] = shape.parts(qkv, head);
+                let scores = matmul_fill(scores, shape.scale(), q, k.t());
+                softmax_rows(scores, shape.tokens);
+                scores
+            });
+            (mix(out, softmax, qkv, shape), softmax)
+        },
+    )
+}
+
+/// The output alone, `[batch, tokens, dim]`, where no backward pass follows.
+pub fn output(qkv: &[f32], shape: Shape) -> Vec<f32> {
+    let width = shape.tokens * shape.dim;
+    build(shape.batch * width, width, |sample, out| {
+        let qkv = &qkv[sample * 3 * width..(sample + 1) * 3 * width];
+        with_scratch(shape.scores(), |softmax| {
+            for (head, scores) in softmax
+                .chunks_exact_mut(shape.tokens * shape.tokens)
+                .enumerate()
+            {
+                let [q, k, _] = shape.parts(qkv, head);
+                matmul(scores, shape.tokens, false, shape.scale(), q, k.t());
+                softmax_rows(scores, shape.tokens);
+            }
+            mix(out, softmax, qkv, shape)
+        })
+    })
+}
+
+/// One sample's values, mixed by its softmax.
+fn mix<'h>(out: Hole<'h>, softmax: &[f32], qkv: &[f32], shape: Shape) -> &'h mut [f32] {
+    let square = shape.tokens * shape.tokens;
+    assert!(
+        shape.heads * shape.head_dim() == shape.dim && out.len() == shape.tokens * shape.dim,
+        "heads share the width evenly"
+    );
+    for (head, scores) in softmax.chunks_exact(square).take(shape.heads).enumerate() {
+        let [_, _, v] = shape.parts(qkv, head);
+        let scores = Matrix::new(scores, shape.tokens, shape.tokens);
+        matmul_into(
+            &mut out[head * shape.head_dim()..],
+            shape.dim,
+            1.0,
+            scores,
+            v,
+        );
     }
-    (out, softmax)
+    assert_eq!(softmax.len(), shape.scores(), "a softmax for each head");
+    // SAFETY: head h wrote columns h * head_dim to (h + 1) * head_dim of every row, and together the heads
+    // have the width of a row.
+    unsafe { out.assume_init_mut() }
 }
 
 /// Gradient with respect to the packed input, from the output's gradient `g [batch, tokens, dim]`.
+///
+/// # Panics
+/// If the heads don't share the width evenly.
 pub fn backward(g: &[f32], qkv: &[f32], softmax: &[f32], shape: Shape) -> Vec<f32> {
-    let mut dqkv = buffer(qkv.len());
-    let square = shape.tokens * shape.tokens;
-    let sample =
-        |work: &mut Vec<f32>, dqkv: &mut [f32], g: &[f32], softmax: &[f32], qkv: &[f32]| {
-            work.resize(square, 0.0);
+    let Shape { tokens, dim, .. } = shape;
+    let (width, square, stride) = (tokens * dim, tokens * tokens, 3 * dim);
+    assert_eq!(
+        shape.heads * shape.head_dim(),
+        dim,
+        "heads share the width evenly"
+    );
+    build(qkv.len(), 3 * width, |sample, dqkv| {
+        let qkv = &qkv[sample * 3 * width..(sample + 1) * 3 * width];
+        let g = &g[sample * width..(sample + 1) * width];
+        let softmax = &softmax[sample * shape.scores()..(sample + 1) * shape.scores()];
+        assert_eq!(dqkv.len(), 3 * width, "whole samples");
+        with_scratch(square, |work| {
             for head in 0..shape.heads {
                 let [q, k, v] = shape.parts(qkv, head);
                 let p = &softmax[head * square..(head + 1) * square];
-                let g = Matrix::strided(
-                    &g[head * shape.head_dim()..],
-                    shape.tokens,
-                    shape.head_dim(),
-                    shape.dim,
-                );
-                let starts = [0, 1, 2].map(|part| part * shape.dim + head * shape.head_dim());
-                let stride = 3 * shape.dim;
-                let p_matrix = Matrix::new(p, shape.tokens, shape.tokens);
-                matmul(&mut dqkv[starts[2]..], stride, false, 1.0, p_matrix.t(), g);
-                matmul(work, shape.tokens, false, 1.0, g, v.t());
-                softmax_gradient(work, p, shape.tokens);
-                let ds = Matrix::new(work, shape.tokens, shape.tokens);
-                matmul(&mut dqkv[starts[0]..], stride, false, shape.scale(), ds, k);
-                matmul(
-                    &mut dqkv[starts[1]..],
-                    stride,
-                    false,
-                    shape.scale(),
-                    ds.t(),
-                    q,
-                );
+                let g = &g[head * shape.head_dim()..];
+                let g = Matrix::strided(g, tokens, shape.head_dim(), dim);
+                let [dq, dk, dv] = [0, 1, 2].map(|part| part * dim + head * shape.head_dim());
+                let p_matrix = Matrix::new(p, tokens, tokens);
+                matmul_into(&mut dqkv[dv..], stride, 1.0, p_matrix.t(), g);
+                matmul(work, tokens, false, 1.0, g, v.t());
+                softmax_gradient(work, p, tokens);
+                let ds = Matrix::new(work, tokens, tokens);
+                matmul_into(&mut dqkv[dq..], stride, shape.scale(), ds, k);
+                matmul_into(&mut dqkv[dk..], stride, shape.scale(), ds.t(), q);
             }
-        };
-    let (width_g, width_qkv) = (shape.tokens * shape.dim, 3 * shape.tokens * shape.dim);
-    if rayon::current_num_threads() == 1 {
-        let mut work = Vec::new();
-        for (((dqkv, g), softmax), qkv) in dqkv
-            .chunks_mut(width_qkv)
-            .zip(g.chunks(width_g))
-            .zip(softmax.chunks(shape.scores()))
-            .zip(qkv.chunks(width_qkv))
-        {
-            sample(&mut work, dqkv, g, softmax, qkv);
-        }
-    } else {
-        dqkv.par_chunks_mut(width_qkv)
-            .zip(g.par_chunks(width_g))
-            .zip(softmax.par_chunks(shape.scores()))
-            .zip(qkv.par_chunks(width_qkv))
-            .for_each_init(Vec::new, |work, (((dqkv, g), softmax), qkv)| {
-                sample(work, dqkv, g, softmax, qkv);
-            });
+        });
+        // SAFETY: each head wrote its columns of queries, keys and values in every row; together they have
+        // the width of a packed row.
+        unsafe { dqkv.assume_init_mut() }
+    })
+}
+
+/// Runs `work` on `len` numbers of this thread's own, whatever they are.
+fn with_scratch<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
+    thread_local! {
+        static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
     }
-    dqkv
+    SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.len() < len {
+            scratch.resize(len, 0.0);
+        }
+        work(&mut scratch[..len])
+    })
 }
 
 simd! {

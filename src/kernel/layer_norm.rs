@@ -1,7 +1,7 @@
 //! Layer normalisation over rows (PyTorch's `LayerNorm`: biased variance, eps inside the root).
 
-use super::parallel::{block_rows, buffer, for_blocks, map_blocks, sum_in_order};
-use super::simd::{LANES, dot, fold, simd, sum};
+use super::parallel::{Hole, block_rows, build, map_blocks, sum_in_order};
+use super::simd::{LANES, fold, map2, map3, simd, sum};
 
 /// Mean and reciprocal standard deviation of each row.
 pub type Moments = Vec<(f32, f32)>;
@@ -19,11 +19,10 @@ pub fn forward(x: &[f32], weight: &[f32], bias: &[f32], eps: f32) -> (Vec<f32>, 
         moments
     })
     .concat();
-    let mut y = buffer(x.len());
-    for_blocks(&mut y, width, per_block, |_, start, y| {
-        let rows = y.len() / width;
+    let y = build(x.len(), per_block * width, |index, y| {
+        let (start, rows) = (index * per_block, y.len() / width);
         let x = &x[start * width..(start + rows) * width];
-        normalise(y, x, &moments[start..start + rows], weight, bias);
+        normalise(y, x, &moments[start..start + rows], weight, bias)
     });
     (y, moments)
 }
@@ -38,17 +37,11 @@ pub fn backward(
     let width = weight.len();
     let rows = x.len() / width;
     let per_block = block_rows(rows);
-    let mut dx = buffer(x.len());
-    for_blocks(&mut dx, width, per_block, |_, start, dx| {
-        let rows = dx.len() / width;
+    let dx = build(x.len(), per_block * width, |index, dx| {
+        let (start, rows) = (index * per_block, dx.len() / width);
         let range = start * width..(start + rows) * width;
-        input_gradient(
-            dx,
-            &g[range.clone()],
-            &x[range],
-            &moments[start..start + rows],
-            weight,
-        );
+        let moments = &moments[start..start + rows];
+        input_gradient(dx, &g[range.clone()], &x[range], moments, weight)
     });
     let parts = map_blocks(rows.div_ceil(per_block), |block| {
         let start = block * per_block;
@@ -92,33 +85,44 @@ simd! {
 }
 
 simd! {
-    fn normalise(y: &mut [f32], x: &[f32], moments: &[(f32, f32)], weight: &[f32], bias: &[f32]) {
+    fn normalise<'h>(
+        y: Hole<'h>,
+        x: &[f32],
+        moments: &[(f32, f32)],
+        weight: &[f32],
+        bias: &[f32],
+    ) -> &'h mut [f32] {
         let width = weight.len();
-        for ((y, x), (mean, scale)) in
-            y.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(moments)
-        {
-            for (((y, x), w), b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
-                *y = ((x - mean) * scale).mul_add(*w, *b);
-            }
+        assert!(
+            y.len() == x.len() && moments.len() * width == x.len(),
+            "whole rows, as many of each"
+        );
+        let rows = y.chunks_exact_mut(width).zip(x.chunks_exact(width));
+        for ((y, x), &(mean, scale)) in rows.zip(moments) {
+            map3(y, x, weight, bias, |x, w, b| ((x - mean) * scale).mul_add(w, b));
         }
+        // SAFETY: the rows cover `y`, and each was written.
+        unsafe { y.assume_init_mut() }
     }
 }
 
 simd! {
-    fn input_gradient(
-        dx: &mut [f32],
+    fn input_gradient<'h>(
+        dx: Hole<'h>,
         g: &[f32],
         x: &[f32],
         moments: &[(f32, f32)],
         weight: &[f32],
-    ) {
+    ) -> &'h mut [f32] {
         let width = weight.len();
+        assert!(
+            dx.len() == x.len() && g.len() == x.len() && moments.len() * width == x.len(),
+            "whole rows, as many of each"
+        );
         let rows = dx.chunks_exact_mut(width).zip(g.chunks_exact(width)).zip(x.chunks_exact(width));
-        for (((dx, g), x), (mean, scale)) in rows.zip(moments) {
+        for (((dx, g), x), &(mean, scale)) in rows.zip(moments) {
             // dx holds g * weight first.
-            for ((d, g), w) in dx.iter_mut().zip(g).zip(weight) {
-                *d = g * w;
-            }
+            let dx = map2(dx, g, weight, |g, w| g * w);
             let mean_g = sum(dx) / width as f32;
             // sum(g w x_hat) = scale * (sum(g w x) - mean * sum(g w)) loses digits: centre first.
             let mut lanes = [0.0f32; LANES];
@@ -138,6 +142,8 @@ simd! {
                 *d = scale * (*d - normal.mul_add(mean_gx, mean_g));
             }
         }
+        // SAFETY: the rows cover `dx`, and each was written.
+        unsafe { dx.assume_init_mut() }
     }
 }
 
@@ -154,17 +160,4 @@ simd! {
             }
         }
     }
-}
-
-/// Sum of squares of `values`, in an order that depends on the length only.
-pub fn sum_of_squares(values: &[f32]) -> f64 {
-    simd! {
-        fn block(values: &[f32]) -> f32 {
-            dot(values, values)
-        }
-    }
-    values
-        .chunks(4096)
-        .map(|chunk| f64::from(block(chunk)))
-        .sum()
 }

@@ -3,9 +3,9 @@
 //! Weights are `[out, in]`, as PyTorch stores them. Blocks of rows go through the matrix product
 //! and its epilogue (bias, GELU) while they are in cache.
 
-use super::matmul::{Matrix, matmul};
-use super::parallel::{block_rows, buffer, for_blocks, map_blocks, sum_in_order};
-use super::simd::{add_assign, gelu_with_derivative, simd};
+use super::matmul::{Matrix, matmul_fill};
+use super::parallel::{Hole, block_rows, build, build_pair, map_blocks, sum_in_order};
+use super::simd::{add_assign, gelu, gelu_with_derivative, map2, simd};
 
 /// Output rows of a weight gradient per job: independent of the number of threads.
 const WEIGHT_ROWS: usize = 192;
@@ -14,82 +14,83 @@ const WEIGHT_ROWS: usize = 192;
 pub fn forward(x: &[f32], w: &[f32], b: &[f32], inputs: usize) -> Vec<f32> {
     let outputs = b.len();
     let rows = x.len() / inputs;
-    let mut y = buffer(rows * outputs);
-    for_blocks(&mut y, outputs, block_rows(rows), |_, start, y| {
-        product(y, start, x, w, inputs, outputs);
+    let per_block = block_rows(rows);
+    build(rows * outputs, per_block * outputs, |index, hole| {
+        let y = product(hole, index * per_block, x, w, inputs, outputs);
         add_bias(y, b);
-    });
-    y
+        y
+    })
 }
 
-/// `gelu(x w^T + b)` and the derivative of the GELU at its argument, both `[rows, out]`.
-pub fn forward_gelu(x: &[f32], w: &[f32], b: &[f32], inputs: usize) -> (Vec<f32>, Vec<f32>) {
+/// `gelu(x w^T + b)`, `[rows, out]`.
+pub fn forward_gelu(x: &[f32], w: &[f32], b: &[f32], inputs: usize) -> Vec<f32> {
     let outputs = b.len();
     let rows = x.len() / inputs;
     let per_block = block_rows(rows);
-    let mut y = buffer(rows * outputs);
-    let mut derivative = buffer(rows * outputs);
-    let block = per_block * outputs;
-    let job = |index: usize, y: &mut [f32], derivative: &mut [f32]| {
-        product(y, index * per_block, x, w, inputs, outputs);
-        bias_gelu(y, derivative, b);
-    };
-    if rayon::current_num_threads() == 1 {
-        for (i, (y, d)) in y
-            .chunks_mut(block)
-            .zip(derivative.chunks_mut(block))
-            .enumerate()
-        {
-            job(i, y, d);
-        }
-    } else {
-        use rayon::prelude::*;
-        y.par_chunks_mut(block)
-            .zip(derivative.par_chunks_mut(block))
-            .enumerate()
-            .for_each(|(i, (y, d))| job(i, y, d));
-    }
-    (y, derivative)
+    build(rows * outputs, per_block * outputs, |index, hole| {
+        let y = product(hole, index * per_block, x, w, inputs, outputs);
+        bias_gelu(y, b);
+        y
+    })
+}
+
+/// `gelu(x w^T + b)` and the derivative of the GELU at its argument, both `[rows, out]`.
+pub fn forward_gelu_with_derivative(
+    x: &[f32],
+    w: &[f32],
+    b: &[f32],
+    inputs: usize,
+) -> (Vec<f32>, Vec<f32>) {
+    let outputs = b.len();
+    let rows = x.len() / inputs;
+    let per_block = block_rows(rows);
+    build_pair(
+        [rows * outputs; 2],
+        [per_block * outputs; 2],
+        |index, y, derivative| {
+            let y = product(y, index * per_block, x, w, inputs, outputs);
+            let derivative = bias_gelu_derivative(derivative, y, b);
+            (y, derivative)
+        },
+    )
 }
 
 /// One block of rows from `start` of `x w^T`.
-fn product(y: &mut [f32], start: usize, x: &[f32], w: &[f32], inputs: usize, outputs: usize) {
+fn product<'h>(
+    y: Hole<'h>,
+    start: usize,
+    x: &[f32],
+    w: &[f32],
+    inputs: usize,
+    outputs: usize,
+) -> &'h mut [f32] {
     let rows = y.len() / outputs;
     let x = &x[start * inputs..(start + rows) * inputs];
-    matmul(
-        y,
-        outputs,
-        false,
-        1.0,
-        Matrix::new(x, rows, inputs),
-        Matrix::new(w, outputs, inputs).t(),
-    );
+    let w = Matrix::new(w, outputs, inputs).t();
+    matmul_fill(y, 1.0, Matrix::new(x, rows, inputs), w)
 }
 
 /// Gradient with respect to the input: `g w`, g `[rows, out]` -> `[rows, in]`.
 pub fn backward_input(g: &[f32], w: &[f32], inputs: usize) -> Vec<f32> {
     let outputs = w.len() / inputs;
     let rows = g.len() / outputs;
-    let mut dx = buffer(rows * inputs);
-    for_blocks(&mut dx, inputs, block_rows(rows), |_, start, dx| {
-        let rows = dx.len() / inputs;
+    let per_block = block_rows(rows);
+    build(rows * inputs, per_block * inputs, |index, dx| {
+        let (start, rows) = (index * per_block, dx.len() / inputs);
         let g = &g[start * outputs..(start + rows) * outputs];
         let w = Matrix::new(w, outputs, inputs);
-        matmul(dx, inputs, false, 1.0, Matrix::new(g, rows, outputs), w);
-    });
-    dx
+        matmul_fill(dx, 1.0, Matrix::new(g, rows, outputs), w)
+    })
 }
 
 /// Gradient with respect to the weight: `g^T x`, `[out, in]`.
 pub fn backward_weight(g: &[f32], x: &[f32], outputs: usize, inputs: usize) -> Vec<f32> {
     let rows = x.len() / inputs;
-    let mut dw = buffer(outputs * inputs);
-    for_blocks(&mut dw, inputs, WEIGHT_ROWS, |_, start, dw| {
+    build(outputs * inputs, WEIGHT_ROWS * inputs, |index, dw| {
         let count = dw.len() / inputs;
-        let g = Matrix::strided(&g[start..], rows, count, outputs).t();
-        matmul(dw, inputs, false, 1.0, g, Matrix::new(x, rows, inputs));
-    });
-    dw
+        let g = Matrix::strided(&g[index * WEIGHT_ROWS..], rows, count, outputs).t();
+        matmul_fill(dw, 1.0, g, Matrix::new(x, rows, inputs))
+    })
 }
 
 /// Gradient with respect to the bias: the sum of the rows of `g`.
@@ -110,19 +111,16 @@ pub fn backward_bias(g: &[f32], outputs: usize) -> Vec<f32> {
 
 /// `g * derivative`, element by element.
 pub fn backward_gelu(g: &[f32], derivative: &[f32]) -> Vec<f32> {
-    let mut product = buffer(g.len());
-    for_blocks(&mut product, 1, 1 << 16, |_, start, out| {
-        let end = start + out.len();
-        multiply(out, &g[start..end], &derivative[start..end]);
-    });
-    product
+    const BLOCK: usize = 1 << 16;
+    build(g.len(), BLOCK, |index, out| {
+        let range = index * BLOCK..index * BLOCK + out.len();
+        multiply(out, &g[range.clone()], &derivative[range])
+    })
 }
 
 simd! {
-    fn multiply(out: &mut [f32], a: &[f32], b: &[f32]) {
-        for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
-            *o = a * b;
-        }
+    fn multiply<'h>(out: Hole<'h>, a: &[f32], b: &[f32]) -> &'h mut [f32] {
+        map2(out, a, b, |a, b| a * b)
     }
 }
 
@@ -137,12 +135,31 @@ simd! {
 }
 
 simd! {
-    fn bias_gelu(y: &mut [f32], derivative: &mut [f32], b: &[f32]) {
-        let width = b.len();
-        for (row, derivative) in y.chunks_exact_mut(width).zip(derivative.chunks_exact_mut(width)) {
-            for ((y, d), b) in row.iter_mut().zip(derivative).zip(b) {
-                (*y, *d) = gelu_with_derivative(*y + b);
+    fn bias_gelu(y: &mut [f32], b: &[f32]) {
+        for row in y.chunks_exact_mut(b.len()) {
+            for (y, b) in row.iter_mut().zip(b) {
+                *y = gelu(*y + b);
             }
         }
+    }
+}
+
+simd! {
+    fn bias_gelu_derivative<'h>(derivative: Hole<'h>, y: &mut [f32], b: &[f32]) -> &'h mut [f32] {
+        let width = b.len();
+        assert!(
+            derivative.len() == y.len() && y.len().is_multiple_of(width),
+            "whole rows, as many in both"
+        );
+        let rows = y.chunks_exact_mut(width).zip(derivative.chunks_exact_mut(width));
+        for (row, derivative) in rows {
+            for ((y, d), b) in row.iter_mut().zip(derivative).zip(b) {
+                let (value, slope) = gelu_with_derivative(*y + b);
+                *y = value;
+                d.write(slope);
+            }
+        }
+        // SAFETY: rows of the bias's width cover both, so each derivative was written.
+        unsafe { derivative.assume_init_mut() }
     }
 }

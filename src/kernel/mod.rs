@@ -11,6 +11,10 @@
 //! | multi-head attention | [`attention`] |
 //! | residual with LayerScale and stochastic depth | [`residual`] |
 //!
+//! [`update`] is the optimizers' part: one pass over each parameter.
+//!
+//! [`recompute`] runs a part of the model again in the backward pass instead of keeping its tensors.
+//!
 //! [`op`] hands them to Burn as a backend extension with autodiff. Modules in `model` call the
 //! functions of this file, which take the fused form on a CPU device and Burn's own operations
 //! elsewhere; [`set_fused`] turns fusion off for comparison.
@@ -26,23 +30,39 @@ pub mod matmul;
 pub mod op;
 pub mod parallel;
 pub mod plain;
+pub mod recompute;
 pub mod residual;
 pub mod simd;
+pub mod update;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::Tensor;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-static FUSED: AtomicBool = AtomicBool::new(true);
+/// Turns fusion off in the processes that see it (`off`), for comparison: results differ in their last
+/// digits.
+pub const SWITCH: &str = "ABLATE_FUSION";
 
-/// Turns the fused operations on or off for the whole process (on at the start).
+static FUSED: LazyLock<AtomicBool> = LazyLock::new(|| {
+    let off = std::env::var_os(SWITCH).is_some_and(|value| value == "off" || value == "0");
+    AtomicBool::new(!off)
+});
+
+/// Turns the fused operations on or off for the whole process. At the start they are on, unless
+/// [`SWITCH`] says otherwise.
 pub fn set_fused(on: bool) {
     FUSED.store(on, Ordering::Relaxed);
 }
 
+/// Whether fusion is on.
+pub fn is_on() -> bool {
+    FUSED.load(Ordering::Relaxed)
+}
+
 /// Whether `x` lives where the fused operations can be used.
 fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
-    FUSED.load(Ordering::Relaxed) && is_cpu(x.device().inner().as_dispatch())
+    is_on() && is_cpu(x.device().inner().as_dispatch())
 }
 
 fn is_cpu(device: &DispatchDevice) -> bool {
@@ -107,5 +127,7 @@ pub fn residual(
     }
 }
 
+#[cfg(test)]
+mod property_tests;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@
 //! so it is made contiguous first; an input that needs no gradient has no parent node, and the work
 //! for it is left out.
 
+use super::parallel::join;
 use super::{attention, layer_norm, linear, residual};
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -56,7 +57,7 @@ pub trait FusedOps: Backend {
 }
 
 /// `tensor` with its values in row-major order and without gaps.
-fn contiguous(tensor: &FlexTensor) -> FlexTensor {
+pub(super) fn contiguous(tensor: &FlexTensor) -> FlexTensor {
     match tensor.as_slice::<f32>() {
         Some(_) => tensor.clone(),
         None => tensor.to_contiguous(),
@@ -64,7 +65,7 @@ fn contiguous(tensor: &FlexTensor) -> FlexTensor {
 }
 
 /// The values of a tensor that went through [`contiguous`].
-fn values(tensor: &FlexTensor) -> &[f32] {
+pub(super) fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice::<f32>().expect("a contiguous f32 tensor")
 }
 
@@ -120,7 +121,11 @@ impl FusedOps for Flex {
     }
 
     fn fused_linear_gelu(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
-        linear_gelu_forward(&contiguous(&x), &contiguous(&weight), &contiguous(&bias)).0
+        let [x, weight, bias] = [x, weight, bias].map(|t| contiguous(&t));
+        let shape = shape_of(&x);
+        let inputs = shape[shape.len() - 1];
+        let y = linear::forward_gelu(values(&x), values(&weight), values(&bias), inputs);
+        tensor(y, &with_last(&shape, values(&bias).len()))
     }
 
     fn fused_layer_norm(
@@ -137,7 +142,7 @@ impl FusedOps for Flex {
     fn fused_attention(qkv: FlexTensor, heads: usize) -> FlexTensor {
         let qkv = contiguous(&qkv);
         let shape = attention_shape(&qkv, heads);
-        let (y, _) = attention::forward(values(&qkv), shape);
+        let y = attention::output(values(&qkv), shape);
         tensor(y, &[shape.batch, shape.tokens, shape.dim])
     }
 
@@ -171,7 +176,8 @@ fn linear_gelu_forward(
 ) -> (FlexTensor, Vec<f32>) {
     let shape = shape_of(x);
     let inputs = shape[shape.len() - 1];
-    let (y, derivative) = linear::forward_gelu(values(x), values(weight), values(bias), inputs);
+    let [x_values, w, b] = [x, weight, bias].map(values);
+    let (y, derivative) = linear::forward_gelu_with_derivative(x_values, w, b, inputs);
     (
         tensor(y, &with_last(&shape, values(bias).len())),
         derivative,
@@ -187,16 +193,22 @@ fn linear_backward(
     weight: &FlexTensor,
 ) {
     let [outputs, inputs] = [shape_of(weight)[0], shape_of(weight)[1]];
-    if let Some(node) = parents[0] {
-        let dx = linear::backward_input(g, values(weight), inputs);
-        grads.register::<Flex>(node, tensor(dx, &shape_of(x)));
-    }
-    if let Some(node) = parents[1] {
-        let dw = linear::backward_weight(g, values(x), outputs, inputs);
-        grads.register::<Flex>(node, tensor(dw, &[outputs, inputs]));
-    }
-    if let Some(node) = parents[2] {
-        grads.register::<Flex>(node, tensor(linear::backward_bias(g, outputs), &[outputs]));
+    // Together, so that threads without a block of one product find blocks of another.
+    let (dx, (dw, db)) = join(
+        || parents[0].map(|_| linear::backward_input(g, values(weight), inputs)),
+        || {
+            join(
+                || parents[1].map(|_| linear::backward_weight(g, values(x), outputs, inputs)),
+                || parents[2].map(|_| linear::backward_bias(g, outputs)),
+            )
+        },
+    );
+    let [x_shape, w_shape, b_shape] = [shape_of(x), vec![outputs, inputs], vec![outputs]];
+    let found = [(dx, x_shape), (dw, w_shape), (db, b_shape)];
+    for (parent, (values, shape)) in parents.into_iter().zip(found) {
+        if let (Some(node), Some(values)) = (parent, values) {
+            grads.register::<Flex>(node, tensor(values, &shape));
+        }
     }
 }
 

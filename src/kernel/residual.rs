@@ -1,7 +1,7 @@
 //! The residual connection with LayerScale and stochastic depth: `x + keep * gamma * y`.
 
-use super::parallel::{block_rows, buffer, for_blocks, map_blocks, sum_in_order};
-use super::simd::simd;
+use super::parallel::{Hole, block_rows, build, each_row, map_blocks, sum_in_order};
+use super::simd::{map1, map2, map3, simd};
 
 /// What scales the branch: LayerScale's factors and one factor per sample, either may be absent.
 #[derive(Debug, Clone, Copy)]
@@ -24,46 +24,34 @@ impl Scale<'_> {
 /// `x + keep * gamma * y`, all `[batch, tokens, d]`.
 pub fn forward(x: &[f32], y: &[f32], scale: Scale<'_>) -> Vec<f32> {
     let width = scale.dim;
-    let mut out = buffer(x.len());
-    for_blocks(
-        &mut out,
-        width,
-        block_rows(x.len() / width),
-        |_, start, out| {
-            for (index, out) in out.chunks_exact_mut(width).enumerate() {
-                let row = start + index;
-                let range = row * width..(row + 1) * width;
-                let (x, y) = (&x[range.clone()], &y[range]);
-                match scale.gamma {
-                    Some(gamma) => scaled_add(out, x, y, gamma, scale.keep_of(row)),
-                    None => add(out, x, y, scale.keep_of(row)),
-                }
+    let per_block = block_rows(x.len() / width);
+    build(x.len(), per_block * width, |index, out| {
+        each_row(out, width, |row, out| {
+            let row = index * per_block + row;
+            let range = row * width..(row + 1) * width;
+            let (x, y) = (&x[range.clone()], &y[range]);
+            match scale.gamma {
+                Some(gamma) => scaled_add(out, x, y, gamma, scale.keep_of(row)),
+                None => add(out, x, y, scale.keep_of(row)),
             }
-        },
-    );
-    out
+        })
+    })
 }
 
 /// Gradient with respect to the branch y: `g * gamma * keep`.
 pub fn backward_branch(g: &[f32], scale: Scale<'_>) -> Vec<f32> {
     let width = scale.dim;
-    let mut dy = buffer(g.len());
-    for_blocks(
-        &mut dy,
-        width,
-        block_rows(g.len() / width),
-        |_, start, dy| {
-            for (index, dy) in dy.chunks_exact_mut(width).enumerate() {
-                let row = start + index;
-                let g = &g[row * width..(row + 1) * width];
-                match scale.gamma {
-                    Some(gamma) => scaled(dy, g, gamma, scale.keep_of(row)),
-                    None => times(dy, g, scale.keep_of(row)),
-                }
+    let per_block = block_rows(g.len() / width);
+    build(g.len(), per_block * width, |index, dy| {
+        each_row(dy, width, |row, dy| {
+            let row = index * per_block + row;
+            let g = &g[row * width..(row + 1) * width];
+            match scale.gamma {
+                Some(gamma) => scaled(dy, g, gamma, scale.keep_of(row)),
+                None => times(dy, g, scale.keep_of(row)),
             }
-        },
-    );
-    dy
+        })
+    })
 }
 
 /// Gradient with respect to gamma: the sum over rows of `g * y * keep`.
@@ -83,34 +71,26 @@ pub fn backward_gamma(g: &[f32], y: &[f32], scale: Scale<'_>) -> Vec<f32> {
 }
 
 simd! {
-    fn scaled_add(out: &mut [f32], x: &[f32], y: &[f32], gamma: &[f32], keep: f32) {
-        for (((o, x), y), gamma) in out.iter_mut().zip(x).zip(y).zip(gamma) {
-            *o = (y * gamma).mul_add(keep, *x);
-        }
+    fn scaled_add<'h>(out: Hole<'h>, x: &[f32], y: &[f32], gamma: &[f32], keep: f32) -> &'h mut [f32] {
+        map3(out, x, y, gamma, |x, y, gamma| (y * gamma).mul_add(keep, x))
     }
 }
 
 simd! {
-    fn add(out: &mut [f32], x: &[f32], y: &[f32], keep: f32) {
-        for ((o, x), y) in out.iter_mut().zip(x).zip(y) {
-            *o = y.mul_add(keep, *x);
-        }
+    fn add<'h>(out: Hole<'h>, x: &[f32], y: &[f32], keep: f32) -> &'h mut [f32] {
+        map2(out, x, y, |x, y| y.mul_add(keep, x))
     }
 }
 
 simd! {
-    fn scaled(out: &mut [f32], g: &[f32], gamma: &[f32], keep: f32) {
-        for ((o, g), gamma) in out.iter_mut().zip(g).zip(gamma) {
-            *o = g * gamma * keep;
-        }
+    fn scaled<'h>(out: Hole<'h>, g: &[f32], gamma: &[f32], keep: f32) -> &'h mut [f32] {
+        map2(out, g, gamma, |g, gamma| g * gamma * keep)
     }
 }
 
 simd! {
-    fn times(out: &mut [f32], g: &[f32], keep: f32) {
-        for (o, g) in out.iter_mut().zip(g) {
-            *o = g * keep;
-        }
+    fn times<'h>(out: Hole<'h>, g: &[f32], keep: f32) -> &'h mut [f32] {
+        map1(out, g, |g| g * keep)
     }
 }
 

@@ -5,6 +5,8 @@
 //! with `mul_add`, so all three give the same bits (the baseline of x86-64 without FMA is slow but
 //! correct).
 
+use super::parallel::Hole;
+
 /// Number of partial sums in reductions: fixed, so that sums don't depend on the instruction set.
 pub const LANES: usize = 16;
 
@@ -31,23 +33,23 @@ pub fn level() -> u8 {
 
 /// Defines a function whose body is compiled for several instruction sets.
 macro_rules! simd {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$life:lifetime>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name $(<$life>)? ($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
-            fn body($($arg: $ty),*) $(-> $ret)? $body
+            fn body $(<$life>)? ($($arg: $ty),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn v4($($arg: $ty),*) $(-> $ret)? {
+                fn v4 $(<$life>)? ($($arg: $ty),*) $(-> $ret)? {
                     body($($arg),*)
                 }
                 #[target_feature(enable = "avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn v3($($arg: $ty),*) $(-> $ret)? {
+                fn v3 $(<$life>)? ($($arg: $ty),*) $(-> $ret)? {
                     body($($arg),*)
                 }
                 match $crate::kernel::simd::level() {
@@ -62,6 +64,52 @@ macro_rules! simd {
     };
 }
 pub(crate) use simd;
+
+/// Writes `f(a)` for each value of `a`.
+#[inline(always)]
+pub fn map1<'h>(out: Hole<'h>, a: &[f32], f: impl Fn(f32) -> f32) -> &'h mut [f32] {
+    assert_eq!(a.len(), out.len(), "as many values as places");
+    for (o, a) in out.iter_mut().zip(a) {
+        o.write(f(*a));
+    }
+    // SAFETY: each value was written just now.
+    unsafe { out.assume_init_mut() }
+}
+
+/// Writes `f(a, b)` for each pair of values.
+#[inline(always)]
+pub fn map2<'h>(out: Hole<'h>, a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> &'h mut [f32] {
+    assert!(
+        a.len() == out.len() && b.len() == out.len(),
+        "as many values as places"
+    );
+    for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
+        o.write(f(*a, *b));
+    }
+    // SAFETY: each value was written just now.
+    unsafe { out.assume_init_mut() }
+}
+
+/// Writes `f(a, b, c)` for each triple of values.
+#[inline(always)]
+pub fn map3<'h>(
+    out: Hole<'h>,
+    a: &[f32],
+    b: &[f32],
+    c: &[f32],
+    f: impl Fn(f32, f32, f32) -> f32,
+) -> &'h mut [f32] {
+    let len = out.len();
+    assert!(
+        a.len() == len && b.len() == len && c.len() == len,
+        "as many values as places"
+    );
+    for (((o, a), b), c) in out.iter_mut().zip(a).zip(b).zip(c) {
+        o.write(f(*a, *b, *c));
+    }
+    // SAFETY: each value was written just now.
+    unsafe { out.assume_init_mut() }
+}
 
 /// Sum of `values` in [`LANES`] partial sums.
 #[inline(always)]
@@ -190,6 +238,13 @@ pub fn erf(x: f32) -> f32 {
     q = q.mul_add(x2, -7.373_329_167_204_68e-3);
     q = q.mul_add(x2, -1.426_473_905_141_89e-2);
     x * p / q
+}
+
+/// Exact GELU at `x`; the same bits as in [`gelu_with_derivative`].
+#[inline(always)]
+pub fn gelu(x: f32) -> f32 {
+    let cdf = 0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2));
+    x * cdf
 }
 
 /// Exact GELU and its derivative at `x`.

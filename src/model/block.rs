@@ -11,9 +11,10 @@ use super::drop_path::DropPathMasks;
 use super::init;
 use super::layer_norm::LayerNorm;
 use super::mlp::Mlp;
-use super::parameter::{Parameters, Visitor};
+use super::parameter::{self, Parameters, Visitor};
 use super::vit::Architecture;
 use crate::kernel;
+use crate::kernel::recompute::{self, Gradient, Leaf, PartGradients};
 use burn::tensor::{Device, Tensor};
 
 /// A residual branch around `inner`.
@@ -78,6 +79,87 @@ impl Block {
         }
         x
     }
+}
+
+impl Block {
+    /// [`Block::forward`] without keeping the block's intermediate tensors: the backward pass runs it again.
+    /// The results are the same bit for bit. Where that can't be done (outside autodiff, on a GPU), this is
+    /// [`Block::forward`].
+    pub fn forward_recomputed(
+        &self,
+        x: Tensor<3>,
+        index: usize,
+        masks: Option<&DropPathMasks>,
+    ) -> Tensor<3> {
+        let mut plain = self.clone();
+        let leaves = leaves(&mut plain);
+        let (true, Some(leaves)) = (recompute::is_possible(&x), leaves) else {
+            return self.forward(x, index, masks);
+        };
+        let values = parameter::values(&mut plain);
+        parameter::replace(&mut plain, values, false);
+        // The same masks again, so that the same paths are dropped.
+        let masks =
+            masks.map(|masks| DropPathMasks(masks.0.get(index).cloned().into_iter().collect()));
+        let (first, first_masks) = (plain.clone(), masks.clone());
+        recompute::recompute(
+            x,
+            leaves,
+            move |x| first.forward(x, 0, first_masks.as_ref()),
+            move |x, g| plain.gradients(x, g, masks.as_ref()),
+        )
+    }
+
+    /// Gradients of the block, whose tensors are outside autodiff, at input `x` for an output gradient `g`.
+    fn gradients(
+        &self,
+        x: Tensor<3>,
+        g: Tensor<3>,
+        masks: Option<&DropPathMasks>,
+    ) -> PartGradients {
+        let mut block = self.clone();
+        let values = parameter::values(&mut block);
+        parameter::replace(&mut block, values, true);
+        let x = Tensor::from_inner(x).require_grad();
+        let y = block.forward(x.clone(), 0, masks);
+        // The gradient of this sum with respect to y is g, exactly.
+        let mut grads = (y * Tensor::from_inner(g)).sum().backward();
+        let input = x
+            .grad_remove(&mut grads)
+            .unwrap_or_else(|| x.clone().inner().zeros_like());
+        struct Take<'a> {
+            grads: &'a mut burn::tensor::Gradients,
+            taken: Vec<Option<Gradient>>,
+        }
+        impl Visitor for Take<'_> {
+            fn visit<const D: usize>(&mut self, _: &str, value: &mut Tensor<D>) {
+                let gradient = value.grad_remove(self.grads);
+                self.taken.push(gradient.and_then(Gradient::of));
+            }
+        }
+        let mut take = Take {
+            grads: &mut grads,
+            taken: Vec::new(),
+        };
+        block.visit("", &mut take);
+        PartGradients {
+            input,
+            leaves: take.taken,
+        }
+    }
+}
+
+/// The leaves of all parameters of `part`; `None` if one is none.
+fn leaves(part: &mut impl Parameters) -> Option<Vec<Leaf>> {
+    struct Leaves(Vec<Option<Leaf>>);
+    impl Visitor for Leaves {
+        fn visit<const D: usize>(&mut self, _: &str, value: &mut Tensor<D>) {
+            self.0.push(Leaf::of(value));
+        }
+    }
+    let mut leaves = Leaves(Vec::new());
+    part.visit("", &mut leaves);
+    leaves.0.into_iter().collect()
 }
 
 impl<T: Parameters> Branch<T> {

@@ -18,3 +18,6 @@ pub mod weights;
 
 pub use drop_path::DropPathMasks;
 pub use vit::{Architecture, VisionTransformer};
+
+#[cfg(test)]
+mod tests;

@@ -84,6 +84,9 @@ pub struct VisionTransformer {
     pub blocks: Vec<Block>,
     pub norm: LayerNorm,
     pub head: Linear,
+    /// Whether blocks are run again in the backward pass instead of keeping their tensors (gradient
+    /// checkpointing). It changes no result.
+    pub recompute: bool,
 }
 
 impl VisionTransformer {
@@ -100,6 +103,7 @@ impl VisionTransformer {
                 .collect(),
             norm: LayerNorm::new(dim, init, device),
             head: Linear::new(dim, arch.classes, init, device),
+            recompute: false,
             arch,
         }
     }
@@ -109,7 +113,11 @@ impl VisionTransformer {
     pub fn forward(&self, images: Tensor<4>, masks: Option<&DropPathMasks>) -> Tensor<2> {
         let mut x = self.tokens(images);
         for (index, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, index, masks);
+            x = if self.recompute {
+                block.forward_recomputed(x, index, masks)
+            } else {
+                block.forward(x, index, masks)
+            };
         }
         self.classify(x)
     }

@@ -2,6 +2,7 @@
 
 use super::Moments;
 use super::group::Group;
+use crate::kernel::update;
 use crate::spec::recipe::OptimizerConfig;
 use burn::tensor::Tensor;
 
@@ -18,6 +19,13 @@ impl AdamW {
             moments: Moments::new(config),
             weight_decay: config.weight_decay,
             groups,
+        }
+    }
+
+    /// The update of parameter `index` in its fused form.
+    pub(super) fn fused_rule(&self, index: usize) -> update::Rule {
+        update::Rule::AdamW {
+            decay: self.groups[index].weight_decay(self.weight_decay),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Exponential moving average of the weights (timm's `ModelEma`): `e = decay * e + (1 - decay) * p`
 //! after every step.
 
+use crate::kernel::update;
 use burn::tensor::Tensor;
 
 /// The average of a list of parameters.
@@ -21,6 +22,10 @@ impl Ema {
 
     /// Takes in the parameters after a step.
     pub fn update(&mut self, params: &[Tensor<1>]) {
+        if update::is_possible(&self.average) {
+            self.average = update::blend(std::mem::take(&mut self.average), params, self.decay);
+            return;
+        }
         for (average, p) in self.average.iter_mut().zip(params) {
             *average =
                 average.clone().mul_scalar(self.decay) + p.clone().mul_scalar(1.0 - self.decay);

@@ -12,6 +12,7 @@
 
 use super::Moments;
 use super::group::Group;
+use crate::kernel::update;
 use crate::spec::recipe::OptimizerConfig;
 use burn::tensor::Tensor;
 
@@ -34,6 +35,16 @@ impl Lamb {
             groups,
             always_adapt: config.always_adapt,
             trust_clip: config.trust_clip,
+        }
+    }
+
+    /// The update of parameter `index` in its fused form.
+    pub(super) fn fused_rule(&self, index: usize) -> update::Rule {
+        let decay = self.groups[index].weight_decay(self.weight_decay);
+        update::Rule::Lamb {
+            decay,
+            adapt: decay != 0.0 || self.always_adapt,
+            clip: self.trust_clip,
         }
     }
 

@@ -11,6 +11,7 @@ pub mod lamb;
 pub mod schedule;
 pub mod sgd;
 
+use crate::kernel::update::{self, Adam, Slot};
 use crate::spec::recipe::{OptimizerConfig, OptimizerName};
 use burn::tensor::Tensor;
 use group::Group;
@@ -58,6 +59,9 @@ impl Optimizer {
         params: Vec<Tensor<1>>,
         grads: Vec<Tensor<1>>,
     ) -> Vec<Tensor<1>> {
+        if let Some(params) = self.fused_step(lr, &params, &grads) {
+            return params;
+        }
         self.grad_norm = clip::global_norm(&grads);
         let grads = match self.max_grad_norm {
             Some(max_norm) => clip::clip(grads, self.grad_norm, max_norm),
@@ -68,6 +72,54 @@ impl Optimizer {
             Rule::AdamW(adamw) => adamw.step(lr, params, grads),
             Rule::Sgd(sgd) => sgd.step(lr, params, grads),
         }
+    }
+
+    /// [`Optimizer::step`] of Adam and LAMB on the CPU: one pass over each parameter.
+    fn fused_step(
+        &mut self,
+        lr: f64,
+        params: &[Tensor<1>],
+        grads: &[Tensor<1>],
+    ) -> Option<Vec<Tensor<1>>> {
+        if !update::is_possible(params) {
+            return None;
+        }
+        let moments = match &mut self.rule {
+            Rule::Lamb(lamb) => &mut lamb.moments,
+            Rule::AdamW(adamw) => &mut adamw.moments,
+            Rule::Sgd(_) => return None,
+        };
+        moments.begin(params);
+        let adam = moments.coefficients();
+        let first = std::mem::take(&mut moments.exp_avg);
+        let second = std::mem::take(&mut moments.exp_avg_sq);
+        self.grad_norm = update::global_norm(grads);
+        let divisor = self
+            .max_grad_norm
+            .map_or(1.0, |max_norm| (self.grad_norm / max_norm).max(1.0));
+        let slots = params.iter().zip(grads).zip(first.into_iter().zip(second));
+        let slots = slots
+            .enumerate()
+            .map(|(index, ((param, grad), moments))| Slot {
+                param: param.clone(),
+                grad: grad.clone(),
+                exp_avg: moments.0,
+                exp_avg_sq: moments.1,
+                rule: match &self.rule {
+                    Rule::Lamb(lamb) => lamb.fused_rule(index),
+                    Rule::AdamW(adamw) => adamw.fused_rule(index),
+                    Rule::Sgd(_) => unreachable!("SGD has left above"),
+                },
+            });
+        let slots: Vec<Slot> = slots.collect();
+        let (params, [first, second]) = update::step(slots, adam, lr, divisor);
+        let moments = match &mut self.rule {
+            Rule::Lamb(lamb) => &mut lamb.moments,
+            Rule::AdamW(adamw) => &mut adamw.moments,
+            Rule::Sgd(_) => return None,
+        };
+        (moments.exp_avg, moments.exp_avg_sq) = (first, second);
+        Some(params)
     }
 
     /// Global L2 norm of the last step's gradients, before clipping.
@@ -136,6 +188,17 @@ impl Moments {
         self.steps += 1;
     }
 
+    /// Coefficients of the present step.
+    fn coefficients(&self) -> Adam {
+        let t = self.steps.min(i32::MAX as u64) as i32;
+        Adam {
+            beta1: self.beta1,
+            beta2: self.beta2,
+            eps: self.eps,
+            corrections: [1.0 - self.beta1.powi(t), 1.0 - self.beta2.powi(t)],
+        }
+    }
+
     /// Adam's direction for parameter `index`: `m_hat / (sqrt(v_hat) + eps)`.
     fn direction(&mut self, index: usize, grad: Tensor<1>) -> Tensor<1> {
         let take =
@@ -145,9 +208,7 @@ impl Moments {
         let square = grad.clone() * grad.clone();
         let m = m.mul_scalar(self.beta1) + grad.mul_scalar(1.0 - self.beta1);
         let v = v.mul_scalar(self.beta2) + square.mul_scalar(1.0 - self.beta2);
-        let t = self.steps.min(i32::MAX as u64) as i32;
-        let correction1 = 1.0 - self.beta1.powi(t);
-        let correction2 = 1.0 - self.beta2.powi(t);
+        let [correction1, correction2] = self.coefficients().corrections;
         let denominator = v
             .clone()
             .sqrt()
@@ -176,3 +237,6 @@ impl Moments {
         self.exp_avg_sq = parts.next().unwrap_or_default();
     }
 }
+
+#[cfg(test)]
+mod tests;

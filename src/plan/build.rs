@@ -159,6 +159,7 @@ fn build(
         variants,
         runs,
         stages,
+        priorities: experiment.priorities.clone(),
         execution: experiment.execution.clone(),
         warnings: Vec::new(),
         configurations: Configurations {
@@ -196,8 +197,7 @@ fn describe(experiment: &Experiment) -> ExperimentInfo {
         report: ReportSpec {
             metrics: shown_metrics(experiment),
             described: described_metrics(experiment),
-            rows: experiment.report.rows.clone(),
-            columns: experiment.report.columns.clone(),
+            ..experiment.report.clone()
         },
     }
 }

@@ -1,13 +1,14 @@
-//! What a stage costs: parameters, floating-point operations, steps and bytes.
+//! What a stage costs: parameters, floating-point operations, steps and bytes (of memory: [`memory`]).
 //!
 //! Operations are counted as in the tables of the field, two for each multiply-add: patch projection,
 //! linear layers, the two products of attention, and the head; norms, activations and biases are left
 //! out (well under 1 %). The backward pass counts twice the forward pass.
 
+use super::memory;
 use super::model::Cost;
 use crate::rundir::stage::{DataShape, NamedSet, Task};
 use crate::spec::fields::index;
-use crate::spec::recipe::{OptimizerName, Recipe};
+use crate::spec::recipe::{ModelConfig, OptimizerName, Recipe};
 use crate::spec::resolved::View;
 use crate::spec::value::Value;
 
@@ -17,6 +18,7 @@ pub struct VitShape {
     pub patch_size: u64,
     pub embed_dim: u64,
     pub depth: u64,
+    pub num_heads: u64,
     pub parallel_branches: u64,
     pub mlp_ratio: f64,
     pub layer_scale: bool,
@@ -25,6 +27,26 @@ pub struct VitShape {
 }
 
 impl VitShape {
+    /// The recipe's model for so many classes.
+    pub fn new(model: &ModelConfig, classes: usize) -> VitShape {
+        VitShape {
+            patch_size: model.patch_size as u64,
+            embed_dim: model.embed_dim as u64,
+            depth: model.depth as u64,
+            num_heads: model.num_heads as u64,
+            parallel_branches: model.parallel_branches as u64,
+            mlp_ratio: model.mlp_ratio,
+            layer_scale: model.layer_scale.is_some(),
+            pos_embed_class: model.pos_embed_class,
+            classes: classes as u64,
+        }
+    }
+
+    /// Patches of a square image with side `resolution`, and the class token.
+    pub fn tokens(&self, resolution: u64) -> u64 {
+        self.patches(resolution) + 1
+    }
+
     /// Hidden width of the MLP.
     pub fn hidden_dim(&self) -> u64 {
         (self.embed_dim as f64 * self.mlp_ratio) as u64
@@ -76,21 +98,47 @@ struct Work {
     set_images: Vec<u64>,
     /// Copies of the parameters in a checkpoint besides the parameters.
     state_copies: u64,
+    /// Micro-batches per step.
+    accumulation: u64,
+    /// Gradient checkpointing.
+    recompute: bool,
+}
+
+impl Work {
+    /// What memory depends on, for a data set of this shape.
+    fn load(&self, shape: DataShape) -> memory::Load {
+        let sides = self.resolutions.iter().copied();
+        memory::Load {
+            train_resolution: self.train_resolution,
+            batch_size: self.batch_size,
+            accumulation: self.accumulation,
+            recompute: self.recompute,
+            state_copies: self.state_copies,
+            eval_resolution: sides.fold(self.eval_resolution, u64::max),
+            eval_images: self
+                .set_images
+                .iter()
+                .copied()
+                .fold(shape.val_images as u64, u64::max),
+        }
+    }
 }
 
 /// The cost of a stage.
 pub fn of_recipe(recipe: &Recipe, task: Task, shape: DataShape, sets: &[NamedSet]) -> Cost {
-    let model = &recipe.model;
-    let vit = VitShape {
-        patch_size: model.patch_size as u64,
-        embed_dim: model.embed_dim as u64,
-        depth: model.depth as u64,
-        parallel_branches: model.parallel_branches as u64,
-        mlp_ratio: model.mlp_ratio,
-        layer_scale: model.layer_scale.is_some(),
-        pos_embed_class: model.pos_embed_class,
-        classes: shape.classes as u64,
-    };
+    let (vit, work) = parts(recipe, shape, sets);
+    total(&vit, &work, task, shape)
+}
+
+/// What a stage's memory depends on.
+pub fn load_of(recipe: &Recipe, shape: DataShape, sets: &[NamedSet]) -> (VitShape, memory::Load) {
+    let (vit, work) = parts(recipe, shape, sets);
+    let load = work.load(shape);
+    (vit, load)
+}
+
+fn parts(recipe: &Recipe, shape: DataShape, sets: &[NamedSet]) -> (VitShape, Work) {
+    let vit = VitShape::new(&recipe.model, shape.classes);
     let moments = if recipe.optimizer.name == OptimizerName::Sgd {
         1
     } else {
@@ -108,8 +156,10 @@ pub fn of_recipe(recipe: &Recipe, task: Task, shape: DataShape, sets: &[NamedSet
         ),
         set_images: set_images(sets),
         state_copies: moments + u64::from(recipe.ema.decay.is_some()),
+        accumulation: recipe.train.accumulation as u64,
+        recompute: recipe.train.gradient_checkpointing,
     };
-    total(&vit, &work, task, shape)
+    (vit, work)
 }
 
 /// The test resolutions besides the headline's.
@@ -126,6 +176,7 @@ pub(in crate::plan) fn of_view(view: &View<'_>, task: Task, sets: &[NamedSet]) -
     const PATCH_SIZE: usize = index("model.patch_size");
     const EMBED_DIM: usize = index("model.embed_dim");
     const DEPTH: usize = index("model.depth");
+    const HEADS: usize = index("model.num_heads");
     const BRANCHES: usize = index("model.parallel_branches");
     const MLP_RATIO: usize = index("model.mlp_ratio");
     const LAYER_SCALE: usize = index("model.layer_scale");
@@ -136,12 +187,15 @@ pub(in crate::plan) fn of_view(view: &View<'_>, task: Task, sets: &[NamedSet]) -
     const EVAL_RESOLUTION: usize = index("eval.resolution");
     const EPOCHS: usize = index("train.epochs");
     const BATCH_SIZE: usize = index("train.batch_size");
+    const ACCUMULATION: usize = index("train.accumulation");
+    const RECOMPUTE: usize = index("train.gradient_checkpointing");
     const EVERY: usize = index("eval.every");
     const RESOLUTIONS: usize = index("eval.resolutions");
     let vit = VitShape {
         patch_size: view.count(PATCH_SIZE),
         embed_dim: view.count(EMBED_DIM),
         depth: view.count(DEPTH),
+        num_heads: view.count(HEADS),
         parallel_branches: view.count(BRANCHES),
         mlp_ratio: view.number(MLP_RATIO),
         layer_scale: *view.value(LAYER_SCALE) != Value::Null,
@@ -164,6 +218,8 @@ pub(in crate::plan) fn of_view(view: &View<'_>, task: Task, sets: &[NamedSet]) -
         ),
         set_images: set_images(sets),
         state_copies: moments + u64::from(*view.value(EMA) != Value::Null),
+        accumulation: view.count(ACCUMULATION),
+        recompute: *view.value(RECOMPUTE) == Value::Bool(true),
     };
     total(&vit, &work, task, view.shape)
 }
@@ -191,6 +247,7 @@ fn total(vit: &VitShape, work: &Work, task: Task, shape: DataShape) -> Cost {
             parameters,
             steps: 0,
             disk_bytes: predictions,
+            memory_bytes: memory::evaluation_bytes(vit, &work.load(shape)),
         };
     }
     let steps_per_epoch = (shape.train_images as u64)
@@ -207,5 +264,6 @@ fn total(vit: &VitShape, work: &Work, task: Task, shape: DataShape) -> Cost {
         parameters,
         steps,
         disk_bytes,
+        memory_bytes: memory::training_bytes(vit, &work.load(shape)),
     }
 }

@@ -14,6 +14,7 @@
 //! | `share` | equal stages become one |
 //! | [`fingerprint`] | identity of stages |
 //! | [`cost`] | parameters, operations, steps and bytes |
+//! | [`memory`] | what a stage needs of a machine's memory |
 
 pub mod build;
 mod command;
@@ -25,6 +26,7 @@ mod identify;
 pub mod init;
 pub mod inputs;
 pub mod layers;
+pub mod memory;
 pub mod model;
 mod share;
 
@@ -33,5 +35,7 @@ pub use build::{
     plan_file_with, plan_with,
 };
 
+#[cfg(test)]
+mod command_tests;
 #[cfg(test)]
 mod tests;

@@ -6,10 +6,12 @@ use super::fingerprint::STAGE_FORMAT;
 use super::init::InitWeights;
 use super::layers::StageLayers;
 use crate::rundir::stage::{DataShape, NamedSet, StageSpec, TRAINER_REVISION, Task};
-use crate::spec::command::{Command, Metric};
+use crate::spec::command::Command;
 use crate::spec::execution::ExecutionRules;
+use crate::spec::priority::Priorities;
 use crate::spec::problem::Problem;
 use crate::spec::recipe::{DataConfig, Recipe};
+pub use crate::spec::report::ReportSpec;
 use crate::spec::resolved::{Flat, ValueId, Values, to_recipe};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -22,6 +24,8 @@ pub struct Plan {
     pub variants: Vec<Variant>,
     pub runs: Vec<PlannedRun>,
     pub stages: Vec<PlannedStage>,
+    /// What is trained first.
+    pub priorities: Priorities,
     /// How its stages are carried out.
     pub execution: ExecutionRules,
     /// What is allowed but probably not meant.
@@ -78,20 +82,6 @@ pub struct ExperimentInfo {
     pub baseline: Option<Vec<Option<String>>>,
     /// The `report:` section, already validated.
     pub report: ReportSpec,
-}
-
-/// The `report:` section of an experiment file.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ReportSpec {
-    /// Metrics of the table, the first is the headline. Empty: `top1`.
-    pub metrics: Vec<String>,
-    /// What programs say of the metrics that they report.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub described: Vec<Metric>,
-    /// Axes along the rows; empty: all axes that are not columns.
-    pub rows: Vec<String>,
-    /// Axes along the columns; may be empty.
-    pub columns: Vec<String>,
 }
 
 /// An axis and its labels, in the file's order.
@@ -155,9 +145,29 @@ pub struct Cost {
     pub parameters: u64,
     pub steps: u64,
     pub disk_bytes: u64,
+    /// Peak memory on a CPU, as estimated (`plan::memory`).
+    pub memory_bytes: u64,
 }
 
 impl Plan {
+    /// Priorities of the stages: of those runs that need a stage, the highest counts.
+    pub fn stage_priorities(&self) -> Vec<i32> {
+        let mut priorities: Vec<Option<i32>> = vec![None; self.stages.len()];
+        for run in &self.runs {
+            let of_run = self
+                .priorities
+                .of(&self.variants[run.variant as usize].labels);
+            for &stage in &run.stages {
+                let known = &mut priorities[stage as usize];
+                *known = Some(known.map_or(of_run, |known| known.max(of_run)));
+            }
+        }
+        priorities
+            .into_iter()
+            .map(Option::unwrap_or_default)
+            .collect()
+    }
+
     fn flat(&self, index: u32) -> Flat {
         let (variant, _) = self.configurations.first[index as usize];
         let layers = &self.configurations.layers[self.stages[index as usize].name as usize];

@@ -2,6 +2,7 @@
 
 use super::background::Background;
 use super::metric::Metric;
+use super::statistics::Bitset;
 use crate::rundir::predictions::Prediction;
 use crate::store::rows::{CurveRow, ExperimentRow, ResultRow, RunRow, Status};
 use std::collections::{BTreeMap, HashMap};
@@ -15,6 +16,9 @@ pub struct ExperimentData {
     pub curves: Vec<CurveRow>,
     /// Per-image results by stage fingerprint; stages may be left out.
     pub predictions: BTreeMap<String, Vec<Prediction>>,
+    /// Which images of the evaluation set the last stage has right, by its fingerprint; of single runs, and of
+    /// all where a bootstrap is asked for.
+    pub correct: BTreeMap<String, Bitset>,
     /// Name of the data set, where known.
     pub data_set: Option<String>,
     /// Stages that were carried out otherwise than configured, as (run, stage, what).
@@ -102,7 +106,16 @@ impl ExperimentData {
     /// without a baseline, or where the grid has no such variant. A baseline variant's baseline is
     /// itself.
     pub fn baselines(&self, variants: &[Variant<'_>]) -> Vec<Option<u32>> {
-        let Some(baseline) = &self.experiment.baseline else {
+        self.baselines_of(variants, self.experiment.baseline.as_deref())
+    }
+
+    /// [`baselines`](Self::baselines) for another baseline: one label per axis, or `None` for the variant's own.
+    pub fn baselines_of(
+        &self,
+        variants: &[Variant<'_>],
+        baseline: Option<&[Option<String>]>,
+    ) -> Vec<Option<u32>> {
+        let Some(baseline) = baseline else {
             return vec![None; variants.len()];
         };
         let mut first: HashMap<Vec<&str>, u32> = HashMap::with_capacity(variants.len());
@@ -131,7 +144,11 @@ impl ExperimentData {
     /// The baseline in words: its given labels (`ce`), or the name of the variant where all are
     /// given. `None` without a baseline.
     pub fn baseline_words(&self) -> Option<String> {
-        let baseline = self.experiment.baseline.as_ref()?;
+        self.words_of(self.experiment.baseline.as_deref()?)
+    }
+
+    /// [`baseline_words`](Self::baseline_words) for another baseline.
+    pub fn words_of(&self, baseline: &[Option<String>]) -> Option<String> {
         let given: Vec<&str> = baseline.iter().flatten().map(String::as_str).collect();
         if given.len() == baseline.len() {
             let variants = self.variants();

@@ -2,12 +2,14 @@
 
 use super::background::Background;
 use super::data::ExperimentData;
+use super::plot::MOST_CURVES;
+use super::statistics::Bitset;
 use crate::rundir::layout::RunDir;
 use crate::rundir::predictions::{self, Prediction};
 use crate::rundir::stage::StageSpec;
 use crate::store::rows::{ExperimentRow, RunRow, Status};
 use crate::store::{Store, StoreError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 /// Reads everything that the report of `experiment` needs. The second value says what had to be left
@@ -18,7 +20,13 @@ pub async fn load(
 ) -> Result<(ExperimentData, Vec<String>), StoreError> {
     let runs = store.runs(Some(&experiment.name)).await?;
     let results = store.results(&experiment.name).await?;
-    let curves = store.curves(&experiment.name).await?;
+    let variants: HashSet<u32> = runs.iter().map(|run| run.variant_index).collect();
+    // A million points that no plot would show aren't read.
+    let curves = if variants.len() > MOST_CURVES {
+        Vec::new()
+    } else {
+        store.curves(&experiment.name).await?
+    };
     let deviations = store.deviations(&experiment.name).await?;
     let data_set = match runs.first().and_then(|run| run.stages.last()) {
         Some(fingerprint) => store
@@ -29,7 +37,8 @@ pub async fn load(
         None => None,
     };
     let background = Background::load(store, &experiment).await?;
-    let (predictions, warnings) = single_run_predictions(store.dir(), &runs);
+    let all = experiment.report.bootstrap > 0;
+    let (predictions, correct, warnings) = images(store.dir(), &runs, all);
     Ok((
         ExperimentData {
             experiment,
@@ -37,6 +46,7 @@ pub async fn load(
             results,
             curves,
             predictions,
+            correct,
             data_set,
             deviations,
             background,
@@ -52,33 +62,50 @@ fn data_set_name(stage: &str) -> Option<String> {
         .map(|stage| stage.recipe.data.name)
 }
 
-/// Predictions of variants with a single finished run, whose only interval is that over images.
-fn single_run_predictions(
-    store: &Path,
-    runs: &[RunRow],
-) -> (BTreeMap<String, Vec<Prediction>>, Vec<String>) {
+/// What a stage said of every image, by its fingerprint.
+type Predictions = BTreeMap<String, Vec<Prediction>>;
+/// Which images a stage has right.
+type Correct = BTreeMap<String, Bitset>;
+
+/// What was said of every image: of variants with a single finished run after every stage; and whether it was
+/// right after the last one, of these and, for a bootstrap, of all (`all`).
+fn images(store: &Path, runs: &[RunRow], all: bool) -> (Predictions, Correct, Vec<String>) {
     let mut finished: BTreeMap<u32, Vec<&RunRow>> = BTreeMap::new();
     for run in runs.iter().filter(|run| run.status == Status::Done) {
         finished.entry(run.variant_index).or_default().push(run);
     }
-    let (mut found, mut warnings) = (BTreeMap::new(), Vec::new());
-    for run in finished
-        .into_values()
-        .filter(|runs| runs.len() == 1)
-        .flatten()
-    {
-        for fingerprint in &run.stages {
-            let path = RunDir::in_store(store, fingerprint).predictions();
-            if found.contains_key(fingerprint) || !path.exists() {
-                continue;
-            }
-            match predictions::read(&path) {
-                Ok(predictions) => {
-                    found.insert(fingerprint.clone(), predictions);
+    let (mut found, mut correct, mut warnings) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+    for variant in finished.into_values() {
+        let single = variant.len() == 1;
+        if !single && !all {
+            continue;
+        }
+        for run in variant {
+            let skipped = if single {
+                0
+            } else {
+                run.stages.len().saturating_sub(1)
+            };
+            for (position, fingerprint) in run.stages.iter().enumerate().skip(skipped) {
+                let path = RunDir::in_store(store, fingerprint).predictions();
+                let known = found.contains_key(fingerprint) || correct.contains_key(fingerprint);
+                if known || !path.exists() {
+                    continue;
                 }
-                Err(error) => warnings.push(error.to_string()),
+                match predictions::read(&path) {
+                    Ok(predictions) => {
+                        if position + 1 == run.stages.len() {
+                            let right = predictions.iter().map(|image| image.rank == 0);
+                            correct.insert(fingerprint.clone(), Bitset::new(right));
+                        }
+                        if single {
+                            found.insert(fingerprint.clone(), predictions);
+                        }
+                    }
+                    Err(error) => warnings.push(error.to_string()),
+                }
             }
         }
     }
-    (found, warnings)
+    (found, correct, warnings)
 }

@@ -10,6 +10,7 @@
 //! | [`table`] | the table model, its builders, and a rendering per form |
 //! | [`plot`] | SVG by plotters, PNG from the SVG |
 //! | [`page`] | the report as web pages |
+//! | [`compare`] | two runs, variants or experiments side by side |
 //! | [`export`] | runs, results, curves and tables for other programs |
 //! | [`mod@write`], [`files`] | the files of a report |
 //!
@@ -17,6 +18,7 @@
 //! machine's fonts or the number of threads: the same rows give the same bytes.
 
 pub mod background;
+pub mod compare;
 pub mod data;
 pub mod export;
 pub mod files;

@@ -12,11 +12,11 @@ use super::page::experiment::{self, Content};
 use super::page::index::{self, Summary};
 use super::plot::{self, Plot, PlotError};
 use super::statistics;
-use super::table::build::headline;
+use super::table::Table;
+use super::table::build::{headline, tables_of};
 use super::table::cells::Cells;
 use super::table::render::escape_markdown as escape;
-use super::table::render::{Csv, Markdown, Render};
-use super::table::{self, Table};
+use super::table::render::{Csv, JsonForm, Latex, LatexPreview, Markdown, Render};
 use crate::store::rows::Status;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,15 @@ pub enum WriteError {
     },
 }
 
+/// The files of a table: what its name ends with, and its form.
+const FORMS: [(&str, &dyn Render); 5] = [
+    (".md", &Markdown),
+    (".csv", &Csv),
+    (".json", &JsonForm),
+    (".tex", &Latex),
+    ("-preview.tex", &LatexPreview),
+];
+
 /// Writes the report of one experiment below `out` and returns the paths of its files, `report.md`
 /// first.
 pub fn write(
@@ -43,25 +52,31 @@ pub fn write(
     out: &Path,
     with_plots: bool,
 ) -> Result<Vec<PathBuf>, WriteError> {
-    let tables = table::tables(data)?;
-    let plots = if with_plots {
-        plot::plots(data)?
+    let cells = Cells::new(data)?;
+    let tables = tables_of(&cells);
+    let effect = smallest_effect(&cells);
+    let mut plots = if with_plots {
+        plot::plots_of(&cells)?
     } else {
         Vec::new()
     };
+    // Both have their numbers in `<name>.csv`.
+    for plot in &mut plots {
+        if tables.iter().any(|table| table.name == plot.name) {
+            plot.name.push_str("-plot");
+        }
+    }
     let mut files: Vec<(String, Vec<u8>)> = vec![(
         "report.md".to_owned(),
-        page(data, &tables, &plots)?.into_bytes(),
+        page(data, &tables, &plots, effect.as_deref()).into_bytes(),
     )];
     for table in &tables {
-        files.push((
-            format!("{}.md", table.name),
-            Markdown.render(table).into_bytes(),
-        ));
-        files.push((
-            format!("{}.csv", table.name),
-            Csv.render(table).into_bytes(),
-        ));
+        for (ending, form) in FORMS {
+            files.push((
+                format!("{}{ending}", table.name),
+                form.render(table).into_bytes(),
+            ));
+        }
     }
     if !data.results.is_empty() {
         files.push((
@@ -71,11 +86,11 @@ pub fn write(
     }
     files.push((
         "index.html".to_owned(),
-        web_page(data, &tables, &plots)?.into_bytes(),
+        web_page(data, &tables, &plots, effect)?.into_bytes(),
     ));
     let summary = Summary::of(
         data,
-        &Cells::new(data)?,
+        &cells,
         plots.first().map(|plot| format!("{}.svg", plot.name)),
     );
     let mut text = serde_json::to_string_pretty(&summary).expect("plain data");
@@ -118,16 +133,24 @@ pub fn write_index(out: &Path) -> Result<Option<(PathBuf, Vec<String>)>, WriteEr
     Ok(Some((path, warnings)))
 }
 
-fn web_page(data: &ExperimentData, tables: &[Table], plots: &[Plot]) -> Result<String, WriteError> {
+fn web_page(
+    data: &ExperimentData,
+    tables: &[Table],
+    plots: &[Plot],
+    effect: Option<String>,
+) -> Result<String, WriteError> {
     let headed: Vec<(String, &Table)> = tables
         .iter()
         .enumerate()
-        .map(|(position, table)| (heading(position).to_owned(), table))
+        .map(|(position, table)| (heading(position, table), table))
         .collect();
     let file = |name: &str, words: &str| (name.to_owned(), words.to_owned());
     let mut files = vec![file("report.md", "this report in Markdown")];
     for table in tables {
-        files.push((format!("{}.csv", table.name), format!("{}.csv", table.name)));
+        for ending in [".csv", ".json", ".tex"] {
+            let name = format!("{}{ending}", table.name);
+            files.push((name.clone(), name));
+        }
     }
     if !data.results.is_empty() {
         files.push(file("results.csv", "every result of every run"));
@@ -136,22 +159,27 @@ fn web_page(data: &ExperimentData, tables: &[Table], plots: &[Plot]) -> Result<S
         data,
         tables: &headed,
         plots,
-        effect: smallest_effect(data)?,
+        effect,
         files,
     })?)
 }
 
 /// What stands above the table at `position`.
-fn heading(position: usize) -> &'static str {
-    if position == 0 {
-        "Result"
-    } else {
-        "By variant"
-    }
+fn heading(position: usize, table: &Table) -> String {
+    let head = match table.name.as_str() {
+        _ if position == 0 => "Result",
+        "variants" => "By variant",
+        "resolutions" => "Test resolutions",
+        "comparisons" => "Comparisons",
+        "effects" => "Main effects and interactions",
+        "published" => "Published numbers beside ours",
+        _ => &table.title,
+    };
+    head.to_owned()
 }
 
 /// The page: title, claim, where it comes from, tables, plots.
-fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot]) -> Result<String, FrameError> {
+fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot], effect: Option<&str>) -> String {
     let experiment = &data.experiment;
     let title = if experiment.title.is_empty() {
         &experiment.name
@@ -164,14 +192,15 @@ fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot]) -> Result<Strin
     }
     page.push_str(&format!("{}\n\n", provenance(data)));
     for (position, table) in tables.iter().enumerate() {
-        let head = heading(position);
+        let head = escape(&heading(position, table));
         page.push_str(&format!("## {head}\n\n{}\n", Markdown.render(table)));
         page.push_str(&format!(
-            "As files: [Markdown]({0}.md), [CSV]({0}.csv).\n\n",
+            "As files: [Markdown]({0}.md), [CSV]({0}.csv), [JSON]({0}.json), [LaTeX]({0}.tex) and \
+             [a document around it]({0}-preview.tex).\n\n",
             table.name
         ));
     }
-    if let Some(sentence) = smallest_effect(data)? {
+    if let Some(sentence) = effect {
         page.push_str(&format!("{sentence}\n\n"));
     }
     if !plots.is_empty() {
@@ -188,7 +217,7 @@ fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot]) -> Result<Strin
     if !data.results.is_empty() {
         page.push_str("Every result of every run: [results.csv](results.csv).\n");
     }
-    Ok(page)
+    page
 }
 
 /// Which setting this is, how much of it has run, when, and by what.
@@ -224,18 +253,17 @@ fn code(text: &str) -> String {
 }
 
 /// The smallest difference that the seeds of this experiment can show.
-fn smallest_effect(data: &ExperimentData) -> Result<Option<String>, FrameError> {
-    let seeds = data.seeds().len();
+fn smallest_effect(cells: &Cells<'_>) -> Option<String> {
+    let seeds = cells.data.seeds().len();
     let effect = statistics::smallest_effect(seeds);
     if !effect.is_finite() {
-        return Ok(None);
+        return None;
     }
     let mut text = format!(
         "With {seeds} seeds a variant, the paired interval can tell two variants apart if they differ by at least \
          {effect:.1} standard deviations between seeds"
     );
-    let cells = Cells::new(data)?;
-    let source = headline(&cells);
+    let source = headline(cells);
     let spreads: Vec<f64> = cells
         .variants
         .iter()
@@ -243,7 +271,7 @@ fn smallest_effect(data: &ExperimentData) -> Result<Option<String>, FrameError> 
         .collect();
     if !spreads.is_empty() {
         let pooled = (spreads.iter().map(|sd| sd * sd).sum::<f64>() / spreads.len() as f64).sqrt();
-        let metric = data.metric(&source.metric);
+        let metric = cells.data.metric(&source.metric);
         let unit = if metric.is_accuracy { " points" } else { "" };
         let smallest = metric::number(effect * pooled, cells.decimals(&source));
         text.push_str(&format!(
@@ -254,7 +282,7 @@ fn smallest_effect(data: &ExperimentData) -> Result<Option<String>, FrameError> 
     text.push_str(
         ". Where a seed's results go together over the variants, smaller differences show.",
     );
-    Ok(Some(text))
+    Some(text)
 }
 
 /// The day of a Unix time, in UTC.
@@ -366,6 +394,22 @@ mod tests {
     }
 
     #[test]
+    fn a_plot_that_is_called_like_a_table_overwrites_nothing() {
+        let out = tempfile::tempdir().unwrap();
+        let mut data = fixture::crop(3).data;
+        data.experiment.report.plots = Some(vec![crate::spec::report::PlotSpec {
+            kind: crate::spec::report::PlotKind::Forest,
+            name: Some("table".to_owned()),
+            ..Default::default()
+        }]);
+        write(&data, out.path(), true).unwrap();
+        let files = contents(&out.path().join("crop"));
+        assert!(files["table.csv"].starts_with(b"crop,"));
+        assert!(files["table-plot.csv"].starts_with(b"variant,baseline,"));
+        assert!(files.contains_key("table-plot.pdf") && !files.contains_key("table.pdf"));
+    }
+
+    #[test]
     fn without_plots_and_without_results() {
         let out = tempfile::tempdir().unwrap();
         let data = crate::report::table::fixture::Fixture::product(
@@ -376,11 +420,15 @@ mod tests {
         )
         .data;
         let paths = write(&data, out.path(), true).unwrap();
-        assert_eq!(paths.len(), 5, "{paths:?}");
+        let is_plot = |path: &PathBuf| {
+            let form = path.extension().unwrap();
+            form == "svg" || form == "png" || form == "pdf"
+        };
+        assert!(!paths.iter().any(is_plot), "{paths:?}");
         let page = std::fs::read_to_string(&paths[0]).unwrap();
         assert!(page.contains("| ce | pending |"), "{page}");
         let paths = write(&fixture::crop(1).data, out.path(), false).unwrap();
-        assert!(paths.iter().all(|path| path.extension().unwrap() != "svg"));
+        assert!(!paths.iter().any(is_plot), "{paths:?}");
     }
 
     #[test]

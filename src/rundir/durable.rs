@@ -11,6 +11,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
+use tempfile::NamedTempFile;
 
 /// A step that can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,15 @@ pub enum Durable {
 /// Replaces the file at `path` as a whole: readers see the old bytes or the new. Its folder is made if
 /// it isn't there.
 pub fn replace(path: &Path, bytes: &[u8], durable: Durable) -> io::Result<()> {
+    replace_with(path, durable, |file| file.write_all(bytes))
+}
+
+/// [`replace`] with what `write` writes.
+pub fn replace_with(
+    path: &Path,
+    durable: Durable,
+    write: impl FnOnce(&mut NamedTempFile) -> io::Result<()>,
+) -> io::Result<()> {
     let folder = folder_of(path);
     create_folder(folder)?;
     gate(Step::Create, path)?;
@@ -41,7 +51,7 @@ pub fn replace(path: &Path, bytes: &[u8], durable: Durable) -> io::Result<()> {
         .prefix(".new-")
         .tempfile_in(folder)?;
     gate(Step::Write, path)?;
-    file.write_all(bytes)?;
+    write(&mut file)?;
     if durable == Durable::Yes {
         sync(file.as_file(), path)?;
     }

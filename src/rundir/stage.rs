@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 /// Revision of the trainer's semantics. Raised whenever the same configuration would give another
 /// result; part of every fingerprint.
-pub const TRAINER_REVISION: u32 = 1;
+pub const TRAINER_REVISION: u32 = 2;
 
 /// Revision of how programs are run. Raised whenever the same [`CommandSpec`] would be run in another way; part of
 /// the fingerprints of their stages, which [`TRAINER_REVISION`] is not.

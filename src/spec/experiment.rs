@@ -8,20 +8,14 @@ use super::execution::{self, ExecutionRules};
 use super::library::{self, Library};
 use super::params;
 use super::patch::{self, Patch, Setting};
+use super::priority::{self, Priorities};
 use super::problem::{Position, Problems, Report, Severity, Sources, is_invisible, suggestion};
+use super::report::{self, DesignKind, ReportSpec};
 pub use super::seeds::Seeds;
 use super::seeds::{read_seeds, read_seeds_argument};
 use super::stages::{self, Stage, StageParts};
 use indexmap::IndexMap;
 use std::path::Path;
-
-/// The `report` section.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ReportSection {
-    pub metrics: Vec<String>,
-    pub rows: Vec<String>,
-    pub columns: Vec<String>,
-}
 
 /// An experiment as its file, a profile and the command line describe it. Recipes are not resolved.
 #[derive(Debug)]
@@ -46,11 +40,12 @@ pub struct Experiment {
     pub only: Vec<Cell>,
     pub seeds: Seeds,
     pub stages: Vec<Stage>,
-    pub report: ReportSection,
+    pub report: ReportSpec,
     /// How stages are carried out; changes no result.
     pub execution: ExecutionRules,
     /// One entry per axis; `None`: the file names no baseline.
     pub baseline: Option<Vec<Option<u32>>>,
+    pub priorities: Priorities,
     /// `--set`, the last layer.
     pub overrides: Patch,
     pub warnings: Vec<Report>,
@@ -73,6 +68,7 @@ const KEYS: &[&str] = &[
     "report",
     "baseline",
     "execution",
+    "priority",
 ];
 const PROFILE_KEYS: &[&str] = &[
     "title",
@@ -89,11 +85,11 @@ const PROFILE_KEYS: &[&str] = &[
     "report",
     "baseline",
     "execution",
+    "priority",
 ];
 /// Most axes, stages and profiles of an experiment, and most cells that `exclude` names.
 const MOST: usize = 100;
 const MOST_EXCLUDED: usize = 2_000;
-const METRICS: &[&str] = &["top1", "top5", "loss"];
 
 /// Reads the experiment file at `path` (or the built-in experiment of that name).
 pub fn load(path: &Path, options: &Options) -> Result<Experiment, Problems> {
@@ -491,7 +487,7 @@ fn describe(
         .map_or(Position::default(), |(_, axis)| axis.position);
     let (mut exclude, mut include, mut only) = (Vec::new(), Vec::new(), Vec::new());
     let mut baseline = None;
-    let mut report = ReportSection::default();
+    let mut report = ReportSpec::default();
     let sink = if whole { &mut *reports } else { &mut unused };
     if let Some(entry) = sections.single.get("design") {
         design = axes::read_design(&entry.value, &axes, sink);
@@ -513,12 +509,24 @@ fn describe(
     if let Some(entry) = sections.single.get("baseline") {
         baseline = read_baseline(&entry.value, &axes, sink);
     }
+    let mut priorities = Priorities::default();
+    if let Some(entry) = sections.single.get("priority") {
+        priorities = priority::read(&entry.value, &axes, sink);
+    }
     if let Some(entry) = sections.single.get("report") {
-        report = read_report(&entry.value, &axes, &known_metrics(&stages), sink);
+        report = report::read(&entry.value, &axes, &known, &known_metrics(&stages), sink);
     }
     if let Some(options) = options {
         only = read_only(&options.only, &axes, sources, sink);
     }
+    report.design = match design {
+        Design::Product => DesignKind::Product,
+        Design::Zip => DesignKind::Zip,
+        Design::List(_) => DesignKind::List,
+        Design::OneAtATime => DesignKind::OneAtATime,
+        Design::LeaveOneOut => DesignKind::LeaveOneOut,
+        Design::Path => DesignKind::Path,
+    };
     let seeds = match options.and_then(|options| options.seeds.as_deref()) {
         Some(text) => read_seeds_argument(text, sources, reports),
         None => sections
@@ -547,6 +555,7 @@ fn describe(
         report,
         execution,
         baseline,
+        priorities,
         overrides: Patch::default(),
         warnings: Vec::new(),
     })
@@ -580,7 +589,7 @@ fn read_baseline(
 fn known_metrics(stages: &[Stage]) -> Vec<&str> {
     let mut known = Vec::new();
     if stages.iter().any(|stage| stage.command.is_none()) {
-        known.extend(METRICS);
+        known.extend(report::METRICS);
     }
     let commands = stages.iter().filter_map(|stage| stage.command.as_ref());
     for metric in commands.flat_map(|command| &command.metrics) {
@@ -589,60 +598,4 @@ fn known_metrics(stages: &[Stage]) -> Vec<&str> {
         }
     }
     known
-}
-
-fn read_report(
-    node: &Node,
-    axes: &[Axis],
-    metrics: &[&str],
-    reports: &mut Vec<Report>,
-) -> ReportSection {
-    let mut section = ReportSection::default();
-    for entry in patch::map(node, "`report`", reports).unwrap_or_default() {
-        let place = format!("`report.{}`", entry.key);
-        let names = match entry.key.as_str() {
-            "metrics" | "rows" | "columns" => axes::texts(&entry.value, &place, reports),
-            unknown => {
-                let report = Report::error(
-                    entry.position,
-                    format!("unknown key `{unknown}` in `report`"),
-                );
-                reports.push(match suggestion(unknown, ["metrics", "rows", "columns"]) {
-                    Some(hint) => report.hint(hint),
-                    None => report,
-                });
-                continue;
-            }
-        };
-        for (name, position) in names {
-            if entry.key == "metrics" {
-                if metrics.contains(&name.as_str()) {
-                    section.metrics.push(name);
-                } else {
-                    let report = Report::error(position, format!("unknown metric `{name}`"));
-                    reports.push(match suggestion(&name, metrics.iter().copied()) {
-                        Some(hint) => report.hint(hint),
-                        None => report.hint("a program's metrics stand in `metrics` of its stage"),
-                    });
-                }
-                continue;
-            }
-            if axes::find_axis(&name, position, axes, reports).is_none() {
-                continue;
-            }
-            if section.rows.contains(&name) || section.columns.contains(&name) {
-                reports.push(Report::error(
-                    position,
-                    format!("`report` names axis `{name}` twice"),
-                ));
-            }
-            let side = if entry.key == "rows" {
-                &mut section.rows
-            } else {
-                &mut section.columns
-            };
-            side.push(name);
-        }
-    }
-    section
 }

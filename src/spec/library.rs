@@ -45,6 +45,7 @@ const RECIPES: &[(&str, &str)] = embed![
     "recipes/deit_300",
     "recipes/deit_transfer",
     "recipes/deit_transfer_inat",
+    "recipes/ade20k_upernet",
     "recipes/quick",
     "recipes/quick_finetune",
 ];

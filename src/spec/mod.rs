@@ -15,10 +15,13 @@
 //! | [`template`] | arguments with placeholders |
 //! | [`params`] | free parameters |
 //! | [`seeds`] | seeds of the replicates |
+//! | [`priority`] | what is trained first |
 //! | [`arguments`] | the command line's changes |
 //! | [`execution`] | how stages are carried out: limits, checkpoints |
 //! | [`duration`] | durations as people write them |
 //! | [`experiment`] | experiment files and profiles |
+//! | [`report`] | the `report` section: tables, plots, references |
+//! | [`published`] | published numbers that a reference may name |
 //! | [`library`] | recipes and experiments, built in or beside the file |
 //! | [`resolved`] | complete recipes as values of the table |
 //! | [`check`] | what holds between fields |
@@ -39,8 +42,11 @@ pub mod library;
 pub mod params;
 pub mod patch;
 pub mod policy;
+pub mod priority;
 pub mod problem;
+pub mod published;
 pub mod recipe;
+pub mod report;
 pub mod resolved;
 pub mod schema;
 pub mod seeds;

@@ -80,6 +80,10 @@ pub struct TrainConfig {
     pub accumulation: usize,
     /// Copies of a sample per epoch in repeated augmentation (1: off, DeiT III: 3).
     pub repeated_augmentation: usize,
+    /// Run blocks again in the backward pass instead of keeping their tensors. Changes no result, so it
+    /// is not part of a stage's identity.
+    #[serde(default)]
+    pub gradient_checkpointing: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

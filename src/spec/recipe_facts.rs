@@ -4,6 +4,7 @@
 
 use super::fields;
 use super::library::Library;
+use super::patch::Target;
 use super::problem::{Problems, Sources};
 use super::resolved::{defaults, to_recipe};
 use super::value::Value;
@@ -60,7 +61,7 @@ const OURS: &[(&str, &str, &str)] = &[
 /// Models of the facts without a recipe: nothing about their training is published.
 const UNPUBLISHED: &[(&str, &str)] = &[("in1k_800", "ViT-M"), ("in1k_800", "ViT-Ti")];
 
-/// A recipe of the facts that this language can't express: segmentation.
+/// A recipe of the facts that the built-in trainer can't follow: segmentation. Its values are parameters, for a program.
 const OTHER_TASK: &str = "ade20k_upernet";
 
 /// Keys that say where values come from or what no field holds.
@@ -427,9 +428,65 @@ fn every_published_recipe_and_model_has_a_file() {
             assert!(!unpublished || values["lr"].is_null(), "{name} {model}");
         }
     }
-    let own = ["quick", "quick_finetune"];
+    let own = ["quick", "quick_finetune", OTHER_TASK];
     let known = super::library::recipe_names().filter(|name| !own.contains(name));
     assert_eq!(known.count(), OURS.len());
+}
+
+/// The parameters of the recipe for a program, against the facts: every value that is published, and no other number.
+#[test]
+fn the_recipe_for_segmentation_has_the_published_values() {
+    let mut sources = Sources::default();
+    let mut reports = Vec::new();
+    let position = Default::default();
+    let settings = Library::new(None).recipe(OTHER_TASK, position, &mut sources, &mut reports);
+    let settings = settings.unwrap_or_else(|| panic!("{}", Problems::new(&sources, &reports)));
+    let mut ours: BTreeMap<String, Json> = settings
+        .into_iter()
+        .map(|setting| match setting.target {
+            Target::Param(name) => (name, setting.value.to_json()),
+            Target::Field(field) => panic!("{}", fields::FIELDS[field].path),
+        })
+        .collect();
+    let facts = facts();
+    for (key, value) in fact(&facts, OTHER_TASK) {
+        let parts: Vec<(String, Json)> = match value.as_object() {
+            Some(map) => map
+                .iter()
+                .map(|(name, value)| (format!("{key}.{name}"), value.clone()))
+                .collect(),
+            None => vec![(key, value)],
+        };
+        for (key, value) in parts {
+            // Prose.
+            if matches!(
+                key.as_str(),
+                "purpose" | "source" | "confidence" | "applies"
+            ) {
+                continue;
+            }
+            let own = ours
+                .remove(&key)
+                .unwrap_or_else(|| panic!("{key} is missing"));
+            if key == "backbone_pretrain" {
+                assert!(
+                    value.as_str().unwrap().contains("at 224")
+                        && own.as_str().unwrap().contains("224")
+                );
+                continue;
+            }
+            assert!(same(&own, &value), "{key} is {own}, not {value}");
+        }
+    }
+    assert_eq!(ours.into_keys().collect::<Vec<_>>(), ["dataset", "head"]);
+    let text = include_str!("../../experiments/recipes/ade20k_upernet.yaml");
+    assert!(
+        text.contains("never released")
+            && text.contains("doesn't segment")
+            && text.contains("XCIT")
+    );
+    let docs = include_str!("../../docs/recipes.md");
+    assert!(docs.contains("recipes/ade20k_upernet.yaml"));
 }
 
 /// Steps of an epoch follow from the size of the training set and the batch.

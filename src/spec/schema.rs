@@ -4,6 +4,8 @@ use super::arch;
 use super::axes::DESIGNS;
 use super::fields::{ARCH, FIELDS, Field, Kind, Range, sections};
 use super::library;
+use super::priority;
+use super::report::{CORRECTIONS, METRICS, PLOT_KINDS, PLOT_X, TABLE_KINDS};
 use super::value::{Value, coerce, expected};
 use serde_json::{Map, Value as Json, json};
 
@@ -30,6 +32,7 @@ pub fn json_schema(file: File) -> Json {
             {"type": "array", "items": {"type": ["string", "number", "boolean"]}},
         ]},
         "names": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+        "priority": {"type": "integer", "minimum": -priority::MOST, "maximum": priority::MOST},
         "seeds": {
             "description": "A count of replicates, or their seeds.",
             "anyOf": [
@@ -46,9 +49,41 @@ pub fn json_schema(file: File) -> Json {
                 "init": {"type": ["string", "null"], "description": "A file of weights that it starts from: torch.save or safetensors, official names or timm's."},
                 "recipe": {"type": ["string", "null"], "description": "Its own recipe; the experiment's where there is none."},
                 "set": {"$ref": "#/$defs/settings"},
-                "task": {"enum": ["train", "evaluate"], "description": "What it does; train where nothing is said."},
+                "task": {"enum": ["train", "evaluate", "command"], "description": "What it does; train where nothing is said."},
+                "command": {"type": ["array", "null"], "minItems": 1, "items": {"type": ["string", "number", "boolean"]},
+                    "description": "A program and its arguments, run without a shell; `{optimizer.lr}`, `{params.NAME}` and `{seed}` are filled in."},
+                "inputs": {"$ref": "#/$defs/names", "description": "Files that the program reads, as paths or patterns: part of the stage's identity."},
+                "metrics": {"type": ["array", "null"], "description": "Metrics that it must have reported in the end.", "items": {"$ref": "#/$defs/metric"}},
+                "outputs": {"$ref": "#/$defs/names", "description": "Files that it must have left in its folder in the end."},
+                "environment": {"type": ["object", "null"], "description": "Variables of its environment.", "additionalProperties": {"type": ["string", "number", "boolean"]}},
+                "params": {"$ref": "#/$defs/names", "description": "The parameters that it is told; all where nothing is said."},
+                "gpus": {"type": "integer", "minimum": 0, "maximum": 64},
+                "threads": {"type": "integer", "minimum": 1, "maximum": 4096},
             },
         },
+        "metric": {"anyOf": [
+            {"type": "string"},
+            {
+                "type": "object",
+                "required": ["name"],
+                "additionalProperties": false,
+                "properties": {
+                    "name": {"type": "string"},
+                    "better": {"enum": ["higher", "lower"]},
+                    "unit": {"type": "string"},
+                },
+            },
+        ]},
+        "params": {
+            "type": ["object", "null"],
+            "description": "Free parameters of programs, with their values.",
+            "additionalProperties": {"$ref": "#/$defs/param"},
+        },
+        "param": {"anyOf": [
+            {"type": ["string", "number", "boolean", "null"]},
+            {"type": "array", "items": {"type": ["string", "number", "boolean", "null"]}},
+            {"$ref": "#/$defs/params"},
+        ]},
         "cells": {"anyOf": [
             {"$ref": "#/$defs/labels"},
             {"type": "array", "items": {"$ref": "#/$defs/labels"}},
@@ -89,19 +124,7 @@ pub fn json_schema(file: File) -> Json {
                 },
             },
         },
-        "report": {
-            "type": "object",
-            "additionalProperties": false,
-            "properties": {
-                "metrics": {
-                    "description": "The first is the headline.",
-                    "type": "array",
-                    "items": {"enum": ["top1", "top5", "loss"]},
-                },
-                "rows": {"$ref": "#/$defs/names", "description": "Axes along the rows."},
-                "columns": {"$ref": "#/$defs/names", "description": "Axes along the columns."},
-            },
-        },
+        "report": report(),
     });
     let mut schema = match file {
         File::Experiment => experiment(),
@@ -113,6 +136,70 @@ pub fn json_schema(file: File) -> Json {
     schema
 }
 
+/// The `report` section.
+fn report() -> Json {
+    let names = json!({"$ref": "#/$defs/names"});
+    let text = json!({"type": "string"});
+    let name = json!({"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": 64});
+    let metric = json!({
+        "type": "string",
+        "examples": METRICS,
+        "description": "Of the trainer, or one that a stage's program promises.",
+    });
+    let metrics = json!({"anyOf": [metric.clone(), {"type": "array", "items": metric.clone()}]});
+    let object = |properties: Json| json!({"type": "object", "additionalProperties": false, "properties": properties});
+    let table = object(json!({
+        "name": name,
+        "title": text,
+        "kind": {"enum": TABLE_KINDS},
+        "rows": names,
+        "columns": names,
+        "metrics": metrics,
+        "baseline": {"$ref": "#/$defs/labels"},
+        "sort": {"type": "string", "description": "A metric (best first) or an axis; `-` in front reverses it."},
+        "groups": {"type": "string", "description": "Axis whose labels head groups of rows."},
+        "footnotes": names,
+        "transposed": {"type": "boolean"},
+    }));
+    let mut plot = object(json!({
+        "kind": {"enum": PLOT_KINDS},
+        "name": name,
+        "title": text,
+        "metric": metric,
+        "x": {"enum": PLOT_X, "description": "Along the x axis of `against`."},
+        "stage": text,
+        "rows": text,
+        "columns": text,
+        "count": {"type": "integer", "minimum": 1, "maximum": 64},
+    }));
+    plot["required"] = json!(["kind"]);
+    let reference = object(json!({
+        "at": {"$ref": "#/$defs/labels", "description": "The variants that it belongs to."},
+        "id": {"type": "string", "description": "A row of `v_reference`."},
+        "curve": {"type": "string", "description": "A run of `v_reference_curves`."},
+        "value": {"type": "number"},
+        "std": {"type": "number", "exclusiveMinimum": 0},
+        "metric": metric,
+        "stage": text,
+        "source": text,
+        "confidence": text,
+    }));
+    let list = |item: Json| json!({"anyOf": [item.clone(), {"type": "array", "items": item}]});
+    let mut report = object(json!({
+        "metrics": metrics,
+        "rows": {"$ref": "#/$defs/names", "description": "Axes along the rows."},
+        "columns": {"$ref": "#/$defs/names", "description": "Axes along the columns."},
+        "correction": {"enum": CORRECTIONS, "description": "Of p values, for the number of comparisons."},
+        "margin": {"type": "number", "exclusiveMinimum": 0, "description": "Largest difference that counts as none."},
+        "bootstrap": {"type": "integer", "minimum": 0, "description": "Draws of the seed x image bootstrap."},
+        "tables": list(json!({"anyOf": [{"enum": TABLE_KINDS}, table]})),
+        "plots": list(json!({"anyOf": [{"enum": PLOT_KINDS}, plot]})),
+        "reference": list(reference),
+    }));
+    report["properties"]["metrics"]["description"] = json!("The first is the headline.");
+    report
+}
+
 /// Sections that experiments and their profiles have.
 fn shared_sections() -> Map<String, Json> {
     let recipes: Vec<&str> = library::recipe_names().collect();
@@ -120,6 +207,7 @@ fn shared_sections() -> Map<String, Json> {
         "title": {"type": "string"},
         "claim": {"type": "string", "description": "What is claimed, what it costs, the number it should reach."},
         "recipe": {"type": "string", "description": "A recipe in `recipes/` beside the file, or built in.", "examples": recipes},
+        "params": {"$ref": "#/$defs/params"},
         "set": {"$ref": "#/$defs/patch", "description": "A patch over the recipe."},
         "axes": {
             "type": "object",
@@ -137,6 +225,19 @@ fn shared_sections() -> Map<String, Json> {
         },
         "report": {"$ref": "#/$defs/report"},
         "baseline": {"$ref": "#/$defs/labels", "description": "What deltas are taken against."},
+        "priority": {
+            "description": "What is trained first: of the whole experiment, or per axis of its labels. Higher goes first.",
+            "anyOf": [
+                {"$ref": "#/$defs/priority"},
+                {
+                    "type": "object",
+                    "additionalProperties": {
+                        "type": "object",
+                        "additionalProperties": {"$ref": "#/$defs/priority"},
+                    },
+                },
+            ],
+        },
         "execution": {"$ref": "#/$defs/execution"},
     });
     match sections {
@@ -202,7 +303,7 @@ fn recipe() -> Json {
         "type": "object",
         "additionalProperties": false,
         "properties": properties,
-        "patternProperties": {"^x-": true},
+        "patternProperties": {"^x-": true, PARAMS: {"$ref": "#/$defs/param"}},
     })
 }
 
@@ -221,7 +322,10 @@ fn axis() -> Json {
             "additionalProperties": false,
             "properties": {
                 "values": {"anyOf": [list, labelled]},
-                "path": {"enum": FIELDS.iter().map(|field| field.path).chain([ARCH]).collect::<Vec<_>>()},
+                "path": {"anyOf": [
+                    {"enum": FIELDS.iter().map(|field| field.path).chain([ARCH]).collect::<Vec<_>>()},
+                    {"type": "string", "pattern": PARAMS},
+                ]},
                 "stages": {"$ref": "#/$defs/names"},
             },
         },
@@ -242,8 +346,16 @@ fn patch(stages: bool) -> Json {
             }),
         );
     }
-    json!({"type": ["object", "null"], "additionalProperties": false, "properties": properties})
+    json!({
+        "type": ["object", "null"],
+        "additionalProperties": false,
+        "properties": properties,
+        "patternProperties": {PARAMS: {"$ref": "#/$defs/param"}},
+    })
 }
+
+/// Paths of free parameters.
+const PARAMS: &str = r"^params\.";
 
 /// Every field by its dotted path, and every section with its fields.
 fn field_properties() -> Map<String, Json> {
@@ -262,6 +374,7 @@ fn field_properties() -> Map<String, Json> {
             json!({"type": "object", "additionalProperties": false, "properties": own}),
         );
     }
+    properties.insert("params".to_owned(), json!({"$ref": "#/$defs/params"}));
     properties
 }
 

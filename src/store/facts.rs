@@ -6,7 +6,7 @@ use crate::store::open::Store;
 use crate::store::rows::Status;
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::Row;
 use std::collections::BTreeMap;
 
 /// Where the current runs of an experiment come from: its last plan.
@@ -49,12 +49,7 @@ pub struct StageRow {
     pub images_seconds: Option<f64>,
     /// The most of any attempt.
     pub peak_rss_bytes: Option<u64>,
-    /// Electrical energy in joules, where it was measured.
-    pub energy_joules: Option<f64>,
 }
-
-/// Columns of `attempts` that may hold energy: it is known to newer versions of the schema only.
-const ENERGY: [&str; 2] = ["energy_joules", "energy_j"];
 
 impl Store {
     /// The last plan of `experiment`.
@@ -81,27 +76,17 @@ impl Store {
 
     /// The stages that the current runs of `experiment` need, each once.
     pub async fn stage_rows(&self, experiment: &str) -> Result<Vec<StageRow>, StoreError> {
-        let columns: Vec<String> =
-            sqlx::query_scalar("SELECT name FROM pragma_table_info('attempts')")
-                .fetch_all(&self.readers)
-                .await
-                .map_err(self.sql())?;
-        let energy = ENERGY
-            .into_iter()
-            .find(|name| columns.iter().any(|column| column == name))
-            .map_or("NULL".to_owned(), |name| format!("SUM(a.{name})"));
-        let sql = format!(
+        let rows = sqlx::query(
             "SELECT s.fingerprint, s.seed, s.data_name, s.data_hash, s.flops, s.parameters, s.steps, s.status,
                  s.attempts, s.wall_seconds, SUM(a.cpu_seconds), SUM(a.images),
-                 SUM(CASE WHEN a.images > 0 THEN a.wall_seconds END), MAX(a.peak_rss_bytes), {energy}
+                 SUM(CASE WHEN a.images > 0 THEN a.wall_seconds END), MAX(a.peak_rss_bytes)
              FROM stages s LEFT JOIN attempts a ON a.stage = s.id
              WHERE s.id IN (SELECT rs.stage FROM experiments e
                  JOIN runs r ON r.experiment = e.id AND r.current = 1
                  JOIN run_stages rs ON rs.run = r.id WHERE e.name = ?)
-             GROUP BY s.id"
-        );
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(experiment)
+             GROUP BY s.id",
+        )
+        .bind(experiment)
             .fetch_all(&self.readers)
             .await
             .map_err(self.sql())?;
@@ -122,7 +107,6 @@ impl Store {
                 images: row.get::<Option<i64>, _>(11).map(|images| images as u64),
                 images_seconds: row.get(12),
                 peak_rss_bytes: row.get::<Option<i64>, _>(13).map(|bytes| bytes as u64),
-                energy_joules: row.get(14),
             })
             .collect())
     }
@@ -192,6 +176,30 @@ impl Store {
                 signal: row.get(14),
             })
             .collect())
+    }
+
+    /// GPUs of the attempts at the stages of `experiment`, as (model, driver).
+    pub async fn gpus_of(&self, experiment: &str) -> Result<Vec<(String, String)>, StoreError> {
+        // A store of an older version that is only read has no such table.
+        let known: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM sqlite_schema WHERE name = 'attempt_gpus'")
+                .fetch_one(&self.readers)
+                .await
+                .map_err(self.sql())?;
+        if known == 0 {
+            return Ok(Vec::new());
+        }
+        sqlx::query_as(
+            "SELECT DISTINCT g.name, g.driver FROM attempt_gpus g
+             WHERE g.stage IN (SELECT rs.stage FROM experiments e
+                 JOIN runs r ON r.experiment = e.id AND r.current = 1
+                 JOIN run_stages rs ON rs.run = r.id WHERE e.name = ?)
+             ORDER BY g.name, g.driver",
+        )
+        .bind(experiment)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(self.sql())
     }
 
     /// Hosts, devices and programs of the attempts at the stages of `experiment`, with the number of

@@ -176,8 +176,20 @@ impl Store {
             .collect())
     }
 
+    /// Fingerprints of the stages of current runs with a tag.
+    pub async fn stages_tagged(&self, tag: &str) -> Result<Vec<String>, StoreError> {
+        sqlx::query_scalar(
+            "SELECT DISTINCT s.fingerprint FROM tags t JOIN runs r ON r.id = t.run AND r.current = 1
+             JOIN run_stages rs ON rs.run = r.id JOIN stages s ON s.id = rs.stage WHERE t.name = ?",
+        )
+        .bind(tag)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(self.sql())
+    }
+
     /// A store that was written by an older version has no marks until the next `ablate run`.
-    async fn knows_marks(&self) -> Result<bool, StoreError> {
+    pub(super) async fn knows_marks(&self) -> Result<bool, StoreError> {
         sqlx::query_scalar("SELECT COUNT(*) > 0 FROM sqlite_schema WHERE name = 'v_tags'")
             .fetch_one(&self.readers)
             .await

@@ -53,10 +53,32 @@ pub(super) enum Durability {
 }
 
 impl Store {
-    /// Opens the store at `dir` to read and write, creating or migrating it. Take
-    /// [`StoreLock`](crate::store::StoreLock) first. A database that is damaged, foreign, newer, or
-    /// missing although there are stages, is refused and left as it is.
+    /// Opens the store at `dir` as one of several schedulers. The first one there, alone for that moment,
+    /// creates or migrates it; later ones join.
+    pub async fn enter(dir: &Path) -> Result<(StoreLock, Store), StoreError> {
+        if let Ok(lock) = StoreLock::exclusive(dir) {
+            let store = Store::open(dir).await?;
+            return Ok((lock.share()?, store));
+        }
+        let lock = StoreLock::shared(dir)?;
+        let store = Store::join(dir).await?;
+        Ok((lock, store))
+    }
+
+    /// Opens the store at `dir` to read and write, creating or migrating it. Take an
+    /// [exclusive](StoreLock::exclusive) lock first. A database that is damaged, foreign, newer, or missing
+    /// although there are stages, is refused and left as it is.
     pub async fn open(dir: &Path) -> Result<Store, StoreError> {
+        Store::open_to_write(dir, true).await
+    }
+
+    /// Opens the store at `dir` to read and write beside others. Take a [shared](StoreLock::shared) lock
+    /// first. It must be of this program's version.
+    pub async fn join(dir: &Path) -> Result<Store, StoreError> {
+        Store::open_to_write(dir, false).await
+    }
+
+    async fn open_to_write(dir: &Path, alone: bool) -> Result<Store, StoreError> {
         let path = dir.join("ablate.db");
         std::fs::create_dir_all(dir).map_err(|source| StoreError::Io {
             action: "create the store's folder",
@@ -64,7 +86,19 @@ impl Store {
             source,
         })?;
         let known = newest_migration();
-        let version = match inspect(dir, &path, true).await? {
+        let version = match inspect(dir, &path, alone).await? {
+            Found::Nothing if !alone => {
+                return Err(StoreError::Missing {
+                    dir: dir.to_owned(),
+                });
+            }
+            Found::Store { version } if version < known && !alone => {
+                return Err(StoreError::Outdated {
+                    path,
+                    found: version,
+                    known,
+                });
+            }
             Found::Nothing => None,
             Found::Store { version } if version > known => {
                 return Err(StoreError::Newer {
@@ -93,8 +127,10 @@ impl Store {
         {
             back_up(&mut connection, &path, version).await?;
         }
-        migrate(&mut connection, &path, version == Some(known)).await?;
-        reference::load(&mut connection, &path).await?;
+        if alone {
+            migrate(&mut connection, &path, version == Some(known)).await?;
+            reference::load(&mut connection, &path).await?;
+        }
         let store = Store {
             dir: dir.to_owned(),
             readers: readers(&path),
@@ -171,6 +207,23 @@ impl Store {
             patience: Patience::of(&path),
             path,
         })
+    }
+
+    /// Opens the store at `dir` to change something small beside schedulers that are at work; an error if there
+    /// is none. The lock lasts as long as the change.
+    pub async fn open_beside(dir: &Path) -> Result<(Store, StoreLock), StoreError> {
+        let path = dir.join("ablate.db");
+        let lock = match inspect(dir, &path, false).await? {
+            Found::Nothing => {
+                return Err(StoreError::Missing {
+                    dir: dir.to_owned(),
+                });
+            }
+            // It is migrated first.
+            Found::Store { version } if version < newest_migration() => StoreLock::exclusive(dir)?,
+            Found::Store { .. } => StoreLock::shared(dir)?,
+        };
+        Ok((Store::open(dir).await?, lock))
     }
 
     /// The store's folder.
@@ -309,16 +362,23 @@ async fn inspect(dir: &Path, path: &Path, alone: bool) -> Result<Found, StoreErr
             });
         }
     };
-    let nothing = |what: &str| match has_stages(dir) {
+    let nothing = |what: &str| match ["stages", "records"].map(|name| dir.join(name)) {
         // Starting empty would hide finished work.
-        true => Err(StoreError::Damaged {
+        [stages, _] if has_entries(&stages) => Err(StoreError::Damaged {
             path: path.to_owned(),
             what: format!(
                 "{what}, but there are trained stages in {}",
-                dir.join("stages").display()
+                stages.display()
             ),
         }),
-        false => Ok(Found::Nothing),
+        [_, records] if has_entries(&records) => Err(StoreError::Damaged {
+            path: path.to_owned(),
+            what: format!(
+                "{what}, but there are records of it in {}",
+                records.display()
+            ),
+        }),
+        _ => Ok(Found::Nothing),
     };
     let Some(length) = length.filter(|&length| length > 0) else {
         return nothing(if length.is_none() {
@@ -409,8 +469,8 @@ fn page_size(path: &Path) -> Result<u64, StoreError> {
     })
 }
 
-fn has_stages(dir: &Path) -> bool {
-    std::fs::read_dir(dir.join("stages")).is_ok_and(|mut entries| entries.next().is_some())
+fn has_entries(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn newest_migration() -> i64 {

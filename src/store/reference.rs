@@ -1,20 +1,17 @@
-//! Published numbers: `v_reference`.
+//! Published numbers: `v_reference` and `v_reference_curves`.
 
+use crate::spec::published::{self, CURVE_COLUMNS, CURVES, RESULT_COLUMNS, RESULTS};
 use crate::store::StoreError;
 use crate::store::bulk;
 use sqlx::{Connection, SqliteConnection};
 use std::path::Path;
 
-/// Published numbers with their sources, one a line. A `-` or an empty field: does not apply.
-const CSV: &str = include_str!("reference/results.csv");
-
-/// Columns of the file and of the table.
-const COLUMNS: usize = 15;
-
-/// Brings the table up to date with the file that this program carries.
+/// Brings the tables up to date with the files that this program carries.
 pub(super) async fn load(connection: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
     let sql = |error| StoreError::from_sqlx(path, error);
-    let hash = blake3::hash(CSV.as_bytes()).to_hex().to_string();
+    let mut hash = blake3::Hasher::new();
+    hash.update(RESULTS.as_bytes()).update(CURVES.as_bytes());
+    let hash = hash.finalize().to_hex().to_string();
     let stored: Option<String> =
         sqlx::query_scalar("SELECT value FROM meta WHERE key = 'reference'")
             .fetch_optional(&mut *connection)
@@ -23,29 +20,53 @@ pub(super) async fn load(connection: &mut SqliteConnection, path: &Path) -> Resu
     if stored.as_ref() == Some(&hash) {
         return Ok(());
     }
-    let rows = rows();
     let mut transaction = connection
         .begin_with("BEGIN IMMEDIATE")
         .await
         .map_err(sql)?;
-    sqlx::query("DELETE FROM reference_values")
-        .execute(&mut *transaction)
-        .await
-        .map_err(sql)?;
+    for table in [
+        "DELETE FROM reference_values",
+        "DELETE FROM reference_curves",
+    ] {
+        sqlx::query(table)
+            .execute(&mut *transaction)
+            .await
+            .map_err(sql)?;
+    }
     let head = "INSERT INTO reference_values
         (id, table_or_figure, model, dataset, train_set, epochs, train_res, test_res, ablation_axis, variant, metric,
          value, std, source, confidence)";
     bulk::insert(
         &mut transaction,
         path,
-        (head, COLUMNS, ""),
-        &rows,
+        (head, RESULT_COLUMNS, ""),
+        &rows(),
         |mut query, row| {
             for (column, field) in row.iter().enumerate() {
-                let field = Some(field.as_str()).filter(|field| !field.is_empty() && *field != "-");
+                let field = applying(field);
                 query = match column {
                     7 => query.bind(field.and_then(|field| field.parse::<i64>().ok())),
                     11 | 12 => query.bind(field.and_then(|field| field.parse::<f64>().ok())),
+                    _ => query.bind(field),
+                };
+            }
+            query
+        },
+    )
+    .await?;
+    let head = "INSERT INTO reference_curves
+        (run, model, stage, epochs_total, res, epoch, top1, source, confidence)";
+    bulk::insert(
+        &mut transaction,
+        path,
+        (head, CURVE_COLUMNS, ""),
+        &published::records(CURVES, CURVE_COLUMNS),
+        |mut query, row| {
+            for (column, field) in row.iter().enumerate() {
+                let field = applying(field);
+                query = match column {
+                    3 | 4 => query.bind(field.and_then(|field| field.parse::<i64>().ok())),
+                    5 | 6 => query.bind(field.and_then(|field| field.parse::<f64>().ok())),
                     _ => query.bind(field),
                 };
             }
@@ -61,67 +82,12 @@ pub(super) async fn load(connection: &mut SqliteConnection, path: &Path) -> Resu
     transaction.commit().await.map_err(sql)
 }
 
-/// The rows of the embedded file, without its header.
+/// A `-` or an empty field does not apply.
+fn applying(field: &str) -> Option<&str> {
+    Some(field).filter(|field| !field.is_empty() && *field != "-")
+}
+
+/// The published results as the file has them.
 pub(super) fn rows() -> Vec<Vec<String>> {
-    let mut records = parse(CSV);
-    records.remove(0);
-    records
-}
-
-/// Records of comma-separated values as RFC 4180 writes them.
-fn parse(text: &str) -> Vec<Vec<String>> {
-    let mut records = Vec::new();
-    let mut record = Vec::new();
-    let mut field = String::new();
-    let mut quoted = false;
-    let mut characters = text.chars().peekable();
-    while let Some(character) = characters.next() {
-        match (character, quoted) {
-            ('"', true) if characters.peek() == Some(&'"') => {
-                characters.next();
-                field.push('"');
-            }
-            ('"', _) => quoted = !quoted,
-            (',', false) => record.push(std::mem::take(&mut field)),
-            ('\r', false) => {}
-            ('\n', false) => {
-                record.push(std::mem::take(&mut field));
-                records.push(std::mem::take(&mut record));
-            }
-            (character, _) => field.push(character),
-        }
-    }
-    if !field.is_empty() || !record.is_empty() {
-        record.push(field);
-        records.push(record);
-    }
-    records
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quoted_fields_keep_commas_quotes_and_newlines() {
-        let records = parse("a,b\r\n\"x, \"\"y\"\"\nz\",\n,1");
-        assert_eq!(records, [["a", "b"], ["x, \"y\"\nz", ""], ["", "1"]]);
-    }
-
-    #[test]
-    fn the_file_is_complete() {
-        let rows = rows();
-        assert!(rows.len() > 300);
-        for row in &rows {
-            assert_eq!(row.len(), COLUMNS, "{row:?}");
-            assert!(
-                !row[13].is_empty() && !row[14].is_empty(),
-                "no source: {row:?}"
-            );
-        }
-        let mut ids: Vec<&String> = rows.iter().map(|row| &row[0]).collect();
-        ids.sort();
-        ids.dedup();
-        assert_eq!(ids.len(), rows.len());
-    }
+    published::records(RESULTS, RESULT_COLUMNS)
 }

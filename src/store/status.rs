@@ -4,6 +4,7 @@ use crate::store::StoreError;
 use crate::store::open::Store;
 use serde::Serialize;
 use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 
 /// An experiment's current runs, counted by status.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -61,34 +62,27 @@ impl Store {
         .fetch_all(&self.readers)
         .await
         .map_err(self.sql())?;
-        let mut all: Vec<ExperimentStatus> = Vec::new();
-        for row in &rows {
-            let name: &str = row.get(0);
-            if all.last().is_none_or(|status| status.name != name) {
-                all.push(ExperimentStatus {
-                    name: name.to_owned(),
-                    title: row.get(1),
-                    profile: row.get(2),
-                    updated: row.get(3),
-                    runs: 0,
-                    done: 0,
-                    running: 0,
-                    failed: 0,
-                    pending: 0,
-                });
-            }
-            let (Some(status), count) = (all.last_mut(), row.get::<i64, _>(5) as u64) else {
-                continue;
-            };
-            status.runs += count;
-            match row.get::<Option<&str>, _>(4) {
-                Some("done") => status.done = count,
-                Some("running") => status.running = count,
-                Some("failed") => status.failed = count,
-                _ => status.pending = count,
-            }
-        }
-        Ok(all)
+        Ok(counted(&rows))
+    }
+
+    /// [`Store::status`] of the current runs with a tag; experiments without any are left out.
+    pub async fn status_tagged(
+        &self,
+        experiment: Option<&str>,
+        tag: &str,
+    ) -> Result<Vec<ExperimentStatus>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT e.name, e.title, e.profile, e.updated, r.status, COUNT(*)
+             FROM tags t JOIN runs r ON r.id = t.run AND r.current = 1 JOIN experiments e ON e.id = r.experiment
+             WHERE t.name = ?2 AND (?1 IS NULL OR e.name = ?1)
+             GROUP BY e.name, r.status ORDER BY e.name",
+        )
+        .bind(experiment)
+        .bind(tag)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(self.sql())?;
+        Ok(counted(&rows))
     }
 
     /// The stages that attempts are at, those of `experiment` or all, the oldest attempt first.
@@ -127,4 +121,36 @@ impl Store {
             })
             .collect())
     }
+}
+
+/// Rows of (name, title, profile, updated, status, count), by name.
+fn counted(rows: &[SqliteRow]) -> Vec<ExperimentStatus> {
+    let mut all: Vec<ExperimentStatus> = Vec::new();
+    for row in rows {
+        let name: &str = row.get(0);
+        if all.last().is_none_or(|status| status.name != name) {
+            all.push(ExperimentStatus {
+                name: name.to_owned(),
+                title: row.get(1),
+                profile: row.get(2),
+                updated: row.get(3),
+                runs: 0,
+                done: 0,
+                running: 0,
+                failed: 0,
+                pending: 0,
+            });
+        }
+        let (Some(status), count) = (all.last_mut(), row.get::<i64, _>(5) as u64) else {
+            continue;
+        };
+        status.runs += count;
+        match row.get::<Option<&str>, _>(4) {
+            Some("done") => status.done = count,
+            Some("running") => status.running = count,
+            Some("failed") => status.failed = count,
+            _ => status.pending = count,
+        }
+    }
+    all
 }

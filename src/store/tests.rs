@@ -13,9 +13,12 @@ use std::path::Path;
 mod durability;
 mod figures;
 mod ingest;
+mod leases;
 mod opening;
 mod plans;
 mod query;
+mod released;
+mod upkeep;
 
 /// An experiment with two axes and two stages: the first stage is shared by all variants.
 pub(crate) struct Sample {
@@ -137,6 +140,7 @@ fn stage(name: u32, key: (&str, u32, u64), parent: Option<u32>) -> PlannedStage 
             parameters: 1000,
             steps: 100,
             disk_bytes: 4000,
+            memory_bytes: 0,
         },
     }
 }
@@ -174,6 +178,7 @@ fn recipe() -> Recipe {
             batch_size: 64,
             accumulation: 1,
             repeated_augmentation: 1,
+            gradient_checkpointing: false,
         },
         optimizer: OptimizerConfig {
             name: OptimizerName::Lamb,

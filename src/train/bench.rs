@@ -1,106 +1,197 @@
-//! Timing of training steps, phase by phase.
+//! Timing of training steps, phase by phase: the steps that a stage takes, on random or on real images.
 
 use super::TrainError;
+use super::checkpoint::{self, Position};
+use super::phases::Phases;
+use super::step::{Learner, StepContext};
+use crate::data::{Batch, Dataset, Loader, Mixer, Sampler, TrainTransform};
 use crate::kernel;
 use crate::kernel::matmul::{Matrix, matmul};
-use crate::loss;
 use crate::model::parameter;
-use crate::model::{Architecture, DropPathMasks, VisionTransformer};
+use crate::model::{Architecture, VisionTransformer};
 use crate::optim::Optimizer;
+use crate::optim::ema::Ema;
 use crate::optim::group::Group;
 use crate::rng::{KeyedRng, Purpose};
-use crate::spec::recipe::{LossName, OptimizerConfig};
-use burn::tensor::{Device, Tensor, TensorData};
-use serde::Serialize;
+use crate::rundir::stage::DataShape;
+use crate::spec::recipe::Recipe;
+use burn::tensor::Device;
 use std::time::Instant;
+
+/// Steps that come first and don't count.
+const WARM_UP: usize = 2;
 
 /// What is timed.
 #[derive(Debug, Clone)]
 pub struct Bench {
-    pub arch: Architecture,
-    pub optimizer: OptimizerConfig,
-    pub batch: usize,
-    /// Steps that count; two more come first.
+    pub recipe: Recipe,
+    pub source: Source,
+    /// Steps that count; a few more come first.
     pub steps: usize,
     /// Fused operations.
     pub fused: bool,
+    /// Threads that prepare batches; 0: the compute thread does it.
+    pub loader_threads: usize,
 }
 
-/// Seconds of one step.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Step {
-    /// Images and targets to the device.
-    pub input: f64,
-    /// Forward pass and loss.
-    pub forward: f64,
-    pub backward: f64,
-    /// Clipping, update, new leaves.
-    pub optimizer: f64,
+/// Where images come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// The same random images at every step, with labels of so many classes.
+    Random { classes: usize },
+    /// A data set, through the recipe's augmentation.
+    Data(Box<Dataset>),
 }
 
-impl Step {
-    /// The whole step.
-    pub fn total(&self) -> f64 {
-        self.input + self.forward + self.backward + self.optimizer
-    }
+/// What was found.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// One per step that counts.
+    pub steps: Vec<Phases>,
+    /// Writing a checkpoint.
+    pub checkpoint_seconds: f64,
 }
 
-/// Runs training steps on random images and returns the time of each, without the warm-up.
-pub fn run(bench: &Bench, device: &Device) -> Result<Vec<Step>, TrainError> {
+/// Runs training steps and returns the time of each, without the warm-up; then writes a checkpoint.
+pub fn run(bench: &Bench, device: &Device) -> Result<Timing, TrainError> {
     kernel::set_fused(bench.fused);
+    let recipe = &bench.recipe;
     let autodiff = device.clone().autodiff();
-    let arch = &bench.arch;
-    let mut model = VisionTransformer::new(arch.clone(), 0, &autodiff);
+    let classes = match &bench.source {
+        Source::Random { classes } => *classes,
+        Source::Data(dataset) => dataset.shape().classes,
+    };
+    let arch = Architecture::new(&recipe.model, recipe.train.resolution, classes);
+    let mut model = VisionTransformer::new(arch, 0, &autodiff);
+    model.recompute = recipe.train.gradient_checkpointing;
     let shapes = parameter::shapes(&mut model);
     let groups = shapes
         .iter()
         .map(|(name, shape)| Group::of(name, shape))
         .collect();
-    let mut optimizer = Optimizer::new(&bench.optimizer, groups);
-    let (batch, side, classes) = (bench.batch, arch.resolution, arch.classes);
-    let mut rng = KeyedRng::new(0, Purpose::Test, 0, 0);
-    let size = batch * arch.channels * side * side;
-    let images: Vec<f32> = (0..size).map(|_| rng.normal() as f32).collect();
-    let mut targets = vec![0.0f32; batch * classes];
-    for row in targets.chunks_exact_mut(classes) {
-        row[rng.below(classes as u64) as usize] = 1.0;
-    }
-    let rates = arch.drop_path_rates();
-    let branches = 2 * arch.parallel_branches;
+    let ema = recipe
+        .ema
+        .decay
+        .map(|decay| Ema::new(decay, parameter::values(&mut model)));
+    let mut learner = Learner {
+        model,
+        optimizer: Optimizer::new(&recipe.optimizer, groups),
+        ema,
+        phases: Phases::default(),
+    };
+    let mixer = Mixer::new(&recipe.mix, classes, recipe.loss.label_smoothing)?;
+    let context = StepContext {
+        recipe,
+        seed: 0,
+        mixer: &mixer,
+        device: &autodiff,
+        parts: recipe.train.accumulation,
+    };
+    let mut batches = Batches::new(bench, classes)?;
     let mut steps = Vec::new();
-    for number in 0..bench.steps + 2 {
-        let mut clock = Clock(Instant::now());
-        let data = TensorData::new(images.clone(), [batch, arch.channels, side, side]);
-        let x = Tensor::from_data(data, &autodiff);
-        let target = Tensor::from_data(
-            TensorData::new(targets.clone(), [batch, classes]),
-            &autodiff,
-        );
-        let masks = DropPathMasks::draw(&rates, branches, batch, 0, 0, number as u64);
-        let input = clock.lap();
-        let value = loss::loss(LossName::Bce, model.forward(x, Some(&masks)), target);
-        if !value.clone().into_scalar::<f32>().is_finite() {
+    for number in 0..bench.steps + WARM_UP {
+        let start = Instant::now();
+        let batch = batches.next()?;
+        let data = start.elapsed().as_secs_f64();
+        let loss = learner.step(&context, batch, 0, recipe.optimizer.lr)?;
+        if !loss.is_finite() {
             return Err(TrainError::Config("the loss is not finite".to_owned()));
         }
-        let forward = clock.lap();
-        let mut grads = value.backward();
-        let grads = parameter::gradients(&mut model, &mut grads);
+        let told = learner.phases.total();
         wait(device)?;
-        let backward = clock.lap();
-        let params = optimizer.step(1e-4, parameter::values(&mut model), grads);
-        parameter::replace(&mut model, params, true);
-        wait(device)?;
-        let optimizer = clock.lap();
-        if number >= 2 {
-            steps.push(Step {
-                input,
-                forward,
-                backward,
-                optimizer,
-            });
+        let mut phases = Phases {
+            data,
+            ..learner.phases
+        };
+        // What a device still had to do.
+        phases.optimizer += (start.elapsed().as_secs_f64() - data - told).max(0.0);
+        if number >= WARM_UP {
+            steps.push(phases);
         }
     }
-    Ok(steps)
+    Ok(Timing {
+        steps,
+        checkpoint_seconds: checkpoint_seconds(&mut learner)?,
+    })
+}
+
+fn checkpoint_seconds(learner: &mut Learner) -> Result<f64, TrainError> {
+    let folder = tempfile::tempdir().map_err(TrainError::io(&std::env::temp_dir()))?;
+    let start = Instant::now();
+    let checkpoint = learner.checkpoint(Position::default());
+    checkpoint::write(folder.path(), "benchmark", &checkpoint, 1)?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// An endless supply of batches.
+enum Batches<'a> {
+    Random(Batch),
+    Data {
+        dataset: &'a Dataset,
+        transform: TrainTransform,
+        sampler: Sampler,
+        threads: usize,
+        epoch: u32,
+        loader: Loader,
+    },
+}
+
+impl<'a> Batches<'a> {
+    fn new(bench: &'a Bench, classes: usize) -> Result<Self, TrainError> {
+        let train = &bench.recipe.train;
+        match &bench.source {
+            Source::Random { .. } => {
+                let mut rng = KeyedRng::new(0, Purpose::Test, 0, 0);
+                let size = train.batch_size * 3 * train.resolution * train.resolution;
+                Ok(Batches::Random(Batch {
+                    images: (0..size).map(|_| rng.normal() as f32).collect(),
+                    labels: (0..train.batch_size)
+                        .map(|_| rng.below(classes as u64) as u32)
+                        .collect(),
+                    step: 0,
+                }))
+            }
+            Source::Data(dataset) => {
+                let transform = TrainTransform::new(&bench.recipe.augment, train.resolution)?;
+                let DataShape { train_images, .. } = dataset.shape();
+                let sampler = Sampler::new(train_images, train.batch_size, 1, 1, 0)?;
+                let threads = bench.loader_threads;
+                let loader = Loader::train(dataset, &transform, &sampler, 0, 0, threads);
+                Ok(Batches::Data {
+                    dataset,
+                    transform,
+                    sampler,
+                    threads,
+                    epoch: 0,
+                    loader,
+                })
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<Batch, TrainError> {
+        match self {
+            Batches::Random(batch) => Ok(batch.clone()),
+            Batches::Data {
+                dataset,
+                transform,
+                sampler,
+                threads,
+                epoch,
+                loader,
+            } => loop {
+                if let Some(batch) = loader.next() {
+                    return Ok(batch?);
+                }
+                if sampler.steps_per_epoch() == 0 {
+                    let message = "the data set has fewer images than a batch";
+                    return Err(TrainError::Config(message.to_owned()));
+                }
+                *epoch += 1;
+                *loader = Loader::train(dataset, transform, sampler, *epoch, 0, *threads);
+            },
+        }
+    }
 }
 
 /// Operations per second of a large matrix product on every thread of the pool at once: what the
@@ -126,18 +217,6 @@ pub fn peak_flops() -> f64 {
         .fold(f64::INFINITY, f64::min);
     let threads = rayon::current_num_threads() as f64;
     threads * 8.0 * 2.0 * (SIDE as f64).powi(3) / best
-}
-
-struct Clock(Instant);
-
-impl Clock {
-    /// Seconds since the last lap.
-    fn lap(&mut self) -> f64 {
-        let now = Instant::now();
-        let seconds = (now - self.0).as_secs_f64();
-        self.0 = now;
-        seconds
-    }
 }
 
 fn wait(device: &Device) -> Result<(), TrainError> {

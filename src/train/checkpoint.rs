@@ -11,9 +11,10 @@
 
 use super::TrainError;
 use crate::model::parameter::HostParameter;
-use crate::weights::{self, write_atomically};
-use safetensors::SafeTensors;
+use crate::weights;
 use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensorError, SafeTensors};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -278,11 +279,20 @@ fn digest(metadata: &Metadata, tensors: &[HostParameter]) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-fn bytes(values: &[f32]) -> Vec<u8> {
-    values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect()
+/// The little-endian bytes of `values`; a view where that is how they lie in memory.
+fn bytes(values: &[f32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        let size = size_of_val(values);
+        // SAFETY: any four bytes of a number are bytes, and the view lives as long as the numbers.
+        Cow::Borrowed(unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size) })
+    } else {
+        Cow::Owned(
+            values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+        )
+    }
 }
 
 fn write_file(
@@ -301,7 +311,7 @@ fn write_file(
         path: path.display().to_string(),
         what,
     };
-    let data: Vec<Vec<u8>> = tensors.iter().map(|tensor| bytes(&tensor.values)).collect();
+    let data: Vec<Cow<'_, [u8]>> = tensors.iter().map(|tensor| bytes(&tensor.values)).collect();
     let views = tensors
         .iter()
         .zip(&data)
@@ -315,9 +325,15 @@ fn write_file(
         .collect::<Result<Vec<_>, TrainError>>()?;
     let entry = serde_json::to_string(&metadata).map_err(|error| damaged(error.to_string()))?;
     let header = HashMap::from([(ENTRY.to_owned(), entry)]);
-    let bytes =
-        safetensors::serialize(views, Some(header)).map_err(|error| damaged(error.to_string()))?;
-    write_atomically(path, &bytes).map_err(TrainError::io(path))
+    weights::replace_with(path, |temporary| {
+        safetensors::serialize_to_file(views, Some(header), temporary).map_err(
+            |error| match error {
+                SafeTensorError::IoError(error) => error,
+                other => std::io::Error::other(other),
+            },
+        )
+    })
+    .map_err(TrainError::io(path))
 }
 
 fn read_file(path: &Path) -> Result<(Metadata, Vec<HostParameter>), TrainError> {

@@ -8,6 +8,8 @@ pub mod error;
 pub mod evaluation;
 pub mod further;
 pub mod observer;
+pub mod phases;
+pub mod products;
 pub mod stage;
 pub mod step;
 

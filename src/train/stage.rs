@@ -1,9 +1,10 @@
 //! A whole stage: set up or resume, train epoch by epoch, evaluate, leave weights and predictions.
 
-use super::checkpoint::{self, Best, Checkpoint, Position};
+use super::checkpoint::{self, Best, Position};
 use super::evaluation::{Evaluation, evaluate};
 use super::further::{self, Evaluated};
 use super::observer::Observer;
+use super::phases::Phases;
 use super::step::{Learner, StepContext};
 use super::{TrainError, device};
 use crate::data::{Dataset, EvalTransform, Loader, Mixer, Sampler, TrainTransform};
@@ -215,6 +216,7 @@ impl Stage<'_> {
         let classes = self.spec.data_shape.classes;
         let arch = Architecture::new(&recipe.model, recipe.train.resolution, classes);
         let mut model = VisionTransformer::new(arch, self.spec.seed, device);
+        model.recompute = recipe.train.gradient_checkpointing;
         let (resumed, refused) =
             checkpoint::latest(&self.dir.checkpoints(), &self.spec.fingerprint);
         for error in refused {
@@ -267,6 +269,7 @@ impl Stage<'_> {
                 model,
                 optimizer,
                 ema,
+                phases: Phases::default(),
             },
             position,
         ))
@@ -278,30 +281,7 @@ impl Stage<'_> {
         position: Position,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        let mut tensors = parameter::export(&mut learner.model);
-        let plain: Vec<HostParameter> = tensors.clone();
-        let named = |prefix: &str, values: &[Tensor<1>]| {
-            plain
-                .iter()
-                .zip(values)
-                .map(|(own, value)| {
-                    let mut host = HostParameter::new("", value.clone().into_data());
-                    host.name = format!("{prefix}.{}", own.name);
-                    host.shape = own.shape.clone();
-                    host
-                })
-                .collect::<Vec<_>>()
-        };
-        for tensor in &mut tensors {
-            tensor.name.insert_str(0, "model.");
-        }
-        for (part, values) in learner.optimizer.state() {
-            tensors.extend(named(part, &values));
-        }
-        if let Some(ema) = &learner.ema {
-            tensors.extend(named("ema", &ema.average));
-        }
-        let checkpoint = Checkpoint { position, tensors };
+        let checkpoint = learner.checkpoint(position);
         let file = checkpoint::write(
             &self.dir.checkpoints(),
             &self.spec.fingerprint,

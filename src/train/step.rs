@@ -1,9 +1,11 @@
 //! One optimizer step: mix, forward, backward, accumulate, update.
 
 use super::TrainError;
+use super::checkpoint::{Checkpoint, Position};
+use super::phases::{Clock, Phases};
 use crate::data::{Batch, Mixer};
 use crate::loss;
-use crate::model::parameter;
+use crate::model::parameter::{self, HostParameter};
 use crate::model::{DropPathMasks, VisionTransformer};
 use crate::optim::Optimizer;
 use crate::optim::ema::Ema;
@@ -15,6 +17,8 @@ pub struct Learner {
     pub model: VisionTransformer,
     pub optimizer: Optimizer,
     pub ema: Option<Ema>,
+    /// Where the time of the last step went (`data` is the caller's).
+    pub phases: Phases,
 }
 
 /// What stays the same over the steps of a stage.
@@ -40,6 +44,8 @@ impl Learner {
         lr: f64,
     ) -> Result<f64, TrainError> {
         let recipe = context.recipe;
+        let mut phases = Phases::default();
+        let mut clock = Clock::start();
         let side = recipe.train.resolution;
         let step = batch.step as u64;
         let size = batch.labels.len();
@@ -61,6 +67,8 @@ impl Learner {
             epoch,
             step,
         );
+
+        clock.lap(&mut phases.mix);
 
         let parts = context.parts.max(1);
         let (micro, classes) = (size / parts, self.model.arch.classes);
@@ -89,19 +97,23 @@ impl Learner {
             } else {
                 masks.narrow(range)
             };
+            clock.lap(&mut phases.input);
             let logits = self.model.forward(images, Some(&masks));
             let value = loss::loss(recipe.loss.name, logits, target);
             let loss = f64::from(value.clone().into_scalar::<f32>());
             total_loss += loss / parts as f64;
+            clock.lap(&mut phases.forward);
             if !loss.is_finite() {
                 return Ok(loss);
             }
             let mut grads = value.backward();
             let grads = parameter::gradients(&mut self.model, &mut grads);
+            clock.lap(&mut phases.backward);
             total = Some(match total {
                 None => grads,
                 Some(total) => total.into_iter().zip(grads).map(|(a, b)| a + b).collect(),
             });
+            clock.lap(&mut phases.optimizer);
         }
         let mut grads = total.unwrap_or_default();
         if parts > 1 {
@@ -117,6 +129,35 @@ impl Learner {
             ema.update(&params);
         }
         parameter::replace(&mut self.model, params, true);
+        clock.lap(&mut phases.optimizer);
+        self.phases = phases;
         Ok(total_loss)
+    }
+
+    /// Everything that training goes on from, at `position`.
+    pub fn checkpoint(&mut self, position: Position) -> Checkpoint {
+        let mut tensors = parameter::export(&mut self.model);
+        let shapes: Vec<(String, Vec<usize>)> = tensors
+            .iter()
+            .map(|own| (own.name.clone(), own.shape.clone()))
+            .collect();
+        for tensor in &mut tensors {
+            tensor.name.insert_str(0, "model.");
+        }
+        let mut add = |prefix: &str, values: &[Tensor<1>]| {
+            tensors.extend(shapes.iter().zip(values).map(|((name, shape), value)| {
+                let mut host = HostParameter::new("", value.clone().into_data());
+                host.name = format!("{prefix}.{name}");
+                host.shape = shape.clone();
+                host
+            }));
+        };
+        for (part, values) in self.optimizer.state() {
+            add(part, &values);
+        }
+        if let Some(ema) = &self.ema {
+            add("ema", &ema.average);
+        }
+        Checkpoint { position, tensors }
     }
 }

@@ -21,4 +21,4 @@ pub use dtype::Dtype;
 pub use error::WeightsFileError;
 pub use names::{Naming, naming, official, timm};
 pub use read::{Format, Weights, read};
-pub use write::{digest, export, write_atomically};
+pub use write::{digest, export, replace_with, write_atomically};

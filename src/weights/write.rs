@@ -111,3 +111,11 @@ pub fn export(
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     durable::replace(path, bytes, Durable::Yes)
 }
+
+/// The same for a file that `write` fills at a temporary place, so that it need not be in memory as a whole.
+pub fn replace_with(
+    path: &Path,
+    write: impl FnOnce(&Path) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    durable::replace_with(path, Durable::Yes, |file| write(file.path()))
+}

@@ -2,7 +2,7 @@
 
 use super::panic::judge_panic;
 use super::program::guard::End;
-use super::program::{Control, Program};
+use super::program::{Control, Program, ProgramError};
 use super::stop;
 use crate::rundir::event::{EventKind, FailureClass};
 use crate::rundir::host;
@@ -11,9 +11,8 @@ use crate::rundir::log::EventLog;
 use crate::rundir::stage::{Launch, StageSpec, Task};
 use crate::train::{self, Observer, TrainError};
 use serde::de::DeserializeOwned;
-use std::os::unix::process::CommandExt;
+use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::Stdio;
 
 /// Version of `stage.json` that this program reads.
 const STAGE_VERSION: u32 = 1;
@@ -78,9 +77,16 @@ pub fn run(path: &Path) -> i32 {
 /// Looks after a program in this process.
 fn run_program(dir: RunDir, spec: StageSpec, launch: Launch) -> i32 {
     let ended = Program::of(dir, spec, launch).and_then(|program| {
-        let mut command = program.command();
-        command.process_group(0).stdin(Stdio::null());
-        program.supervise(command, &Control::of_worker(), |_| {})
+        // What the program prints goes where ours goes.
+        let log = std::io::stderr()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|source| ProgramError::Prepare {
+                path: "the log".to_owned(),
+                source,
+            })?;
+        let command = program.command();
+        program.supervise(&command, (log.into(), &[]), &Control::of_worker(), |_| {})
     });
     match ended {
         Ok(End {

@@ -289,7 +289,7 @@ fn the_drivers_library_is_understood() {
         .expect(1)
         .shows(&[
             "driver   580.65.06, CUDA 13.0",
-            "gpu 0    NVIDIA Stub GPU-stub-0, 00000000:01:00.0; hidden by CUDA_VISIBLE_DEVICES",
+            "gpu 0    NVIDIA Stub GPU-stub-0; hidden by CUDA_VISIBLE_DEVICES",
             "health: device fell off the bus",
             "gpu 1    NVIDIA Stub GPU-stub-1, 00000000:02:00.0; cuda:0",
             "80.0 GiB of 80.0 GiB free; nobody uses it",
@@ -330,4 +330,76 @@ fn gpus_that_this_build_cannot_use_are_left_alone() {
     run(&[])
         .expect(0)
         .says(&["the GPUs of this machine are not used", "on cpu:0"]);
+}
+
+/// A program on two GPUs at once; then one of them fails, which the driver tells in its own way.
+#[test]
+fn a_program_gets_several_gpus_and_moves_on_when_one_is_lost() {
+    let lab = Lab::new();
+    let folder = driver(&lab);
+    let yaml = |gpus: usize| {
+        format!(
+            "name: pair\ntitle: Two GPUs\nclaim: None.\nseeds: 1\nparams: {{lr: 1}}\n\
+             stages:\n  train:\n    command: [sh, work.sh]\n    metrics: [accuracy]\n    gpus: {gpus}\n\
+             axes:\n  lr: {{values: [1], path: params.lr}}\n"
+        )
+    };
+    lab.write("nine.yaml", &yaml(9));
+    lab.write("pair.yaml", &yaml(2));
+    lab.write(
+        "work.sh",
+        "echo $CUDA_VISIBLE_DEVICES > $ABLATE_RUN_DIR/seen-$ABLATE_ATTEMPT\n\
+         [ $ABLATE_ATTEMPT = 1 ] && sleep 1000\n\
+         echo '{\"accuracy\": 1}' > $ABLATE_RUN_DIR/metrics.json\n",
+    );
+    let xid = lab.path("xid");
+    let command = |file: &str| {
+        let mut command = lab.command(["run", file]);
+        command.env("LD_LIBRARY_PATH", &folder);
+        command.env("NVML_STUB", &xid);
+        command
+    };
+    lab.finish(command("nine.yaml"))
+        .expect(2)
+        .says(&["error: stage `train` asks for 9 GPUs, and there are 4 to be used"]);
+    let log = std::fs::File::create(lab.path("stderr")).unwrap();
+    let mut run = command("pair.yaml").stderr(log).spawn().unwrap();
+    let said = || String::from_utf8(lab.read("stderr")).unwrap();
+    let seen = |attempt: usize| {
+        let name = format!("seen-{attempt}");
+        let files = lab.list("ablate-store/stages");
+        let file = files.iter().find(|file| file.ends_with(&name))?;
+        let text = String::from_utf8(lab.read(file)).unwrap();
+        text.ends_with('\n').then(|| text.trim().to_owned())
+    };
+    let first = wait_for("the first attempt", || seen(1));
+    assert_eq!(first, "GPU-stub-0,GPU-stub-1", "{}", said());
+    // What a program did wrong.
+    std::fs::write(&xid, "13").unwrap();
+    std::fs::write(&xid, "48").unwrap();
+    let status = wait_for("the end", || run.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0), "{}", said());
+    assert!(
+        said().contains(
+            "cuda:0 (GPU-stub-0) is not used any more: XID 48: an uncorrectable memory error"
+        ),
+        "{}",
+        said()
+    );
+    assert_eq!(seen(2).unwrap(), "GPU-stub-1,MIG-stub-a");
+    let rows = lab.ask(
+        "ablate-store",
+        "SELECT attempt, status, failure, device, group_concat(uuid) AS uuids FROM v_attempts
+         JOIN (SELECT * FROM v_gpus ORDER BY attempt, place) USING (fingerprint, attempt)
+         GROUP BY attempt ORDER BY attempt",
+    );
+    assert_eq!(
+        rows,
+        [
+            json!({"attempt": 1, "status": "failed", "failure": "device_lost", "device": "cuda:0+cuda:1",
+                   "uuids": "GPU-stub-0,GPU-stub-1"}),
+            json!({"attempt": 2, "status": "done", "failure": null, "device": "cuda:1+cuda:2",
+                   "uuids": "GPU-stub-1,MIG-stub-a"}),
+        ]
+    );
 }

@@ -326,7 +326,7 @@ fn what_fails_before_it_is_detached_fails_at_once() {
     lab.write("small.yaml", SMALL);
     lab.ablate("run small.yaml --detach --set nonsense=1", &[])
         .expect(2)
-        .says(&["error: ", "nonsense"]);
+        .says(&["unknown key `nonsense`"]);
     assert!(!lab.path("ablate-store").exists(), "nothing was changed");
     lab.write("ablate-store/ablate.db", "no database, for all to see");
     lab.ablate("run small.yaml --detach", &[])

@@ -164,6 +164,7 @@ fn counts(report: &mut Report, name: &str, row: &Value) {
         patch_size: arch.patch_size as u64,
         embed_dim: arch.embed_dim as u64,
         depth: arch.depth as u64,
+        num_heads: 1,
         parallel_branches: arch.parallel_branches as u64,
         mlp_ratio: arch.mlp_ratio,
         layer_scale: arch.layer_scale.is_some(),

@@ -126,6 +126,8 @@ fn args(out: &Path, experiments: &[&str]) -> ReportArgs {
         format: Format::Terminal,
         store: PathBuf::from("ablate-store"),
         no_plots: false,
+        watch: false,
+        forever: false,
     }
 }
 
@@ -239,6 +241,28 @@ async fn failures_single_runs_and_damaged_predictions() {
         "{warnings:?}"
     );
     assert_eq!(data.data_set.as_deref(), Some("bluemarble-climate"));
+    // What lies behind: two attempts that failed, the plan, the configurations of each variant's first run.
+    let background = &data.background;
+    let failed: Vec<_> = background
+        .attempts
+        .iter()
+        .map(|attempt| (attempt.failure.as_deref(), attempt.runs, attempt.attempt))
+        .collect();
+    assert_eq!(
+        failed,
+        [(Some("diverged"), 1, 1), (Some("out_of_memory"), 1, 1)]
+    );
+    assert_eq!(background.plan.as_ref().unwrap().program, "ablate 0.0.0");
+    assert_eq!(background.stages.len(), plan.stages.len());
+    assert_eq!(background.configs.len(), plan.variants.len());
+    assert_eq!(background.machines[0].attempts, 4);
+    let differences = data.configuration_differences(&data.variants());
+    let paths: Vec<&str> = differences
+        .iter()
+        .map(|field| field.path.as_str())
+        .collect();
+    assert!(paths.contains(&"loss.name") && paths.contains(&"model.embed_dim"));
+    assert!(!paths.contains(&"optimizer.lr"));
     let text = Terminal { colour: false }.render(&summary_table(&data).unwrap());
     // 500 of 926 are 54.0 %, Wilson 50.8 to 57.2.
     assert!(text.contains("54.0 [50.8, 57.2] (n = 1)"), "{text}");

@@ -1,10 +1,11 @@
 //! What stands on an experiment's page.
 
-use super::{EXPERIMENT, PageError, clean, render, table, whole, words};
+use super::{EXPERIMENT, PageError, clean, render, whole, words};
 use crate::report::background::VariantCost;
 use crate::report::data::{ExperimentData, Variant};
 use crate::report::plot::Plot;
 use crate::report::table::Table;
+use crate::report::table::render::{Html, Render};
 use crate::store::rows::Status;
 use crate::store::{StageRow, utc};
 use minijinja::value::Serde;
@@ -46,7 +47,7 @@ pub fn page(content: &Content<'_>) -> Result<String, PageError> {
         .tables
         .iter()
         .map(|(head, table)| {
-            context! { title => clean(head), html => Value::from_safe_string(table::html(table)) }
+            context! { title => clean(head), html => Value::from_safe_string(Html.render(table)) }
         })
         .collect();
     let plots: Vec<Value> = content
@@ -234,22 +235,17 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
         .iter()
         .map(|variant| data.background.cost(variant).unwrap_or_default())
         .collect();
-    let any = |get: fn(&VariantCost) -> Option<f64>| costs.iter().any(|cost| get(cost).is_some());
-    let with_energy = any(|cost| cost.energy_joules);
-    let mut heads = vec![
+    let heads = vec![
         "variant",
         "parameters",
         "epochs",
         "FLOPs",
         "wall time",
         "CPU time",
+        "images/s",
     ];
-    if with_energy {
-        heads.push("energy");
-    }
-    heads.push("images/s");
     let row = |cost: &VariantCost, name: String| {
-        let mut row = vec![
+        vec![
             CostCell {
                 sort: name.clone(),
                 text: name,
@@ -262,14 +258,8 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
             CostCell::new((cost.flops > 0.0).then_some(cost.flops), words::si),
             CostCell::new(cost.wall_seconds, words::duration),
             CostCell::new(cost.cpu_seconds, words::duration),
-        ];
-        if with_energy {
-            row.push(CostCell::new(cost.energy_joules, words::energy));
-        }
-        row.push(CostCell::new(cost.throughput, |speed| {
-            format!("{speed:.0}")
-        }));
-        row
+            CostCell::new(cost.throughput, |speed| format!("{speed:.0}")),
+        ]
     };
     let rows = costs
         .iter()
@@ -287,7 +277,6 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
         throughput: None,
         wall_seconds: sum(|stage| stage.wall_seconds),
         cpu_seconds: sum(|stage| stage.cpu_seconds),
-        energy_joules: sum(|stage| stage.energy_joules),
     };
     let needed: usize = data.runs.iter().map(|run| run.stages.len()).sum();
     let mut notes = vec![
@@ -301,9 +290,7 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
             words::bytes(peak)
         ));
     }
-    if !with_energy {
-        notes.push("Energy was not measured.".to_owned());
-    }
+    notes.push("Energy is not measured.".to_owned());
     CostTable {
         heads,
         rows,
@@ -460,6 +447,9 @@ fn provenance(data: &ExperimentData) -> Vec<Fact> {
             ),
             false,
         );
+    }
+    for (model, driver) in &data.background.gpus {
+        fact("GPU", &format!("{model}, driver {driver}"), false);
     }
     let seeds: Vec<String> = data.seeds().iter().map(u64::to_string).collect();
     const SHOWN: usize = 20;

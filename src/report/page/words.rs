@@ -46,16 +46,6 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// Energy in Wh or kWh.
-pub fn energy(joules: f64) -> String {
-    let hours = joules / 3600.0;
-    if hours < 1000.0 {
-        format!("{hours:.1} Wh")
-    } else {
-        format!("{:.2} kWh", hours / 1000.0)
-    }
-}
-
 /// `1 run`, `3 runs`.
 pub fn count(n: usize, what: &str) -> String {
     if n == 1 {
@@ -71,7 +61,7 @@ mod tests {
 
     #[test]
     fn figures_in_words() {
-        assert_eq!(duration(3.14), "3.1 s");
+        assert_eq!(duration(3.21), "3.2 s");
         assert_eq!(duration(59.7), "1 min 0 s");
         assert_eq!(duration(3_725.0), "1 h 2 min");
         assert_eq!(duration(200_000.0), "2.3 days");
@@ -80,7 +70,6 @@ mod tests {
         assert_eq!(si(12.0), "12.0 ");
         assert_eq!(bytes(150 << 20), "150 MiB");
         assert_eq!(bytes(3 << 30), "3.0 GiB");
-        assert_eq!(energy(7200.0), "2.0 Wh");
         assert_eq!(
             (count(1, "run"), count(3, "run")),
             ("1 run".into(), "3 runs".into())

@@ -19,6 +19,8 @@ pub enum Cost {
     Throughput,
 }
 
+/// More variants than this are no longer told apart.
+const MOST_VARIANTS: usize = 256;
 /// Costs that differ by less than this factor are one: throughput is measured, and never twice the same.
 const SAME: f64 = 1.1;
 
@@ -67,6 +69,9 @@ pub fn plot(
     cost: Cost,
     name: Option<String>,
 ) -> Result<Option<Plot>, PlotError> {
+    if cells.variants.len() > MOST_VARIANTS {
+        return Ok(None);
+    }
     let costs: Vec<Option<f64>> = cells
         .variants
         .iter()

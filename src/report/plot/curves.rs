@@ -16,7 +16,7 @@ use polars::prelude::*;
 /// Bands of more lines than this only hide each other.
 const MOST_BANDS: usize = 6;
 /// More lines than this can't be told apart.
-const MOST_LINES: usize = 24;
+pub const MOST_LINES: usize = 24;
 /// Marks on a line.
 const MARKS: usize = 5;
 
@@ -38,8 +38,12 @@ pub enum Curves<'a> {
     LearningRate,
 }
 
-/// For each stage the curves of `what`, where recorded.
-pub fn plots(cells: &Cells<'_>, what: Curves<'_>) -> Result<Vec<Plot>, PlotError> {
+/// For each stage, or `only` one, the curves of `what`, where recorded.
+pub fn plots(
+    cells: &Cells<'_>,
+    what: Curves<'_>,
+    only: Option<&str>,
+) -> Result<Vec<Plot>, PlotError> {
     if cells.variants.len() > MOST_LINES {
         return Ok(Vec::new());
     }
@@ -56,6 +60,9 @@ pub fn plots(cells: &Cells<'_>, what: Curves<'_>) -> Result<Vec<Plot>, PlotError
     };
     let mut plots = Vec::new();
     for (position, stage) in cells.data.stages().iter().enumerate() {
+        if only.is_some_and(|only| only != stage) {
+            continue;
+        }
         for name in &names {
             let points = frame::curve_points(&curves, stage, name)?;
             // A set that only the final weights are evaluated on has no curve.
@@ -104,7 +111,10 @@ fn plot(
     let x_scale = Scale::linear(0.0, f64::from(last));
     let y_scale = Scale::linear(low, high).padded(0.04);
     let words = match set {
-        Some(set) if cells.sets().len() > 1 => format!("{} on {set}", metric.words),
+        // "loss" alone could be the training loss.
+        Some(set) if cells.sets().len() > 1 || metric.name == "loss" => {
+            format!("{} on {set}", metric.words)
+        }
         _ => metric.words.clone(),
     };
     let x = Axis {

@@ -46,8 +46,15 @@ struct Grid {
 }
 
 /// The plot of `source`'s metric; `None` unless exactly two axes vary and at least two cells have results.
-pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<Plot>, PlotError> {
-    let Some(grid) = grid(cells, source) else {
+///
+/// `wanted`: the axes along rows and columns, where the file names them.
+pub fn plot(
+    cells: &Cells<'_>,
+    source: &Source,
+    name: String,
+    wanted: [Option<&str>; 2],
+) -> Result<Option<Plot>, PlotError> {
+    let Some(grid) = grid(cells, source, wanted) else {
         return Ok(None);
     };
     let known = || grid.cells.iter().filter_map(|cell| cell.as_ref().ok());
@@ -88,7 +95,7 @@ pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<P
     }))
 }
 
-fn grid(cells: &Cells<'_>, source: &Source) -> Option<Grid> {
+fn grid(cells: &Cells<'_>, source: &Source, wanted: [Option<&str>; 2]) -> Option<Grid> {
     let data = cells.data;
     if !cells.by_labels() {
         return None;
@@ -101,7 +108,11 @@ fn grid(cells: &Cells<'_>, source: &Source) -> Option<Grid> {
         return None;
     };
     // The axis that the table has along its columns; else the one with fewer labels, which fits better.
-    let named = |axis: usize| data.experiment.report.columns.contains(&axes[axis].name);
+    let named = |axis: usize| match wanted {
+        [_, Some(columns)] => axes[axis].name == columns,
+        [Some(rows), None] => axes[axis].name != rows,
+        [None, None] => data.experiment.report.columns.contains(&axes[axis].name),
+    };
     let (row, column) = match (named(first), named(second)) {
         (true, false) => (second, first),
         (false, true) => (first, second),

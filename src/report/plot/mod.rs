@@ -24,6 +24,7 @@ pub mod style;
 mod sweep;
 mod test_resolution;
 mod variants;
+mod wanted;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,9 @@ use super::frame::FrameError;
 use super::table::build::headline;
 use super::table::cells::Cells;
 use curves::Curves;
+
+/// Curves of more variants than this can't be told apart, and aren't drawn.
+pub const MOST_CURVES: usize = curves::MOST_LINES;
 
 /// A plot and the numbers in it.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,28 +70,56 @@ pub enum PlotError {
     Pdf { plot: String, message: String },
 }
 
-/// All plots that the experiment's results allow: none before the first result.
+/// The plots that the experiment file lists, else all that the results allow. One that the results don't allow is
+/// left out.
 pub fn plots(data: &ExperimentData) -> Result<Vec<Plot>, PlotError> {
-    let cells = Cells::new(data)?;
+    plots_of(&Cells::new(data)?)
+}
+
+/// [`plots`] of results that are grouped already.
+pub(super) fn plots_of(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
+    let mut plots = match &cells.data.experiment.report.plots {
+        Some(specs) => {
+            let mut plots = Vec::new();
+            for spec in specs {
+                plots.extend(wanted::plots(cells, spec)?);
+            }
+            plots
+        }
+        None => usual(cells)?,
+    };
+    tell_apart(&mut plots);
+    Ok(plots)
+}
+
+/// All plots that the results allow, where the file lists none.
+fn usual(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
     let mut plots = Vec::new();
-    let headline = headline(&cells);
-    plots.extend(variants::plot(&cells)?);
-    plots.extend(forest::plot(&cells, &headline, "forest".to_owned())?);
-    plots.extend(sweep::plots(&cells)?);
-    plots.extend(test_resolution::plots(&cells)?);
-    plots.extend(heatmap::plot(&cells, &headline, "heatmap".to_owned())?);
-    plots.extend(slopes::plot(&cells, &headline, "slopes".to_owned())?);
-    plots.extend(against_cost::plot(&cells, &headline, Cost::Flops, None)?);
+    let headline = headline(cells);
+    plots.extend(variants::plot(cells)?);
+    plots.extend(forest::plot(cells, &headline, "forest".to_owned())?);
+    plots.extend(sweep::plots(cells, &headline, "")?);
+    plots.extend(test_resolution::plots(cells, &headline)?);
+    plots.extend(heatmap::plot(
+        cells,
+        &headline,
+        "heatmap".to_owned(),
+        [None, None],
+    )?);
+    plots.extend(slopes::plot(cells, &headline, "slopes".to_owned())?);
+    // Throughput depends on what else a machine did: only on request.
+    for cost in [Cost::Flops, Cost::Parameters] {
+        plots.extend(against_cost::plot(cells, &headline, cost, None)?);
+    }
     for what in [
         Curves::Metric(&headline.metric),
         Curves::TrainLoss,
         Curves::EvalLoss,
         Curves::LearningRate,
     ] {
-        plots.extend(curves::plots(&cells, what)?);
+        plots.extend(curves::plots(cells, what, None)?);
     }
-    plots.extend(samples::plot(&cells, "samples".to_owned(), None)?);
-    tell_apart(&mut plots);
+    plots.extend(samples::plot(cells, "samples".to_owned(), None)?);
     Ok(plots)
 }
 

@@ -21,6 +21,8 @@ const COLUMNS: usize = 6;
 const MOST_COLUMNS: usize = 9;
 /// More policies than this don't fit a page.
 const MOST_ROWS: usize = 12;
+/// Variants beyond these have no configuration in memory.
+const MOST_VARIANTS: usize = crate::report::background::MOST_CONFIGS as usize;
 /// Side of a picture in the file, at most, in its own pixels.
 const MOST_PIXELS: usize = 96;
 const BETWEEN: f64 = 2.0;
@@ -46,6 +48,9 @@ pub fn plot(
     name: String,
     wanted: Option<Option<u32>>,
 ) -> Result<Option<Plot>, PlotError> {
+    if cells.variants.len() > MOST_VARIANTS {
+        return Ok(None);
+    }
     let policies = policies(cells);
     let least = if wanted.is_some() { 1 } else { 2 };
     let columns = wanted
@@ -111,11 +116,9 @@ fn policies(cells: &Cells<'_>) -> Vec<(String, AugmentConfig, usize)> {
     // Where variants also differ in other things, only the axes that change the augmentation name a row.
     let mut specs = Vec::new();
     for variant in &cells.variants {
-        let spec = variant
-            .runs
-            .first()
-            .and_then(|run| cells.data.background.configs.get(run.stages.first()?));
-        if let Some(spec) = spec {
+        let spec = cells.data.background.config(variant, 0);
+        // A program of the user's own does what it likes to images.
+        if let Some(spec) = spec.filter(|spec| spec.command.is_none()) {
             specs.push((variant, spec));
         }
     }

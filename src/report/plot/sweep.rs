@@ -6,16 +6,19 @@ use super::scale::Tick;
 use super::series::file_part;
 use super::{Plot, PlotError};
 use crate::report::data::{axis_words, numeric_labels};
-use crate::report::table::build::headline;
 use crate::report::table::cells::{Cells, Source};
 
-/// One plot per numeric axis that has results at two or more of its values.
-pub fn plots(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
+/// One plot of `source`'s metric per numeric axis (whose words end in `ending`) that has results at two or more of
+/// its values.
+pub fn plots(cells: &Cells<'_>, source: &Source, ending: &str) -> Result<Vec<Plot>, PlotError> {
     let axes = &cells.data.experiment.axes;
     let mut plots = Vec::new();
     for (position, axis) in axes.iter().enumerate() {
+        if !axis_words(&axis.name).ends_with(ending) {
+            continue;
+        }
         if let Some((values, unit)) = numeric_labels(&axis.labels) {
-            plots.extend(plot(cells, position, &values, &unit)?);
+            plots.extend(plot(cells, source, position, &values, &unit)?);
         }
     }
     Ok(plots)
@@ -23,12 +26,12 @@ pub fn plots(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
 
 fn plot(
     cells: &Cells<'_>,
+    source: &Source,
     axis: usize,
     values: &[f64],
     unit: &str,
 ) -> Result<Option<Plot>, PlotError> {
     let info = &cells.data.experiment.axes[axis];
-    let source = headline(cells);
     let mut ticks: Vec<Tick> = info
         .labels
         .iter()
@@ -53,7 +56,7 @@ fn plot(
             words: &words,
             unit,
             ticks,
-            series: series(cells, axis, values, &source),
+            series: series(cells, axis, values, source),
             baseline: None,
             after: String::new(),
             log: None,

@@ -6,11 +6,10 @@ use super::against::{self, Point, Series, Sweep};
 use super::scale::Tick;
 use super::series::file_part;
 use super::{Plot, PlotError};
-use crate::report::table::build::headline;
 use crate::report::table::cells::{Cells, Source};
 
-/// One plot per stage with several test resolutions.
-pub fn plots(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
+/// One plot of `source`'s metric per stage with several test resolutions.
+pub fn plots(cells: &Cells<'_>, source: &Source) -> Result<Vec<Plot>, PlotError> {
     let stages = cells.data.stages();
     let several: Vec<&String> = stages
         .iter()
@@ -18,18 +17,24 @@ pub fn plots(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
         .collect();
     let mut plots = Vec::new();
     for stage in &several {
-        plots.extend(plot(cells, stage, several.len() > 1, stages.len() > 1)?);
+        plots.extend(plot(
+            cells,
+            source,
+            stage,
+            several.len() > 1,
+            stages.len() > 1,
+        )?);
     }
     Ok(plots)
 }
 
 fn plot(
     cells: &Cells<'_>,
+    headline: &Source,
     stage: &str,
     in_name: bool,
     in_caption: bool,
 ) -> Result<Option<Plot>, PlotError> {
-    let headline = headline(cells);
     let resolutions: Vec<u32> = cells.resolutions(stage).collect();
     let mut series = Vec::new();
     let mut baselines = Vec::new();

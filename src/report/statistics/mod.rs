@@ -4,15 +4,37 @@
 //! percentile bootstrap or ±1.96 standard errors do not (at 3 seeds per arm: 0.97, 0.80 and 0.88 of a
 //! nominal 0.95), so everything here over seeds is based on Student's t.
 
+mod binomial;
+mod bitset;
+mod bootstrap;
 mod difference;
+mod dunnett;
+mod effect_size;
+mod equivalence;
+mod factorial;
+mod holm;
+mod mcnemar;
+pub mod permutation;
 mod power;
 mod proportion;
 mod sample;
+mod superiority;
+mod t_test;
 
-pub use difference::{Difference, Method, difference, paired, welch};
+pub use bitset::Bitset;
+pub use bootstrap::{Bootstrap, bootstrap};
+pub use difference::{Difference, Method, difference, paired, same_seeds, sorted, welch};
+pub use dunnett::{Dunnett, dunnett};
+pub use effect_size::hedges_g;
+pub use equivalence::tost;
+pub use factorial::{CellRuns, Effect, Factorial};
+pub use holm::holm;
+pub use mcnemar::{McNemar, mcnemar};
 pub use power::smallest_effect;
 pub use proportion::wilson;
 pub use sample::{Sample, t_quantile};
+pub use superiority::{Superiority, paired_superiority, superiority};
+pub use t_test::TEstimate;
 
 /// Two-sided confidence of every interval in a report.
 pub const CONFIDENCE: f64 = 0.95;
@@ -33,6 +55,14 @@ impl Interval {
         }
     }
 
+    /// Both bounds times `factor`, which is positive.
+    pub fn scaled(&self, factor: f64) -> Self {
+        Interval {
+            low: factor * self.low,
+            high: factor * self.high,
+        }
+    }
+
     /// Half of its width.
     pub fn half_width(&self) -> f64 {
         (self.high - self.low) / 2.0
@@ -44,5 +74,7 @@ impl Interval {
     }
 }
 
+#[cfg(test)]
+mod comparison_tests;
 #[cfg(test)]
 mod tests;

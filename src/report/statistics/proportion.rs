@@ -10,14 +10,18 @@ pub fn wilson(successes: u64, trials: u64) -> Option<Interval> {
     if trials == 0 || successes > trials {
         return None;
     }
+    Some(wilson_share(successes as f64, trials as f64))
+}
+
+/// [`wilson`] where ties count half a success; `trials` is positive.
+pub(super) fn wilson_share(successes: f64, trials: f64) -> Interval {
     let z = Normal::standard().inverse_cdf(0.5 + CONFIDENCE / 2.0);
-    let n = trials as f64;
-    let p = successes as f64 / n;
-    let denominator = 1.0 + z * z / n;
-    let centre = (p + z * z / (2.0 * n)) / denominator;
-    let half = z / denominator * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
-    Some(Interval {
+    let p = successes / trials;
+    let denominator = 1.0 + z * z / trials;
+    let centre = (p + z * z / (2.0 * trials)) / denominator;
+    let half = z / denominator * (p * (1.0 - p) / trials + z * z / (4.0 * trials * trials)).sqrt();
+    Interval {
         low: (centre - half).max(0.0),
         high: (centre + half).min(1.0),
-    })
+    }
 }

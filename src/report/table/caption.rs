@@ -87,7 +87,7 @@ pub fn caption(
 }
 
 /// What the values are: their metrics, evaluation sets and stages.
-fn subject(cells: &Cells<'_>, sources: &[Source]) -> String {
+pub(super) fn subject(cells: &Cells<'_>, sources: &[Source]) -> String {
     let mut metrics: Vec<String> = Vec::new();
     for source in sources {
         let words = cells.data.metric(&source.metric).words;
@@ -120,7 +120,7 @@ fn subject(cells: &Cells<'_>, sources: &[Source]) -> String {
     words
 }
 
-fn deltas(cells: &Cells<'_>, metric: &Metric, rows: &[Row]) -> Option<String> {
+pub(super) fn deltas(cells: &Cells<'_>, metric: &Metric, rows: &[Row]) -> Option<String> {
     let deltas = || {
         rows.iter()
             .flat_map(|row| &row.cells)
@@ -130,10 +130,8 @@ fn deltas(cells: &Cells<'_>, metric: &Metric, rows: &[Row]) -> Option<String> {
             })
     };
     deltas().next()?;
-    let baseline = cells.data.baseline_words()?;
+    let baseline = cells.baseline_words()?;
     let partial = cells
-        .data
-        .experiment
         .baseline
         .as_ref()
         .is_some_and(|labels| labels.iter().any(Option::is_none));
@@ -151,6 +149,10 @@ fn deltas(cells: &Cells<'_>, metric: &Metric, rows: &[Row]) -> Option<String> {
         .collect();
     let has = |method| intervals.contains(&method);
     let interval = match (has(Method::Paired), has(Method::Welch)) {
+        (false, false) if has(Method::Images) => {
+            ", in brackets its 95 % interval over the evaluation set's images (bootstrap of the two runs; nothing \
+             is known of other seeds)"
+        }
         (false, false) => "; a single run per variant gives it no interval",
         (true, false) => ", in brackets its 95 % interval (paired t over the shared seeds)",
         (false, true) => ", in brackets its 95 % interval (Welch's t)",

@@ -4,8 +4,11 @@ use super::{Cell, Delta, State, Value, Verdict};
 use crate::report::data::{ExperimentData, Variant};
 use crate::report::frame::{self, Arm, FrameError};
 use crate::report::metric::{self, Metric};
-use crate::report::statistics::{self, Interval, Sample};
+use crate::report::statistics::{self, Bitset, Interval, Method, Sample};
+use crate::spec::report::TableSpec;
+use crate::store::rows::Status;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// Where a number comes from: a metric of an evaluation set at a test resolution after a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,11 +20,19 @@ pub struct Source {
     pub metric: String,
 }
 
+/// Seeds with their values, by variant and source.
+type Arms = HashMap<(u32, Source), Vec<(u64, f64)>>;
+
 /// Numbers of an experiment by variant and source.
+#[derive(Clone)]
 pub struct Cells<'a> {
     pub data: &'a ExperimentData,
     pub variants: Vec<Variant<'a>>,
-    arms: HashMap<(u32, Source), Vec<(u64, f64)>>,
+    /// What deltas are taken against: one label per axis, or `None` for a variant's own.
+    pub baseline: Option<Vec<Option<String>>>,
+    /// The first is the headline.
+    pub metrics: Vec<String>,
+    arms: Arc<Arms>,
     sets: Vec<String>,
     /// Stages with further test resolutions, and all of their resolutions.
     resolutions: BTreeMap<String, BTreeSet<u32>>,
@@ -87,7 +98,9 @@ impl<'a> Cells<'a> {
         let baselines = variants.iter().zip(data.baselines(&variants));
         Ok(Cells {
             data,
-            arms,
+            baseline: data.experiment.baseline.clone(),
+            metrics: data.metrics(),
+            arms: Arc::new(arms),
             sets,
             resolutions,
             baselines: baselines
@@ -96,6 +109,101 @@ impl<'a> Cells<'a> {
             by_labels: data.named_by_labels(&variants),
             variants,
         })
+    }
+
+    /// The same numbers with what a table of the experiment file wants otherwise: its baseline, its metrics,
+    /// and its rows' order.
+    pub fn view(&self, spec: &TableSpec) -> Self {
+        let mut cells = self.clone();
+        if let Some(baseline) = &spec.baseline
+            && baseline.iter().any(Option::is_some)
+        {
+            let found = self.data.baselines_of(&self.variants, Some(baseline));
+            cells.baselines = self
+                .variants
+                .iter()
+                .zip(found)
+                .filter_map(|(variant, baseline)| Some((variant.index, baseline?)))
+                .collect();
+            cells.baseline = Some(baseline.clone());
+        }
+        if !spec.metrics.is_empty() {
+            cells.metrics = spec.metrics.clone();
+        }
+        if let Some(sort) = &spec.sort {
+            cells.sort(&sort.by, sort.reversed);
+        }
+        if let Some(axis) = spec.groups.as_deref().and_then(|name| self.data.axis(name)) {
+            let order = |variant: &Variant<'_>| self.label_order(variant, axis);
+            cells.variants.sort_by_key(order);
+        }
+        cells
+    }
+
+    /// Sorts the variants by an axis (its labels' order) or a metric (best first, those without a number
+    /// last).
+    fn sort(&mut self, by: &str, reversed: bool) {
+        let mut variants = std::mem::take(&mut self.variants);
+        if let Some(axis) = self.data.axis(by) {
+            variants.sort_by_key(|variant| self.label_order(variant, axis));
+            if reversed {
+                variants.reverse();
+            }
+        } else {
+            let metric = self.data.metric(by);
+            let source = Source {
+                stage: self.data.stages().last().cloned().unwrap_or_default(),
+                set: self.sets.first().cloned().unwrap_or_default(),
+                resolution: None,
+                metric: by.to_owned(),
+            };
+            let key = |variant: &Variant<'_>| {
+                let mean = self.sample(variant.index, &source)?.mean;
+                Some(if metric.higher_is_better != reversed {
+                    -mean
+                } else {
+                    mean
+                })
+            };
+            variants.sort_by(|a, b| match (key(a), key(b)) {
+                (Some(a), Some(b)) => a.total_cmp(&b),
+                (a, b) => a.is_none().cmp(&b.is_none()),
+            });
+        }
+        self.variants = variants;
+    }
+
+    /// Position of a variant's label on an axis.
+    pub fn label_order(&self, variant: &Variant<'_>, axis: usize) -> usize {
+        let known = &self.data.experiment.axes[axis].labels;
+        let label = variant.labels.get(axis);
+        known
+            .iter()
+            .position(|other| Some(other) == label)
+            .unwrap_or(known.len())
+    }
+
+    /// The baseline in words.
+    pub fn baseline_words(&self) -> Option<String> {
+        self.data.words_of(self.baseline.as_deref()?)
+    }
+
+    /// The variant of this index.
+    pub fn variant(&self, index: u32) -> Option<&Variant<'a>> {
+        self.variants.iter().find(|variant| variant.index == index)
+    }
+
+    /// Correctness of the runs of a variant after the last stage, by seed; empty unless all its finished
+    /// runs have it.
+    pub fn correct(&self, variant: u32) -> Vec<(u64, &'a Bitset)> {
+        let Some(variant) = self.variant(variant) else {
+            return Vec::new();
+        };
+        let done = variant.runs.iter().filter(|run| run.status == Status::Done);
+        let found: Option<Vec<_>> = done
+            .map(|run| Some((run.seed, self.data.correct.get(run.stages.last()?)?)))
+            .collect();
+        found.unwrap_or_default()
     }
 
     /// The variant that this one's delta is taken against; itself if it is a baseline.
@@ -248,10 +356,10 @@ impl<'a> Cells<'a> {
             return State::Pending;
         }
         if let Some(class) = tally.failed.keys().next() {
-            return if tally.failed.len() == 1 && class == "diverged" {
-                State::Diverged
-            } else {
-                State::Failed(tally.failed.keys().cloned().collect::<Vec<_>>().join(", "))
+            return match (tally.failed.len(), class.as_str()) {
+                (1, "diverged") => State::Diverged,
+                (1, "out_of_memory") => State::OutOfMemory,
+                _ => State::Failed(tally.failed.keys().cloned().collect::<Vec<_>>().join(", ")),
             };
         }
         // Done, but no finite number: either it isn't measured, or it is infinite or NaN.
@@ -262,21 +370,28 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// The delta cell of a variant.
+    /// The delta cell of a variant against its baseline.
     pub fn delta(&self, variant: &Variant<'_>, source: &Source, decimals: usize) -> Cell {
-        let Some(baseline) = self.baseline(variant) else {
-            return Cell::State(State::Missing);
-        };
-        if baseline == variant.index {
-            return Cell::Baseline;
+        match self.baseline(variant) {
+            None => Cell::State(State::Missing),
+            Some(baseline) if baseline == variant.index => Cell::Baseline,
+            Some(baseline) => self.delta_to(variant.index, baseline, source, decimals),
         }
-        let ours = self.values(variant.index, source);
+    }
+
+    /// The delta cell of a variant against another. Where each has a single run whose images are known, the
+    /// interval is that over the images.
+    pub fn delta_to(&self, variant: u32, baseline: u32, source: &Source, decimals: usize) -> Cell {
+        let ours = self.values(variant, source);
         let theirs = self.values(baseline, source);
         let Some(difference) = statistics::difference(ours, theirs) else {
             return Cell::State(State::Missing);
         };
+        let interval = difference
+            .interval
+            .or_else(|| self.image_delta(variant, baseline, source, difference.mean));
         let metric = self.data.metric(&source.metric);
-        let verdict = match difference.interval {
+        let verdict = match interval {
             Some((interval, _)) if !interval.contains(0.0) => {
                 if metric.better(difference.mean, 0.0) {
                     Verdict::Better
@@ -288,12 +403,39 @@ impl<'a> Cells<'a> {
         };
         Cell::Delta(Delta {
             mean: difference.mean,
-            interval: difference.interval,
+            interval,
             decimals,
             verdict,
         })
     }
+
+    /// The image-level interval of the difference of two single runs' top-1, in per cent.
+    fn image_delta(
+        &self,
+        variant: u32,
+        baseline: u32,
+        source: &Source,
+        difference: f64,
+    ) -> Option<(Interval, Method)> {
+        let last = self.data.stages().last();
+        let is_headline = source.resolution.is_none()
+            && source.metric == "top1"
+            && Some(&source.stage) == last
+            && Some(&source.set) == self.sets.first();
+        let (ours, theirs) = (self.correct(variant), self.correct(baseline));
+        let ([(_, ours)], [(_, theirs)]) = (&ours[..], &theirs[..]) else {
+            return None;
+        };
+        let found = statistics::bootstrap(&[ours], &[theirs], true, SINGLE_RUN_DRAWS, 0)?;
+        // Images of another evaluation would give an interval for something else.
+        let agrees = (100.0 * found.difference - difference).abs() < 0.01;
+        (is_headline && agrees).then(|| (found.interval.scaled(100.0), Method::Images))
+    }
 }
+
+/// Draws of the bootstrap over the images of two single runs: of at most four kinds of images, so it costs
+/// nothing.
+const SINGLE_RUN_DRAWS: u32 = 10_000;
 
 /// Marks the best of `cells`: all whose printed mean is the best one's, so that values which can't be
 /// told apart share it. Nothing is best among fewer than two.

@@ -3,6 +3,7 @@
 use crate::plan::model::{AxisInfo, DataDescription, Plan, ReportSpec};
 use crate::report::background::Background;
 use crate::report::data::ExperimentData;
+use crate::report::statistics::Bitset;
 use crate::rundir::predictions::Prediction;
 use crate::rundir::stage::DataShape;
 use crate::spec::experiment::{Options, read};
@@ -94,6 +95,7 @@ impl Fixture {
             results: Vec::new(),
             curves: Vec::new(),
             predictions: BTreeMap::new(),
+            correct: BTreeMap::new(),
             data_set: Some("bluemarble-climate".to_owned()),
             deviations: Vec::new(),
             background: Background::default(),
@@ -209,7 +211,6 @@ impl Fixture {
                         images: Some(39_150),
                         images_seconds: Some(seconds * (1.0 + 0.01 * noise(run.seed))),
                         peak_rss_bytes: Some(150 << 20),
-                        energy_joules: None,
                     },
                 );
             }
@@ -248,6 +249,10 @@ impl Fixture {
                     loss: 1.0,
                 })
                 .collect();
+            self.data.correct.insert(
+                row.fingerprint.clone(),
+                Bitset::new((0..1800).map(|image| image < right)),
+            );
             self.data
                 .predictions
                 .insert(row.fingerprint.clone(), predictions);

@@ -6,7 +6,14 @@
 pub mod build;
 mod caption;
 pub(in crate::report) mod cells;
+mod changes;
+mod comparisons;
+mod effects;
+mod pivot;
+mod published;
 pub mod render;
+mod resolutions;
+mod variants;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -28,7 +35,10 @@ pub struct Table {
     pub rows: Vec<Row>,
     /// States n, the kind of interval and the baseline.
     pub caption: String,
+    /// Below the caption. One that a column's head refers to begins with that [`Column::note`] and a colon.
     pub footnotes: Vec<String>,
+    /// Whether people are shown rows as columns ([`Table::shown`]); files for machines aren't affected.
+    pub transposed: bool,
 }
 
 /// A column.
@@ -36,6 +46,31 @@ pub struct Table {
 pub struct Column {
     pub head: String,
     pub kind: Kind,
+    /// A head over neighbouring columns of the same group.
+    pub group: Option<String>,
+    /// Mark of the footnote that is about this column.
+    pub note: Option<char>,
+}
+
+impl Column {
+    /// A column of no group and without a note.
+    pub fn new(head: impl Into<String>, kind: Kind) -> Self {
+        Column {
+            head: head.into(),
+            kind,
+            group: None,
+            note: None,
+        }
+    }
+
+    /// The head with its group's in front, for renderings with one line of heads.
+    pub fn full_head(&self) -> String {
+        match &self.group {
+            Some(group) if self.head.is_empty() => group.clone(),
+            Some(group) => format!("{group} {}", self.head),
+            None => self.head.clone(),
+        }
+    }
 }
 
 /// What a column holds.
@@ -46,6 +81,35 @@ pub enum Kind {
     Value,
     Delta,
     Count,
+    /// A p value.
+    Probability,
+    /// A number with or without an interval.
+    Estimate,
+    /// A word of ours (`equivalent`).
+    Word,
+    /// Cells of several kinds, in a table that is shown transposed.
+    Mixed,
+}
+
+impl Kind {
+    /// Whether its cells are text, which is set flush left.
+    pub fn is_text(self) -> bool {
+        matches!(self, Kind::Label | Kind::Word)
+    }
+
+    /// Its name for machines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Label => "label",
+            Kind::Value => "value",
+            Kind::Delta => "delta",
+            Kind::Count => "count",
+            Kind::Probability => "probability",
+            Kind::Estimate => "estimate",
+            Kind::Word => "word",
+            Kind::Mixed => "mixed",
+        }
+    }
 }
 
 /// A row: one cell per column.
@@ -54,6 +118,19 @@ pub struct Row {
     pub cells: Vec<Cell>,
     /// Whether it is the variant that deltas are taken against.
     pub is_baseline: bool,
+    /// A head over neighbouring rows of the same group.
+    pub group: Option<String>,
+}
+
+impl Row {
+    /// A row of no group.
+    pub fn new(cells: Vec<Cell>) -> Self {
+        Row {
+            cells,
+            is_baseline: false,
+            group: None,
+        }
+    }
 }
 
 /// A cell.
@@ -72,6 +149,11 @@ pub enum Cell {
     /// Runs that failed.
     Failures(usize),
     State(State),
+    /// A p value.
+    Probability(f64),
+    Estimate(Estimate),
+    /// A word of ours, and how good the news is.
+    Word(String, Tone),
 }
 
 /// Why there is no number.
@@ -82,6 +164,7 @@ pub enum State {
     /// All runs that ended failed; the failure class.
     Failed(String),
     Diverged,
+    OutOfMemory,
     /// The grid has no such variant, or the stage wasn't evaluated by this metric.
     Missing,
 }
@@ -94,6 +177,7 @@ impl State {
             State::Running => "running".to_owned(),
             State::Failed(class) => format!("failed ({})", class.replace('_', " ")),
             State::Diverged => "diverged".to_owned(),
+            State::OutOfMemory => "OOM".to_owned(),
             State::Missing => "—".to_owned(),
         }
     }
@@ -122,6 +206,38 @@ pub struct Delta {
     pub interval: Option<(Interval, Method)>,
     pub decimals: usize,
     pub verdict: Verdict,
+}
+
+/// A number, and its interval where it has one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Estimate {
+    pub value: f64,
+    pub interval: Option<Interval>,
+    pub decimals: usize,
+    /// Whether a positive number has its sign.
+    pub signed: bool,
+}
+
+impl Estimate {
+    fn number(&self, value: f64) -> String {
+        if self.signed {
+            metric::signed(value, self.decimals)
+        } else {
+            metric::number(value, self.decimals)
+        }
+    }
+
+    fn text(&self) -> String {
+        match self.interval {
+            Some(interval) => format!(
+                "{} [{}, {}]",
+                self.number(self.value),
+                self.number(interval.low),
+                self.number(interval.high)
+            ),
+            None => self.number(self.value),
+        }
+    }
 }
 
 /// What a delta's interval shows.
@@ -176,11 +292,24 @@ impl Cell {
                 state.words(),
                 false,
                 match state {
-                    State::Failed(_) | State::Diverged => Tone::Bad,
+                    State::Failed(_) | State::Diverged | State::OutOfMemory => Tone::Bad,
                     _ => Tone::Faint,
                 },
             ),
+            Cell::Probability(p) => words(probability(*p), false, Tone::Plain),
+            Cell::Estimate(estimate) => words(estimate.text(), false, Tone::Plain),
+            Cell::Word(word, tone) => words(word.clone(), false, *tone),
         }
+    }
+}
+
+/// A p value as printed: three decimals, two from a tenth on.
+fn probability(p: f64) -> String {
+    match p {
+        p if p.is_nan() => "—".to_owned(),
+        p if p < 0.001 => "< 0.001".to_owned(),
+        p if p < 0.0995 => format!("{p:.3}"),
+        p => format!("{p:.2}"),
     }
 }
 
@@ -223,5 +352,86 @@ impl Delta {
             }
             None => number(self.mean),
         }
+    }
+}
+
+impl Table {
+    /// The table as people are shown it: with rows as columns if it is [`transposed`](Table::transposed).
+    pub fn shown(&self) -> std::borrow::Cow<'_, Table> {
+        use std::borrow::Cow;
+        if !self.transposed {
+            return Cow::Borrowed(self);
+        }
+        let is_label = |column: &Column| column.kind == Kind::Label;
+        let heads: Vec<&str> = self
+            .columns
+            .iter()
+            .filter(|column| is_label(column))
+            .map(|column| column.head.as_str())
+            .collect();
+        let mut columns = vec![Column::new(heads.join(", "), Kind::Label)];
+        for row in &self.rows {
+            let labels: Vec<String> = row
+                .cells
+                .iter()
+                .zip(&self.columns)
+                .filter(|(_, column)| is_label(column))
+                .map(|(cell, _)| cell.words().text)
+                .collect();
+            columns.push(Column {
+                group: row.group.clone(),
+                ..Column::new(labels.join(", "), Kind::Mixed)
+            });
+        }
+        let rows = self
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| !is_label(column))
+            .map(|(index, column)| {
+                let mut head = column.head.clone();
+                if let Some(note) = column.note {
+                    head.push_str(&format!(" ({note})"));
+                }
+                let mut cells = vec![Cell::Label(head)];
+                cells.extend(
+                    self.rows
+                        .iter()
+                        .filter_map(|row| row.cells.get(index).cloned()),
+                );
+                Row {
+                    group: column.group.clone(),
+                    ..Row::new(cells)
+                }
+            })
+            .collect();
+        Cow::Owned(Table {
+            columns,
+            rows,
+            transposed: false,
+            ..self.clone()
+        })
+    }
+
+    /// Whether a head is over row `index`: its group's first row.
+    pub(in crate::report) fn group_head(&self, index: usize) -> Option<&str> {
+        let group = self.rows[index].group.as_deref()?;
+        let before = index
+            .checked_sub(1)
+            .and_then(|before| self.rows[before].group.as_deref());
+        (before != Some(group)).then_some(group)
+    }
+
+    /// Runs of neighbouring columns of one group: the group and the number of its columns.
+    pub(in crate::report) fn column_groups(&self) -> Vec<(Option<&str>, usize)> {
+        let mut groups: Vec<(Option<&str>, usize)> = Vec::new();
+        for column in &self.columns {
+            let group = column.group.as_deref();
+            match groups.last_mut() {
+                Some((last, count)) if *last == group && group.is_some() => *count += 1,
+                _ => groups.push((group, 1)),
+            }
+        }
+        groups
     }
 }

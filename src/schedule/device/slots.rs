@@ -64,6 +64,19 @@ impl Slot {
         self.is_gpu() && self.visible_gpu == other.visible_gpu
     }
 
+    /// The same for a worker that uses so many threads. It isn't bound to cores that are too few for them.
+    pub fn with_threads(self, threads: usize) -> Slot {
+        let cores = match self.cores.len() < threads {
+            true => Vec::new(),
+            false => self.cores,
+        };
+        Slot {
+            threads,
+            cores,
+            ..self
+        }
+    }
+
     /// One slot for a worker that uses all of `slots` at once. Panics on none.
     pub fn joined(slots: &[&Slot]) -> Slot {
         let first = slots[0];
@@ -194,7 +207,7 @@ pub enum DeviceError {
     )]
     TwoShares,
     #[error(
-        "stage {stage} asks for {asked} devices at once, and there are {there} (`ablate devices` lists them)"
+        "stage `{stage}` asks for {asked} GPUs, and there are {there} to be used (`ablate devices` lists them)"
     )]
     TooFew {
         stage: String,
@@ -516,6 +529,13 @@ mod tests {
         assert_eq!(one.visible_gpu.as_deref(), Some("GPU-a,GPU-b"));
         assert_eq!((one.threads, one.gpus.len()), (8, 2));
         assert_eq!(Slot::joined(&[&both[0]]), both[0]);
+        let bound = Slot {
+            cores: vec![3],
+            ..Slot::default()
+        };
+        assert_eq!(bound.clone().with_threads(1).cores, [3]);
+        let wide = bound.with_threads(4);
+        assert_eq!((wide.threads, wide.cores.len()), (4, 0));
     }
 
     #[test]

@@ -18,7 +18,17 @@ pub fn start(order: &Order, on_exit: OnExit) -> Result<Box<dyn Worker>, StartErr
     let program = Program::load(RunDir::new(&order.run_dir))
         .map_err(|error| failed(io::Error::other(error)))?;
     let mut command = program.command();
-    child::surround(&mut command, order)?;
+    child::set_environment(&mut command, &order.slot);
+    // Append mode: whoever truncates the log (its cap) moves the program's writes along.
+    let output = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&order.log)
+        .map_err(|source| StartError::Log {
+            path: order.log.display().to_string(),
+            source,
+        })?;
+    let cores = order.slot.cores.clone();
     let control = Arc::new(Control::default());
     let shared = Arc::clone(&control);
     let log = order.log.clone();
@@ -32,7 +42,7 @@ pub fn start(order: &Order, on_exit: OnExit) -> Result<Box<dyn Worker>, StartErr
             let tell = move |pid| {
                 let _ = started.send(pid);
             };
-            let end = match program.supervise(command, &shared, tell) {
+            let end = match program.supervise(&command, (output, &cores), &shared, tell) {
                 Ok(end) => end,
                 Err(error) => {
                     // Where the cause of an attempt is looked for.

@@ -6,6 +6,7 @@
 use super::news::{Began, Ended, News, Request};
 use crate::rundir::event::{Event, EventKind};
 use crate::schedule::clock::Stopwatch;
+use crate::store::Owner;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -147,15 +148,18 @@ impl Hub {
         let _ = tokio::time::timeout(LAST_WORDS, told).await;
     }
 
-    /// Lets watchers in through `<folder>/<id>.sock`; what they ask for goes to `ask`. Call it within a
-    /// runtime. An error means that this file system has no sockets: nobody can watch then.
+    /// Lets watchers of the owner `id` of the store at `dir` in, through a socket beside the owner's lock; what
+    /// they ask for goes to `ask`. Call it within a runtime. An error means that this file system has no
+    /// sockets: nobody can watch then.
     pub fn serve(
         &self,
-        folder: &Path,
+        dir: &Path,
         id: &str,
         ask: impl Fn(Request) + Clone + Send + 'static,
     ) -> io::Result<Socket> {
-        let listener = UnixListener::bind(Reach::of(folder)?.address(id))?;
+        let folder = folder(dir);
+        sweep(dir);
+        let listener = UnixListener::bind(Reach::of(dir)?.address(id))?;
         let hub = self.clone();
         let task = tokio::spawn(async move {
             // Accepting fails for want of descriptors only; whoever is turned away may come again.
@@ -267,13 +271,36 @@ impl Drop for Socket {
     }
 }
 
-/// A way to the sockets of a folder however long its path is: the address of a socket has 108 bytes at
-/// most.
+/// Folder of the sockets in the store at `dir`: that of the owners' locks.
+fn folder(dir: &Path) -> PathBuf {
+    dir.join("owners")
+}
+
+/// Removes the sockets of owners that were killed.
+fn sweep(dir: &Path) {
+    let entries = std::fs::read_dir(folder(dir)).into_iter().flatten();
+    let sockets: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|end| end == "sock"))
+        .collect();
+    // Asked after they were listed: an owner has its lock before its socket.
+    let owners = Owner::at_work(dir);
+    for path in sockets {
+        let is_of = |owner: &Owner| path.file_stem().is_some_and(|id| *id == *owner.id);
+        if !owners.iter().any(is_of) {
+            // Somebody else may have done it.
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
+/// A way to the sockets of a store however long its path is: the address of a socket has 108 bytes at most.
 pub struct Reach(File);
 
 impl Reach {
-    pub fn of(folder: &Path) -> io::Result<Reach> {
-        File::open(folder).map(Reach)
+    /// To those of the store at `dir`.
+    pub fn of(dir: &Path) -> io::Result<Reach> {
+        File::open(folder(dir)).map(Reach)
     }
 
     /// Address of the socket of the owner `id`, as long as this lives.
@@ -295,8 +322,9 @@ mod tests {
     async fn watchers_are_told_where_it_stands_and_what_happens() {
         let temporary = tempfile::tempdir().unwrap();
         // Longer than the address of a socket may be.
-        let folder = temporary.path().join("x".repeat(120));
-        std::fs::create_dir(&folder).unwrap();
+        let dir = temporary.path().join("x".repeat(120));
+        std::fs::create_dir_all(folder(&dir)).unwrap();
+        std::fs::write(folder(&dir).join("killed.sock"), "").unwrap();
         let hub = Hub::new(Began {
             labels: vec!["a".into(), "b".into()],
             flops: vec![1.0, 2.0],
@@ -306,8 +334,9 @@ mod tests {
         });
         let (sender, requests) = std::sync::mpsc::channel();
         let socket = hub
-            .serve(&folder, "me", move |request| sender.send(request).unwrap())
+            .serve(&dir, "me", move |request| sender.send(request).unwrap())
             .unwrap();
+        assert!(!folder(&dir).join("killed.sock").exists());
         hub.started(0, 0);
         hub.ended(0, &Ended::Done, None);
         hub.left(0);
@@ -329,7 +358,7 @@ mod tests {
         };
         hub.heard(0, 1, &event(1));
 
-        let reach = Reach::of(&folder).unwrap();
+        let reach = Reach::of(&dir).unwrap();
         let mut stream = std::os::unix::net::UnixStream::connect(reach.address("me")).unwrap();
         let mut lines = std::io::BufReader::new(stream.try_clone().unwrap()).lines();
         let News::Began(began) = next(&mut lines) else {
@@ -363,15 +392,16 @@ mod tests {
         assert!(matches!(next(&mut lines), News::Over { code: 1 }));
         assert!(lines.next().is_none());
         drop(socket);
-        assert!(!folder.join("me.sock").exists());
+        assert!(!folder(&dir).join("me.sock").exists());
     }
 
     #[tokio::test]
     async fn nobody_holds_it_up() {
-        let folder = tempfile::tempdir().unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder(temporary.path())).unwrap();
         let hub = Hub::new(Began::default());
-        let _socket = hub.serve(folder.path(), "me", |_| {}).unwrap();
-        let reach = Reach::of(folder.path()).unwrap();
+        let _socket = hub.serve(temporary.path(), "me", |_| {}).unwrap();
+        let reach = Reach::of(temporary.path()).unwrap();
         let lazy = UnixStream::connect(reach.address("me")).await.unwrap();
         while hub.state().watchers.is_empty() {
             tokio::task::yield_now().await;

@@ -88,3 +88,17 @@ pub fn command(dir: &RunDir, spec: &StageSpec, launch: &Launch, program: &Comman
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_has_the_same_table() {
+        let page = include_str!("../../../docs/commands.md");
+        for (name, meaning) in VARIABLES {
+            let row = format!("| `{name}` | {meaning} |");
+            assert!(page.contains(&row), "docs/commands.md lacks the row\n{row}");
+        }
+    }
+}

@@ -7,7 +7,9 @@
 
 pub mod environment;
 pub mod guard;
+mod raw;
 pub mod reports;
+pub mod start;
 mod supervisor;
 mod watch;
 

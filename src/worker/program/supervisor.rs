@@ -3,6 +3,7 @@
 use super::environment;
 use super::guard::{End, Guard, Request};
 use super::reports::Reports;
+use super::start::Start;
 use super::watch::{CAP, Watch};
 use crate::plan::inputs::{self, InputError};
 use crate::rundir::event::{Event, EventKind, FailureClass};
@@ -14,7 +15,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -112,6 +113,8 @@ pub struct Program {
     spec: StageSpec,
     launch: Launch,
     program: CommandSpec,
+    /// Once it runs.
+    pid: AtomicU32,
 }
 
 /// Time after which reports that come without a pause are read.
@@ -154,23 +157,24 @@ impl Program {
             spec,
             launch,
             program,
+            pid: AtomicU32::new(0),
         })
     }
 
-    /// Its command line with its environment. What concerns the device, and where its output goes, is for the caller
-    /// to add; so is a process group.
+    /// Its command line with its environment and folder. What concerns the device is for the caller to add.
     pub fn command(&self) -> Command {
         environment::command(&self.dir, &self.spec, &self.launch, &self.program)
     }
 
-    /// Runs `command` to its end, in this thread. `started` is told the program's process once it runs; if it can't be
-    /// started, or may not, the event log says why.
+    /// Runs `command` to its end, in this thread; `output` is its log, and the cores that it is bound to. `started` is told
+    /// the program's process once it runs; if it can't be started, or may not, the event log says why.
     ///
     /// # Errors
     /// The run directory can't be written; a program that runs is killed then.
     pub fn supervise(
         &self,
-        command: Command,
+        command: &Command,
+        output: (File, &[usize]),
         control: &Control,
         started: impl FnOnce(u32),
     ) -> Result<End, ProgramError> {
@@ -185,8 +189,8 @@ impl Program {
         }
         let mut watch = self.prepare()?;
         let mut reports = Reports::default();
-        // The process is not known before it is started, and may have reported by then: only the log's order counts.
-        let guard = match Guard::spawn(command) {
+        let start = Start::new(command, output.0, output.1);
+        let guard = match start.and_then(|start| Guard::spawn(&start)) {
             Ok(guard) => Arc::new(guard),
             Err(error) => {
                 let name = &self.program.argv[0];
@@ -201,9 +205,10 @@ impl Program {
             }
         };
         control.attach(&guard);
+        self.pid.store(guard.program(), Ordering::Relaxed);
         started(guard.program());
         let result = log
-            .append(self.started(guard.program(), resumed))
+            .append(self.started(resumed, 0))
             .map_err(ProgramError::from)
             .and_then(|_| self.listen(&guard, control, &mut watch, &mut reports, &mut log));
         if result.is_err() {
@@ -287,14 +292,14 @@ impl Program {
         Watch::create(&reports).map_err(failed(&reports))
     }
 
-    fn started(&self, pid: u32, resumed_step: u64) -> EventKind {
+    fn started(&self, resumed_step: u64, total_steps: u64) -> EventKind {
         EventKind::Started {
             host: crate::rundir::host::name(),
-            pid,
+            pid: self.pid.load(Ordering::Relaxed),
             device: self.launch.device.clone(),
             program: self.program.argv.join(" ").chars().take(200).collect(),
             resumed_step,
-            total_steps: 0,
+            total_steps,
         }
     }
 
@@ -379,7 +384,7 @@ impl Program {
                     resumed_step,
                     total_steps,
                     ..
-                } => self.restarted(resumed_step, total_steps),
+                } => self.started(resumed_step, total_steps),
                 kind => kind,
             };
             log.append(kind)?;
@@ -388,27 +393,6 @@ impl Program {
             }
         }
         Ok(())
-    }
-
-    /// What the program itself says of its start.
-    fn restarted(&self, resumed_step: u64, total_steps: u64) -> EventKind {
-        let EventKind::Started {
-            host,
-            device,
-            program,
-            ..
-        } = self.started(0, 0)
-        else {
-            unreachable!("`started` makes that kind");
-        };
-        EventKind::Started {
-            host,
-            pid: 0,
-            device,
-            program,
-            resumed_step,
-            total_steps,
-        }
     }
 
     /// Judges what the program has left, and says so.
@@ -473,10 +457,15 @@ impl Program {
             // The exit speaks for itself.
             _ => None,
         };
+        let done = matches!(last, Some(EventKind::Finished { .. }));
         if let Some(kind) = last {
             log.append(kind)?;
         }
         log.sync()?;
+        if done {
+            // All of it is in the log. Where it can't be removed it does no harm.
+            let _ = std::fs::remove_file(self.dir.reports(self.launch.attempt));
+        }
         Ok(())
     }
 

@@ -20,21 +20,28 @@ impl Render for Csv {
                 })
             })
             .collect();
+        let grouped = table.rows.iter().any(|row| row.group.is_some());
         let mut heads = Vec::new();
+        if grouped {
+            heads.push("group".to_owned());
+        }
         for (column, with_images) in table.columns.iter().zip(&with_images) {
-            let head = &column.head;
+            let head = column.full_head();
             heads.push(head.clone());
             let parts: &[&str] = match column.kind {
                 Kind::Value if *with_images => &["sd", "n", "image low", "image high"],
                 Kind::Value => &["sd", "n"],
-                Kind::Delta => &["low", "high"],
-                Kind::Label | Kind::Count => &[],
+                Kind::Delta | Kind::Estimate => &["low", "high"],
+                Kind::Label | Kind::Count | Kind::Probability | Kind::Word | Kind::Mixed => &[],
             };
             heads.extend(parts.iter().map(|part| format!("{head} {part}")));
         }
         line(&heads, &mut text);
         for row in &table.rows {
             let mut fields = Vec::new();
+            if grouped {
+                fields.push(row.group.clone().unwrap_or_default());
+            }
             for ((cell, column), with_images) in
                 row.cells.iter().zip(&table.columns).zip(&with_images)
             {
@@ -55,12 +62,18 @@ impl Render for Csv {
                         number(delta.interval.map(|(interval, _)| interval.low)),
                         number(delta.interval.map(|(interval, _)| interval.high)),
                     ]),
+                    (Cell::Estimate(estimate), _) => fields.extend([
+                        number(Some(estimate.value)),
+                        number(estimate.interval.map(|interval| interval.low)),
+                        number(estimate.interval.map(|interval| interval.high)),
+                    ]),
+                    (Cell::Probability(p), _) => fields.push(number(Some(*p))),
                     (Cell::Count { n, .. }, _) => fields.push(n.to_string()),
                     (cell, Kind::Value) => {
                         fields.extend(state(cell, if *with_images { 5 } else { 3 }))
                     }
-                    (cell, Kind::Delta) => fields.extend(state(cell, 3)),
-                    (cell, Kind::Label | Kind::Count) => fields.push(cell.words().text),
+                    (cell, Kind::Delta | Kind::Estimate) => fields.extend(state(cell, 3)),
+                    (cell, _) => fields.push(cell.words().text),
                 }
             }
             line(&fields, &mut text);

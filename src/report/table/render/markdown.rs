@@ -10,19 +10,20 @@ pub struct Markdown;
 
 impl Render for Markdown {
     fn render(&self, table: &Table) -> String {
+        let table = &*table.shown();
         let mut text = String::new();
         let line = |cells: Vec<String>, text: &mut String| {
             text.push_str(&format!("| {} |\n", cells.join(" | ")));
         };
-        line(
-            table
-                .columns
-                .iter()
-                .map(|column| escape(&column.head))
-                .collect(),
-            &mut text,
-        );
-        let rule = |kind: Kind| if kind == Kind::Label { ":--" } else { "--:" }.to_owned();
+        let heads = table.columns.iter().map(|column| {
+            let head = escape(&column.full_head());
+            match column.note {
+                Some(note) => format!("{head} <sup>{note}</sup>"),
+                None => head,
+            }
+        });
+        line(heads.collect(), &mut text);
+        let rule = |kind: Kind| if kind.is_text() { ":--" } else { "--:" }.to_owned();
         line(
             table
                 .columns
@@ -31,7 +32,14 @@ impl Render for Markdown {
                 .collect(),
             &mut text,
         );
-        for row in &table.rows {
+        for (index, row) in table.rows.iter().enumerate() {
+            if let Some(group) = table.group_head(index) {
+                let mut cells = vec![String::new(); table.columns.len()];
+                if let Some(first) = cells.first_mut() {
+                    *first = format!("*{}*", escape(group));
+                }
+                line(cells, &mut text);
+            }
             let cells = row.cells.iter().map(|cell| {
                 let words = cell.words();
                 let escaped = escape(&words.text);

@@ -1,10 +1,16 @@
 //! Renderings of the table model, one file each.
 
 mod csv;
+mod html;
+mod json;
+mod latex;
 mod markdown;
 mod terminal;
 
 pub use csv::Csv;
+pub use html::Html;
+pub use json::JsonForm;
+pub use latex::{Latex, LatexPreview};
 pub use markdown::Markdown;
 pub(in crate::report) use markdown::escape as escape_markdown;
 pub use terminal::{Terminal, may_colour};

@@ -42,13 +42,22 @@ const END: char = '\u{2060}';
 
 impl Render for Terminal {
     fn render(&self, table: &Table) -> String {
+        let table = &*table.shown();
         let mut grid = comfy_table::Table::new();
         grid.load_style(RULES);
         grid.set_content_arrangement(ContentArrangement::Disabled);
         grid.set_header(table.columns.iter().map(|column| {
-            comfy_table::Cell::new(self.styled(&clean(&column.head), true, Tone::Plain))
+            let mut head = clean(&column.full_head());
+            if let Some(note) = column.note {
+                head.push_str(&format!(" ({note})"));
+            }
+            comfy_table::Cell::new(self.styled(&head, true, Tone::Plain))
         }));
-        for row in &table.rows {
+        for (index, row) in table.rows.iter().enumerate() {
+            if let Some(group) = table.group_head(index) {
+                let head = self.styled(&format!("{}:", clean(group)), true, Tone::Plain);
+                grid.add_row([comfy_table::Cell::new(head)]);
+            }
             grid.add_row(row.cells.iter().map(|cell| {
                 let words = cell.words();
                 let mut text = clean(&words.text);

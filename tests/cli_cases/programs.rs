@@ -1,0 +1,348 @@
+//! Stages of programs that aren't ours: real shells, a real Python script, real signals.
+
+use crate::lab::{Lab, SMALL, is_alive, wait_for};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+
+/// The Python that `python3` stands for, where there is one. (It may stand for a launcher that looks for settings in
+/// the user's home.)
+fn python() -> Option<String> {
+    let found = Command::new("python3")
+        .args(["-c", "import sys; print(sys.executable)"])
+        .output()
+        .ok()
+        .filter(|output| output.status.success())
+        .map(|output| String::from_utf8(output.stdout).unwrap().trim().to_owned());
+    if found.is_none() {
+        println!("left out: there is no python3");
+    }
+    found
+}
+
+/// A folder with the example, run by `python`, with fewer variants.
+fn example(python: &str) -> Lab {
+    let lab = Lab::new();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
+    let text = std::fs::read_to_string(source.join("program.yaml")).unwrap();
+    assert!(text.contains("- python3\n"));
+    lab.write(
+        "program.yaml",
+        &text.replace("- python3\n", &format!("- {python}\n")),
+    );
+    let script = std::fs::read_to_string(source.join("programs/mlp.py")).unwrap();
+    lab.write("programs/mlp.py", &script);
+    lab
+}
+
+fn run(store: &str) -> String {
+    format!(
+        "run program.yaml --store {store} --quiet --seeds 1 --only lr=0.3 --only momentum=0.9 --set params.epochs=120"
+    )
+}
+
+/// Results and curves of a store, without times.
+fn numbers(lab: &Lab, store: &str) -> Vec<Value> {
+    let mut rows = lab.ask(
+        store,
+        "SELECT run, eval_set, metric, value, step, epoch, headline FROM v_results ORDER BY 1, 2, 3",
+    );
+    rows.extend(lab.ask(
+        store,
+        "SELECT run, metric, step, epoch, value FROM v_metrics ORDER BY 1, 2, 3",
+    ));
+    rows
+}
+
+fn stage(lab: &Lab, store: &str) -> String {
+    let stages = lab.stages(store);
+    assert_eq!(stages.len(), 1, "{stages:?}");
+    stages[0].clone()
+}
+
+/// Waits until attempt `attempt` has said where it can go on from; returns its program's process.
+fn checkpointed(lab: &Lab, store: &str, attempt: u64) -> i64 {
+    wait_for("a checkpoint", || {
+        let stage = lab.stages(store).first()?.clone();
+        let events = lab.events(store, &stage);
+        let own = || events.iter().filter(|event| event["attempt"] == attempt);
+        own().find(|event| event["kind"] == "checkpointed")?;
+        own().find(|event| event["kind"] == "started")?["pid"].as_i64()
+    })
+}
+
+#[test]
+fn an_interrupted_script_ends_with_the_same_numbers() {
+    let Some(python) = python() else { return };
+    let lab = example(&python);
+    lab.ablate(&run("calm"), &[])
+        .expect(0)
+        .shows(&["ccuracy (%)"]);
+    let calm = numbers(&lab, "calm");
+    assert!(calm.len() > 200, "{}", calm.len());
+
+    let group = lab.start(&run("rough"));
+    let program = checkpointed(&lab, "rough", 1);
+    assert!(is_alive(program));
+    group.signal(libc::SIGKILL);
+    drop(group);
+    wait_for("the program's end", || (!is_alive(program)).then_some(()));
+
+    let group = lab.start(&run("rough"));
+    let program = checkpointed(&lab, "rough", 2);
+    group.signal(libc::SIGTERM);
+    group.end().expect(143);
+    assert!(!is_alive(program));
+    let attempts = "SELECT attempt, status, failure, resumed_step FROM v_attempts ORDER BY 1";
+    let left = lab.ask("rough", attempts);
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(left[1]["resumed_step"].as_i64().unwrap() > 0, "{left:?}");
+
+    lab.ablate(&run("rough"), &[]).expect(0);
+    let done = lab.ask("rough", attempts);
+    assert_eq!(done[2]["status"], "done", "{done:?}");
+    assert!(done[2]["resumed_step"].as_i64() > left[1]["resumed_step"].as_i64());
+    let stage = stage(&lab, "rough");
+    assert_eq!(self::stage(&lab, "calm"), stage);
+    for file in ["model.json", "metrics.json", "checkpoint.json"] {
+        let of = |store: &str| lab.read(&format!("{store}/stages/{stage}/work/{file}"));
+        assert!(of("calm") == of("rough"), "{file}");
+    }
+    assert_eq!(numbers(&lab, "rough"), calm);
+
+    // What is known is not done again; a changed input is.
+    lab.ablate(&run("rough"), &[]).expect(0);
+    assert_eq!(lab.ask("rough", attempts).len(), 3);
+    let script = String::from_utf8(lab.read("programs/mlp.py")).unwrap();
+    lab.write("programs/mlp.py", &format!("{script}\n# changed\n"));
+    lab.ablate(&run("rough"), &[]).expect(0);
+    assert_eq!(lab.stages("rough").len(), 2);
+}
+
+const SHELLS: &str = r#"
+name: shells
+params: {script: ""}
+stages:
+  it:
+    command: [sh, -c, "{params.script}"]
+    environment: {WORD: "seed {seed}"}
+    metrics: [accuracy, {name: nll, better: lower}]
+axes:
+  what:
+    lines:
+      params.script: |
+        echo '{"kind":"step","step":3,"loss":0.5}' >> "$ABLATE_EVENTS"
+        echo '{"kind":"evaluated","metrics":{"accuracy":50,"nll":2}}' >> "$ABLATE_EVENTS"
+        printf '{"kind":"evaluated","step":4,"metrics":{"accuracy":61.5}}' >> "$ABLATE_EVENTS"
+    file: {params.script: "echo '{\"accuracy\": 70, \"nll\": 1, \"test\": {\"accuracy\": 69}}' > \"$ABLATE_RUN_DIR/metrics.json\""}
+    junk:
+      params.script: |
+        echo junk >> "$ABLATE_EVENTS"
+        head -c 200000 /dev/zero >> "$ABLATE_EVENTS"
+        printf '\n\377\376\n' >> "$ABLATE_EVENTS"
+        echo '{"kind":"evaluated","metrics":{"accuracy":1,"nll":-Infinity}}' >> "$ABLATE_EVENTS"
+        echo '{"kind":"evaluated","metrics":{"nll":3}}' >> "$ABLATE_EVENTS"
+        (setsid sh -c 'echo $$ > "$ABLATE_RUN_DIR/stray"; sleep 300' &)
+        while [ ! -s "$ABLATE_RUN_DIR/stray" ]; do sleep 0.01; done
+        env | grep -E '^(WORD|ABLATE_(SEED|DEVICE|THREADS|ATTEMPT|RESUME))=' | sort
+        pwd
+    nothing: {params.script: "true"}
+    half: {params.script: "echo '{\"accuracy\": 70}' > \"$ABLATE_RUN_DIR/metrics.json\""}
+    infinite: {params.script: "echo '{\"accuracy\": 70, \"nll\": NaN}' > \"$ABLATE_RUN_DIR/metrics.json\""}
+    code: {params.script: "echo the cause >&2; exit 3"}
+    crash: {params.script: "kill -SEGV $$"}
+    own: {params.script: "echo '{\"kind\":\"failed\",\"class\":\"data\",\"message\":\"no rows\"}' >> \"$ABLATE_EVENTS\"; exit 1"}
+"#;
+
+#[test]
+fn every_end_of_a_program_is_judged() {
+    let lab = Lab::new();
+    lab.write("sub/shells.yaml", SHELLS);
+    let line = "run sub/shells.yaml --store store --quiet --slots 2";
+    let answer = lab.ablate(line, &[]).expect(1);
+    let answer = answer.shows(&["61.5", "70", "nll"]);
+    answer.says(&[
+        "without the promised `accuracy`, `nll`",
+        "the cause",
+        "no rows",
+    ]);
+    let ends = lab.ask(
+        "store",
+        "SELECT variant, status, failure FROM v_runs ORDER BY variant_index",
+    );
+    let ends: Vec<(&str, &str, Option<&str>)> = ends
+        .iter()
+        .map(|row| {
+            let text = |key: &str| row[key].as_str();
+            (
+                text("variant").unwrap(),
+                text("status").unwrap(),
+                text("failure"),
+            )
+        })
+        .collect();
+    assert_eq!(
+        ends,
+        [
+            ("lines", "done", None),
+            ("file", "done", None),
+            ("junk", "done", None),
+            ("nothing", "failed", Some("incomplete")),
+            ("half", "failed", Some("incomplete")),
+            ("infinite", "failed", Some("diverged")),
+            ("code", "failed", Some("bug")),
+            ("crash", "failed", Some("bug")),
+            ("own", "failed", Some("data")),
+        ]
+    );
+    let results = lab.ask(
+        "store",
+        "SELECT variant, eval_set, metric, value, headline FROM v_results
+         WHERE variant IN ('lines', 'file') ORDER BY variant_index, eval_set, metric",
+    );
+    let results: Vec<String> = results
+        .iter()
+        .map(|row| {
+            format!(
+                "{} {} {} {} {}",
+                row["variant"].as_str().unwrap(),
+                row["eval_set"].as_str().unwrap(),
+                row["metric"].as_str().unwrap(),
+                row["value"].as_f64().unwrap(),
+                row["headline"]
+            )
+        })
+        .collect();
+    assert_eq!(
+        results,
+        [
+            "lines val accuracy 61.5 1",
+            "lines val nll 2 1",
+            "file test accuracy 69 0",
+            "file val accuracy 70 1",
+            "file val nll 1 1",
+        ]
+    );
+    // Garbage is told with its line, and harms nothing; what the program has left behind is gone.
+    let junk = lab.ask(
+        "store",
+        "SELECT fingerprint FROM v_runs WHERE variant = 'junk'",
+    );
+    let junk = junk[0]["fingerprint"].as_str().unwrap().to_owned();
+    let warnings: Vec<String> = lab
+        .events("store", &junk)
+        .iter()
+        .filter(|event| event["kind"] == "warning")
+        .map(|event| event["message"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    for (warning, part) in
+        warnings
+            .iter()
+            .zip(["line 1: not JSON", "line 2: longer", "line 3: not UTF-8"])
+    {
+        assert!(warning.contains(part), "{warning}");
+    }
+    let stray = lab.read(&format!("store/stages/{junk}/work/stray"));
+    let stray: i64 = String::from_utf8(stray).unwrap().trim().parse().unwrap();
+    assert!(!is_alive(stray));
+    let log = String::from_utf8(lab.read(&format!("store/stages/{junk}/attempt-1.log"))).unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(
+        lines[..6],
+        [
+            "ABLATE_ATTEMPT=1",
+            "ABLATE_DEVICE=cpu",
+            "ABLATE_RESUME=0",
+            "ABLATE_SEED=0",
+            "ABLATE_THREADS=1",
+            "WORD=seed 0"
+        ]
+    );
+    assert!(lines[6].ends_with("/sub"), "{log}");
+    // Nothing of it is tried again, and what is done stays done.
+    lab.ablate(line, &[]).expect(1);
+    let attempts = lab.ask("store", "SELECT COUNT(*) AS n FROM v_attempts");
+    assert_eq!(attempts[0]["n"], 9);
+}
+
+#[test]
+fn a_program_that_is_not_there_is_a_fault_of_the_file() {
+    let lab = Lab::new();
+    lab.write(
+        "x.yaml",
+        "name: x\nstages: {a: {command: [no-such-program]}}\n",
+    );
+    lab.ablate("run x.yaml --store store --quiet", &[])
+        .expect(1)
+        .says(&["config", "can't start `no-such-program`"]);
+    lab.write(
+        "y.yaml",
+        "name: y\nstages: {a: {command: [sh], inputs: [gone.csv]}}\n",
+    );
+    lab.ablate("run y.yaml --store store --quiet", &[])
+        .expect(2)
+        .says(&["y.yaml:2:38: no file matches `gone.csv`"]);
+}
+
+const CHAIN: &str = r#"
+name: chain
+params: {text: one, lr: 1}
+stages:
+  prepare:
+    command: [sh, -c, "cat source.txt > \"$ABLATE_RUN_DIR/data.txt\"; echo {params.text} >> \"$ABLATE_RUN_DIR/data.txt\""]
+    inputs: [source.txt]
+    outputs: [data.txt]
+    params: [text]
+  count:
+    from: prepare
+    command: [sh, -c, "echo \"{{\\\"lines\\\": $(wc -l < \"$ABLATE_PARENT_DIR/data.txt\")}}\" > \"$ABLATE_RUN_DIR/metrics.json\""]
+    metrics: [lines]
+axes: {params.lr: [1, 2]}
+"#;
+
+#[test]
+fn programs_go_on_from_programs() {
+    let lab = Lab::new();
+    lab.write("chain.yaml", CHAIN);
+    lab.write("source.txt", "a\nb\n");
+    let line = "run chain.yaml --store store --quiet";
+    lab.ablate(line, &[]).expect(0);
+    assert_eq!(lab.stages("store").len(), 3, "one preparation for both");
+    let lines = "SELECT value FROM v_results WHERE metric = 'lines' AND headline";
+    assert_eq!(lab.ask("store", lines)[0]["value"], 3.0);
+    // A child that is to be run finds its parent's folder, and the parent isn't run again.
+    lab.write("chain.yaml", &CHAIN.replace("[1, 2]", "[1, 2, 3]"));
+    lab.ablate(line, &[]).expect(0);
+    let attempts = "SELECT COUNT(*) AS n FROM v_attempts";
+    assert_eq!(lab.ask("store", attempts)[0]["n"], 4);
+    lab.write("source.txt", "a\nb\nc\n");
+    lab.ablate(line, &[]).expect(0);
+    assert_eq!(lab.ask("store", lines)[0]["value"], 4.0);
+    assert_eq!(lab.ask("store", attempts)[0]["n"], 8);
+}
+
+#[test]
+fn programs_and_the_trainer_hand_weights_on() {
+    let lab = Lab::with_pictures(8);
+    let text = format!(
+        "{}stages:
+  train: {{}}
+  copy:
+    from: train
+    command: [sh, -c, 'cp \"$ABLATE_PARENT_WEIGHTS\" \"$ABLATE_RUN_DIR/final.safetensors\"']
+    outputs: [final.safetensors]
+  check: {{from: copy, task: evaluate}}
+",
+        SMALL.replace("seeds: 2", "seeds: 1")
+    );
+    lab.write("mixed.yaml", &text);
+    lab.ablate("run mixed.yaml --store store --quiet", &[])
+        .expect(0);
+    let results = lab.ask(
+        "store",
+        "SELECT stage, value FROM v_results WHERE metric = 'loss' AND variant = 'ce' ORDER BY stage",
+    );
+    assert_eq!(results.len(), 2, "{results:?}");
+    assert_eq!(results[0]["value"], results[1]["value"]);
+}
