@@ -36,6 +36,8 @@ mod program;
 mod programs;
 #[path = "cli_cases/sessions.rs"]
 mod sessions;
+#[path = "cli_cases/sharing.rs"]
+mod sharing;
 #[path = "cli_cases/stages.rs"]
 mod stages;
 #[path = "cli_cases/terminal.rs"]

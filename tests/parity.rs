@@ -68,3 +68,27 @@ fn folders() {
     found.sort();
     assert_eq!(found, known, "folders of {}", fixture::root().display());
 }
+
+/// The folders that run a model or an optimizer, once more in a process whose fusion is off.
+#[test]
+fn without_fusion() {
+    if std::env::var_os(ablate::kernel::SWITCH).is_some() {
+        return;
+    }
+    let program = std::env::current_exe().expect("this test");
+    let output = std::process::Command::new(program)
+        .env(ablate::kernel::SWITCH, "off")
+        .args([
+            "models::",
+            "trace::",
+            "optim::",
+            "checkpoint::",
+            "--nocapture",
+        ])
+        .output()
+        .expect("this test runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    assert!(!text.contains("running 0 tests"), "{text}");
+}

@@ -1,11 +1,16 @@
-//! `ablate bench`: how fast this machine trains, and what the program survives.
+//! `ablate bench`: how fast this machine trains, what the scheduler costs, and what the program survives.
 
+<<<<<<< HEAD
 mod report;
+=======
+mod schedule;
+>>>>>>> main
 mod soak;
 
 use super::exit::Exit;
 use super::planning::say;
 use crate::data::Dataset;
+use crate::kernel;
 use crate::model::Architecture;
 use crate::plan::cost::VitShape;
 use crate::plan::memory;
@@ -35,6 +40,7 @@ pub struct BenchArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub enum What {
     Train(TrainArgs),
+    Schedule(schedule::ScheduleArgs),
     Soak(soak::SoakArgs),
     Report(report::ReportBenchArgs),
 }
@@ -145,9 +151,10 @@ struct Figures {
 }
 
 /// Runs the command.
-pub fn run(args: &BenchArgs) -> Exit {
+pub async fn run(args: &BenchArgs) -> Exit {
     match &args.what {
         What::Train(args) => train(args),
+        What::Schedule(args) => schedule::run(args).await,
         What::Soak(args) => soak::run(args),
         What::Report(args) => report::run(args),
     }
@@ -213,7 +220,7 @@ fn measure(args: &TrainArgs) -> Result<Figures, TrainError> {
         recipe,
         source,
         steps: args.steps.get(),
-        fused: !args.unfused,
+        fused: !args.unfused && kernel::is_on(),
         loader_threads: args.loader_threads,
     };
     let pool = rayon::ThreadPoolBuilder::new()
@@ -246,7 +253,7 @@ fn measure(args: &TrainArgs) -> Result<Figures, TrainError> {
         batch: args.batch.get(),
         threads: args.threads.get(),
         device: args.device.clone(),
-        fused: !args.unfused,
+        fused: !args.unfused && kernel::is_on(),
         images_per_second,
         flops_per_second: images_per_second * flops,
         peak_flops_per_second: bounds.map(|(peak, _)| peak),

@@ -13,6 +13,8 @@ pub enum Exit {
     Usage,
     /// The store or its disk can't be used, or another process holds it.
     Store,
+    /// The time that it was given is over; running the same command again goes on.
+    Budget,
     /// No scheduler that could be attached to or stopped: none is at work, or it is on another host.
     Unreachable,
     /// A signal ended it (128 + its number: 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP, 138 and 140 for
@@ -32,6 +34,7 @@ impl Exit {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Store => 3,
+            Exit::Budget => 4,
             Exit::Unreachable => 5,
             Exit::Passed(code) => code,
             Exit::Signal(signal) => 128u8.saturating_add(signal),
@@ -57,11 +60,12 @@ mod tests {
             Exit::Failed,
             Exit::Usage,
             Exit::Store,
+            Exit::Budget,
             Exit::Unreachable,
             Exit::Signal(2),
             Exit::Signal(15),
             Exit::Passed(7),
         ];
-        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 5, 130, 143, 7]);
+        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 5, 130, 143, 7]);
     }
 }

@@ -77,21 +77,39 @@ enum Command {
     Status(InStore<status::StatusArgs>),
     /// One run: labels, stages, configuration, attempts, results
     Show(InStore<show::ShowArgs>),
-    /// Why a run waits, runs, failed, was retried, or would run again
+    /// Say why a run waits, runs, failed, was retried, or would run again
+    ///
+    /// From the store: what each stage of the run is at, and of one that isn't known yet, which fields distinguish it from
+    /// the nearest finished one. With --file: what `ablate run FILE` would do with the run, and why.
     Why(InStore<why::WhyArgs>),
     /// What a stage printed
     Logs(InStore<logs::LogsArgs>),
     /// Ask the store in SQL (it can only be read)
     Query(InStore<query::QueryArgs>),
     /// Mark runs with tags, which also protect them from `ablate gc`
+    ///
+    /// Without NAME: shows the tags of a run, or all. A tag stays with the run as it was planned when it was tagged.
+    /// `ablate query "SELECT run FROM v_tags WHERE tag = 'paper'"` and `ablate status --tag paper` choose by it.
     Tag(InStore<tag::TagArgs>),
     /// Write a note on a run
+    ///
+    /// Without TEXT: shows the notes of the run. `ablate show` shows them too, and the view `v_notes` has all.
     Note(InStore<note::NoteArgs>),
     /// Remove a run or an experiment from the store
+    ///
+    /// Its stages go with it, with weights, metrics and logs, unless another run of a current plan, or one with a tag, needs
+    /// them.
     Rm(InStore<rm::RmArgs>),
     /// Remove what no kept result needs
+    ///
+    /// Kept are the runs of each experiment's current plan, runs with a tag, and the stages that they stand on. Garbage is:
+    /// other stages, checkpoints of stages that are done, logs of failed attempts at stages that are done, and what was left by
+    /// something that was cut off. It is listed first; nothing is removed before you say so.
     Gc(InStore<gc::GcArgs>),
     /// Rebuild a damaged store from its run directories
+    ///
+    /// Runs, results, attempts, tags and notes are read from the folders `stages` and `records` of the store. The damaged
+    /// database is renamed to `ablate.db.damaged-<time>`, never removed. Nothing is trained again.
     Recover(InStore<recover::RecoverArgs>),
     Devices(devices::DevicesArgs),
     Bench(bench::BenchArgs),
@@ -163,7 +181,7 @@ pub fn run(cli: Cli) -> Exit {
             look_up(async |out, err| recover::run(&args.args, &args.store, out, err).await)
         }
         Command::Devices(args) => devices::run(&args),
-        Command::Bench(args) => bench::run(&args),
+        Command::Bench(args) => asynchronous(bench::run(&args)),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

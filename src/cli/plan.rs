@@ -67,6 +67,8 @@ pub struct Capacity {
     pub slots: usize,
     /// Floating-point operations per second of one slot, as measured in training.
     pub flops_per_second: f64,
+    /// Bytes of memory that stages have together, where they run on the CPU.
+    pub memory: Option<u64>,
 }
 
 /// Operations per second of a slot before anything was trained here: a cautious guess for one core
@@ -92,9 +94,11 @@ pub async fn run(args: &PlanArgs) -> Exit {
         cpu_only: cfg!(not(feature = "cuda")),
         ..SlotRequest::default()
     };
-    let slots = device::slots(&machine, &request).map_or(1, |slots| slots.len());
+    let slots = device::slots(&machine, &request).unwrap_or_default();
+    let on_cpu = !slots.iter().any(device::Slot::is_gpu);
     let capacity = Capacity {
-        slots,
+        slots: slots.len().max(1),
+        memory: on_cpu.then(|| device::memory_for_stages(machine.cpu.memory)),
         flops_per_second: known.flops_per_second.unwrap_or(FLOPS_PER_SECOND),
     };
     let text = render(
@@ -230,6 +234,7 @@ axes: {lr: {values: [1e-3, 2e-3], path: optimizer.lr, stages: [finetune]}}
     const CAPACITY: Capacity = Capacity {
         slots: 2,
         flops_per_second: 1e10,
+        memory: Some(1 << 30),
     };
 
     fn planned(text: &str) -> Plan {
@@ -261,6 +266,16 @@ axes: {lr: {values: [1e-3, 2e-3], path: optimizer.lr, stages: [finetune]}}
             duration(flops / 2e10),
             scaled(bytes as f64, 1024.0, "B")
         );
+        let needs = plan
+            .stages
+            .iter()
+            .map(|stage| stage.cost.memory_bytes)
+            .max()
+            .unwrap();
+        let memory = format!(
+            "up to {} a stage, 1.00 GiB there: room for 2 of the largest at once",
+            scaled(needs as f64, 1024.0, "B")
+        );
         let run: f64 = plan.runs[0]
             .stages
             .iter()
@@ -275,6 +290,7 @@ runs      6 = 2 variants x 3 seeds
 stages    9 (3 more are the same as one of these; 3 shared)
           0 done, 9 to run
 cost      {cost}
+memory    {memory}
 effect    3 seeds show a difference above 3.51 standard deviations between seeds
           (half-width of its 95 % interval: t(0.975, n - 1) x sqrt(2 / n), n = 3)
 

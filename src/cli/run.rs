@@ -6,15 +6,18 @@ use crate::cli::places::Places;
 use crate::cli::planning::{Planned, PlanningArgs, say};
 use crate::cli::report::ReportError;
 use crate::cli::size;
+use crate::plan::memory::TooLarge;
 use crate::plan::model::Plan;
 use crate::report::table::render::{Render, Terminal, may_colour};
 use crate::report::{load, summary_table};
 use crate::rundir::host;
 use crate::schedule::actor::{self, Execution, Input};
-use crate::schedule::core::{End, Prior};
-use crate::schedule::device::{DeviceChoice, Slot};
+use crate::schedule::core::{Closing, End, Limits, Prior};
+use crate::schedule::device::cpu::Cpu;
+use crate::schedule::device::{self, DeviceChoice, Slot};
 use crate::schedule::eta;
 use crate::schedule::execution::{JobFiles, ScheduleError, Settings, Summary};
+use crate::schedule::executor::limits;
 use crate::schedule::executor::local::LocalExecutor;
 use crate::schedule::jobs::Jobs;
 use crate::schedule::policy::policy;
@@ -24,10 +27,12 @@ use crate::schedule::signals;
 use crate::schedule::space;
 use crate::spec::execution::ExecutionRules;
 use crate::store::rows::Status;
-use crate::store::{OwnerLock, Provenance, Store, StoreError, StoreLock};
+use crate::store::{Owner, OwnerLock, Provenance, Store, StoreError};
+use std::collections::HashMap;
 use std::io::Write;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
@@ -40,9 +45,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 /// Ctrl-C lets the workers write checkpoints and ends; a second one ends at once. Ctrl-Z stops the workers
 /// and all limits of time, too.
 ///
+/// Several `ablate run` on one store share the work, whether their experiments are the same or not.
+///
 /// Exit codes: 0 all done; 1 some stage failed; 2 the command line, a file or a data set is not usable;
-/// 3 the store is not usable; 130 (SIGINT), 143 (SIGTERM), 129 (SIGHUP) interrupted, 138 ended by
-/// `ablate stop`, 140 by `ablate stop --now`.
+/// 3 the store is not usable; 4 the time of --budget is over; 130 (SIGINT), 143 (SIGTERM), 129 (SIGHUP)
+/// interrupted, 138 ended by `ablate stop`, 140 by `ablate stop --now`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -83,6 +90,15 @@ pub struct RunArgs {
     /// Try failed stages again, whatever they failed of
     #[arg(long)]
     pub retry_failed: bool,
+    /// Start no new stages once N have failed; those that run go on
+    #[arg(long, value_name = "N")]
+    pub max_fail: Option<NonZeroU32>,
+    /// Stop after this time, such as 90s, 45m, 8h, 1d12h: workers write checkpoints and leave
+    #[arg(long, value_name = "TIME", value_parser = crate::spec::duration::parse_argument)]
+    pub budget: Option<Duration>,
+    /// Finish one stage, the cheapest, before any other starts; nothing else starts if it fails
+    #[arg(long)]
+    pub canary: bool,
     /// Longest wall time of an attempt, such as 90m or 12h: it writes a checkpoint and ends; the next run goes
     /// on [default: the experiment's `execution.timeout`, else any]
     #[arg(long, value_name = "TIME", value_parser = crate::spec::duration::parse_argument)]
@@ -152,8 +168,7 @@ async fn run_plans(
         .iter()
         .map(|plan| plan.experiment.name.clone())
         .collect();
-    let _lock = StoreLock::exclusive(&args.store)?;
-    let store = Store::open(&args.store).await?;
+    let (_lock, store) = Store::enter(&args.store).await?;
     // Heard before anybody can know of us and send one.
     let (sender, inputs) = actor::channel();
     signals::forward(&sender).map_err(RunError::Signals)?;
@@ -165,6 +180,9 @@ async fn run_plans(
         store.save_plan(plan, &provenance).await?;
     }
     let jobs = known_jobs(args, &store, &plans).await?;
+    if !places.slots.iter().any(Slot::is_gpu) && refuse_too_large(planned, &jobs) {
+        return Ok(Exit::Usage);
+    }
     let done_before = jobs.done();
     if !args.quiet {
         say(format_args!(
@@ -186,6 +204,9 @@ async fn run_plans(
         if let Some(detached) = detached {
             detached.at_work(&args.store).map_err(RunError::Detach)?;
         }
+        if !args.quiet {
+            tell_peers(&store, &me, &jobs).await?;
+        }
         let progress = progress(args, &jobs, &places.slots);
         let ask = {
             let sender = sender.clone();
@@ -201,7 +222,7 @@ async fn run_plans(
         hub = Some((progress.hub(), socket));
         execute(
             args,
-            &store,
+            (&store, &me),
             planned,
             &jobs,
             places,
@@ -211,14 +232,14 @@ async fn run_plans(
         .await?
     };
     report(args, &jobs, &summary, done_before);
+    let left = summary.count(|end| *end == End::Left) > 0;
     let exit = match summary.interrupted {
-        Some(signal) if summary.count(|end| *end == End::Left) > 0 => {
-            Exit::Signal(u8::try_from(signal).unwrap_or(u8::MAX))
-        }
+        Some(signal) if left => Exit::Signal(u8::try_from(signal).unwrap_or(u8::MAX)),
+        None if left && summary.closed == Some(Closing::Budget) => Exit::Budget,
         _ if summary.ends.iter().all(|end| *end == End::Done) => Exit::Done,
         _ => Exit::Failed,
     };
-    if !matches!(exit, Exit::Signal(_)) {
+    if !matches!(exit, Exit::Signal(_) | Exit::Budget) {
         print_tables(&store, &names).await?;
     }
     store.close().await?;
@@ -257,6 +278,28 @@ async fn known_jobs(args: &RunArgs, store: &Store, plans: &[&Plan]) -> Result<Jo
     Ok(jobs)
 }
 
+/// Says which stages to run need more memory than the machine has; whether there are any.
+fn refuse_too_large(planned: &Planned, jobs: &Jobs) -> bool {
+    let limit = device::memory_for_stages(Cpu::discover().memory);
+    let too_large =
+        |job: &usize| jobs.jobs[*job].prior == Prior::Pending && jobs.jobs[*job].memory > limit;
+    let found: Vec<usize> = (0..jobs.jobs.len()).filter(too_large).collect();
+    for &job in found.iter().take(LISTED) {
+        let (plan, stage) = jobs.origins[job];
+        if let Some(why) = TooLarge::of(&planned.plans[plan].stage_spec(stage), limit) {
+            let label = sanitise(&jobs.jobs[job].label, 80);
+            say(format_args!("error: {label} {why}"));
+        }
+    }
+    if found.len() > LISTED {
+        say(format_args!(
+            "error: and {} more stages",
+            found.len() - LISTED
+        ));
+    }
+    !found.is_empty()
+}
+
 fn progress(args: &RunArgs, jobs: &Jobs, slots: &[Slot]) -> Progress {
     Progress::new(
         Style::choose(args.quiet),
@@ -270,13 +313,16 @@ fn progress(args: &RunArgs, jobs: &Jobs, slots: &[Slot]) -> Progress {
 
 async fn execute(
     args: &RunArgs,
-    store: &Store,
+    (store, me): (&Store, &OwnerLock),
     planned: &Planned,
     jobs: &Jobs,
     places: Places,
     progress: Progress,
     (sender, inputs): (UnboundedSender<Input>, UnboundedReceiver<Input>),
 ) -> Result<Summary, RunError> {
+    if let Some(warning) = limits::check(places.slots.len()) {
+        say(format_args!("warning: {warning}"));
+    }
     let executor = LocalExecutor::this_program().map_err(RunError::Program)?;
     let files = |index: usize| {
         let (plan, stage) = jobs.origins[index];
@@ -308,19 +354,64 @@ async fn execute(
     };
     let execution = Execution {
         store,
+        me,
         dir: &args.store,
         jobs: jobs.jobs.clone(),
         slots: places.slots.clone(),
         gpus: places.gpus.clone(),
-        executor: &executor,
+        executor: Arc::new(executor),
         files: &files,
         progress,
+        limits: Limits {
+            max_fail: args.max_fail.map(NonZeroU32::get),
+            budget: args.budget,
+            canary: args.canary,
+        },
         settings: Settings {
             reserve: args.min_free,
             ..Settings::default()
         },
     };
     Ok(execution.run(sender, inputs).await?)
+}
+
+/// Labels of a peer's stages that are listed.
+const PEER_STAGES: usize = 4;
+
+/// Tells which other schedulers are at work on the store: the stages are shared with them.
+async fn tell_peers(store: &Store, me: &OwnerLock, jobs: &Jobs) -> Result<(), StoreError> {
+    let mut peers = Owner::at_work(store.dir());
+    peers.retain(|owner| owner.id != me.owner().id);
+    if peers.is_empty() {
+        return Ok(());
+    }
+    let labels: HashMap<&str, &str> = jobs
+        .jobs
+        .iter()
+        .map(|job| (job.fingerprint.as_str(), job.label.as_str()))
+        .collect();
+    let leases = store.leases().await?;
+    for peer in &peers {
+        let stages: Vec<&str> = leases
+            .iter()
+            .filter(|lease| lease.owner.id == peer.id)
+            .map(|lease| {
+                let name = lease.fingerprint.as_str();
+                labels.get(name).copied().unwrap_or(name)
+            })
+            .collect();
+        let mut text = format!("joined the `ablate run` of {}", peer.holder());
+        for (index, stage) in stages.iter().take(PEER_STAGES).enumerate() {
+            text += if index == 0 { ", which has " } else { ", " };
+            text += &sanitise(stage, 80);
+        }
+        if stages.len() > PEER_STAGES {
+            text += &format!(" and {} more", stages.len() - PEER_STAGES);
+        }
+        say(text);
+    }
+    say("the stages are shared: each is trained once");
+    Ok(())
 }
 
 /// Failures that are listed one by one.
@@ -377,7 +468,10 @@ fn report(args: &RunArgs, jobs: &Jobs, summary: &Summary, done_before: usize) {
     }
     let mut text = format!("{done} of {} stages done", jobs.jobs.len());
     if done > done_before && done_before > 0 {
-        text += &format!(" ({} now)", done - done_before);
+        text += &match summary.elsewhere {
+            0 => format!(" ({} now)", done - done_before),
+            others => format!(" ({} now, {others} of them by others)", done - done_before),
+        };
     }
     for (count, what) in [
         (failed.len(), "failed"),

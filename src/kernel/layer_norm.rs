@@ -1,6 +1,6 @@
 //! Layer normalisation over rows (PyTorch's `LayerNorm`: biased variance, eps inside the root).
 
-use super::parallel::{Hole, block_rows, build, each_row, map_blocks, sum_in_order};
+use super::parallel::{Hole, block_rows, build, map_blocks, sum_in_order};
 use super::simd::{LANES, fold, map2, map3, simd, sum};
 
 /// Mean and reciprocal standard deviation of each row.
@@ -93,11 +93,16 @@ simd! {
         bias: &[f32],
     ) -> &'h mut [f32] {
         let width = weight.len();
-        each_row(y, width, |row, y| {
-            let x = &x[row * width..(row + 1) * width];
-            let (mean, scale) = moments[row];
-            map3(y, x, weight, bias, |x, w, b| ((x - mean) * scale).mul_add(w, b))
-        })
+        assert!(
+            y.len() == x.len() && moments.len() * width == x.len(),
+            "whole rows, as many of each"
+        );
+        let rows = y.chunks_exact_mut(width).zip(x.chunks_exact(width));
+        for ((y, x), &(mean, scale)) in rows.zip(moments) {
+            map3(y, x, weight, bias, |x, w, b| ((x - mean) * scale).mul_add(w, b));
+        }
+        // SAFETY: the rows cover `y`, and each was written.
+        unsafe { y.assume_init_mut() }
     }
 }
 
@@ -110,10 +115,12 @@ simd! {
         weight: &[f32],
     ) -> &'h mut [f32] {
         let width = weight.len();
-        each_row(dx, width, |row, dx| {
-            let range = row * width..(row + 1) * width;
-            let (g, x) = (&g[range.clone()], &x[range]);
-            let (mean, scale) = moments[row];
+        assert!(
+            dx.len() == x.len() && g.len() == x.len() && moments.len() * width == x.len(),
+            "whole rows, as many of each"
+        );
+        let rows = dx.chunks_exact_mut(width).zip(g.chunks_exact(width)).zip(x.chunks_exact(width));
+        for (((dx, g), x), &(mean, scale)) in rows.zip(moments) {
             // dx holds g * weight first.
             let dx = map2(dx, g, weight, |g, w| g * w);
             let mean_g = sum(dx) / width as f32;
@@ -134,8 +141,9 @@ simd! {
                 let normal = (x - mean) * scale;
                 *d = scale * (*d - normal.mul_add(mean_gx, mean_g));
             }
-            dx
-        })
+        }
+        // SAFETY: the rows cover `dx`, and each was written.
+        unsafe { dx.assume_init_mut() }
     }
 }
 

@@ -4,7 +4,7 @@
 //! and its epilogue (bias, GELU) while they are in cache.
 
 use super::matmul::{Matrix, matmul_fill};
-use super::parallel::{Hole, block_rows, build, build_pair, each_row, map_blocks, sum_in_order};
+use super::parallel::{Hole, block_rows, build, build_pair, map_blocks, sum_in_order};
 use super::simd::{add_assign, gelu, gelu_with_derivative, map2, simd};
 
 /// Output rows of a weight gradient per job: independent of the number of threads.
@@ -147,17 +147,19 @@ simd! {
 simd! {
     fn bias_gelu_derivative<'h>(derivative: Hole<'h>, y: &mut [f32], b: &[f32]) -> &'h mut [f32] {
         let width = b.len();
-        let mut rows = y.chunks_exact_mut(width);
-        each_row(derivative, width, |_, derivative| {
-            let row = rows.next().unwrap_or_default();
-            assert_eq!(row.len(), derivative.len(), "as many rows");
-            for ((y, d), b) in row.iter_mut().zip(derivative.iter_mut()).zip(b) {
+        assert!(
+            derivative.len() == y.len() && y.len().is_multiple_of(width),
+            "whole rows, as many in both"
+        );
+        let rows = y.chunks_exact_mut(width).zip(derivative.chunks_exact_mut(width));
+        for (row, derivative) in rows {
+            for ((y, d), b) in row.iter_mut().zip(derivative).zip(b) {
                 let (value, slope) = gelu_with_derivative(*y + b);
                 *y = value;
                 d.write(slope);
             }
-            // SAFETY: the row, its bias and its derivative are of one length, so each was written.
-            unsafe { derivative.assume_init_mut() }
-        })
+        }
+        // SAFETY: rows of the bias's width cover both, so each derivative was written.
+        unsafe { derivative.assume_init_mut() }
     }
 }

@@ -37,18 +37,32 @@ pub mod update;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::Tensor;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-static FUSED: AtomicBool = AtomicBool::new(true);
+/// Turns fusion off in the processes that see it (`off`), for comparison: results differ in their last
+/// digits.
+pub const SWITCH: &str = "ABLATE_FUSION";
 
-/// Turns the fused operations on or off for the whole process (on at the start).
+static FUSED: LazyLock<AtomicBool> = LazyLock::new(|| {
+    let off = std::env::var_os(SWITCH).is_some_and(|value| value == "off" || value == "0");
+    AtomicBool::new(!off)
+});
+
+/// Turns the fused operations on or off for the whole process. At the start they are on, unless
+/// [`SWITCH`] says otherwise.
 pub fn set_fused(on: bool) {
     FUSED.store(on, Ordering::Relaxed);
 }
 
+/// Whether fusion is on.
+pub fn is_on() -> bool {
+    FUSED.load(Ordering::Relaxed)
+}
+
 /// Whether `x` lives where the fused operations can be used.
 fn is_fused<const D: usize>(x: &Tensor<D>) -> bool {
-    FUSED.load(Ordering::Relaxed) && is_cpu(x.device().inner().as_dispatch())
+    is_on() && is_cpu(x.device().inner().as_dispatch())
 }
 
 fn is_cpu(device: &DispatchDevice) -> bool {
@@ -113,5 +127,7 @@ pub fn residual(
     }
 }
 
+#[cfg(test)]
+mod property_tests;
 #[cfg(test)]
 mod tests;

@@ -100,7 +100,8 @@ pub fn build_pair(
     (first, second)
 }
 
-/// Writes `out` row by row: `work(index, hole)` writes the whole of its row of `width` values.
+/// Writes `out` row by row: `work(index, hole)` writes the whole of its row of `width` values. Not for the
+/// inside of a `simd!` kernel: a closure of some size is not compiled for the kernel's instruction set.
 ///
 /// # Panics
 /// If `out` is no whole number of rows.

@@ -159,6 +159,7 @@ fn build(
         variants,
         runs,
         stages,
+        priorities: experiment.priorities.clone(),
         execution: experiment.execution.clone(),
         warnings: Vec::new(),
         configurations: Configurations {

@@ -14,7 +14,8 @@ fn plan_in(folder: Option<&Path>, text: &str, set: &[&str]) -> Result<Plan, Prob
         set: set.iter().map(|set| (*set).to_owned()).collect(),
         ..Options::default()
     };
-    let data = |_: &_| -> Result<DataDescription, String> { Err("no data set is asked for".into()) };
+    let data =
+        |_: &_| -> Result<DataDescription, String> { Err("no data set is asked for".into()) };
     plan(
         experiment::read("e.yaml", text, folder, &options)?,
         None,
@@ -56,11 +57,16 @@ fn placeholders_are_filled_by_variant_and_seed() {
     assert_eq!((plan.variants.len(), plan.stages.len()), (3, 6));
     assert_eq!(
         argv(&plan, 0),
-        ["python", "train.py", "--lr=0.1", "[64,32]", "1e-7", "true", "a b", "null", "0", "{}"]
+        [
+            "python", "train.py", "--lr=0.1", "[64,32]", "1e-7", "true", "a b", "null", "0", "{}"
+        ]
     );
     assert_eq!(argv(&plan, 1)[8], "1");
     // An integer is passed on as one, so it is another value.
-    assert_eq!((argv(&plan, 2)[2].as_str(), argv(&plan, 4)[2].as_str()), ("--lr=1", "--lr=1.0"));
+    assert_eq!(
+        (argv(&plan, 2)[2].as_str(), argv(&plan, 4)[2].as_str()),
+        ("--lr=1", "--lr=1.0")
+    );
     let spec = plan.stage_spec(0);
     assert_eq!(spec.task, Task::Command);
     let command = spec.command.as_ref().unwrap();
@@ -91,9 +97,7 @@ fn what_is_written_is_read_back_with_its_identity() {
 #[test]
 fn fields_count_where_a_placeholder_names_them() {
     let text = |argument: &str, field: &str| {
-        format!(
-            "recipe: quick\nset: {{{field}}}\nstages:\n  a: {{command: [x, \"{argument}\"]}}\n"
-        )
+        format!("recipe: quick\nset: {{{field}}}\nstages:\n  a: {{command: [x, \"{argument}\"]}}\n")
     };
     let fingerprint = |text: &str| planned(text).stages[0].fingerprint;
     let lr = "{optimizer.lr}";
@@ -103,7 +107,10 @@ fn fields_count_where_a_placeholder_names_them() {
         fingerprint(&text(lr, "optimizer.lr: 0.1")),
         fingerprint(&text(lr, "optimizer.lr: 0.2"))
     );
-    let spec = planned(&text(lr, "optimizer.lr: 0.25")).stage_spec(0).command.unwrap();
+    let spec = planned(&text(lr, "optimizer.lr: 0.25"))
+        .stage_spec(0)
+        .command
+        .unwrap();
     assert_eq!(spec.argv[1], "0.25");
     assert_eq!(spec.fields["optimizer.lr"], serde_json::json!(0.25));
     // No recipe is needed where a default will do.
@@ -131,10 +138,22 @@ fn a_stage_may_be_told_some_parameters_only() {
 
 #[test]
 fn set_reaches_parameters() {
-    let plan = plan_in(None, SWEEP, &["params.note=c", "stages.train.params.flag=false"]).unwrap();
+    let plan = plan_in(
+        None,
+        SWEEP,
+        &["params.note=c", "stages.train.params.flag=false"],
+    )
+    .unwrap();
     assert_eq!(argv(&plan, 0)[5..7], ["false", "c"]);
-    let problem = plan_in(None, SWEEP, &["params.nots=c"]).unwrap_err().to_string();
-    assert!(problem.starts_with("--set:1:13: unknown parameter `params.nots`; did you mean `params.note`?"), "{problem}");
+    let problem = plan_in(None, SWEEP, &["params.nots=c"])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        problem.starts_with(
+            "--set:1:13: unknown parameter `params.nots`; did you mean `params.note`?"
+        ),
+        "{problem}"
+    );
 }
 
 #[test]
@@ -159,8 +178,13 @@ fn inputs_are_part_of_the_identity_and_their_place_is_not() {
     std::fs::write(other.path().join("train.py"), "2").unwrap();
     assert_ne!(second, fingerprint(&other));
     std::fs::remove_file(one.path().join("train.py")).unwrap();
-    let problem = plan_in(Some(one.path()), text, &[]).unwrap_err().to_string();
-    assert!(problem.starts_with("e.yaml:1:37: no file matches `train.py`"), "{problem}");
+    let problem = plan_in(Some(one.path()), text, &[])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        problem.starts_with("e.yaml:1:37: no file matches `train.py`"),
+        "{problem}"
+    );
 }
 
 #[test]
@@ -197,23 +221,71 @@ fn problems_have_places_and_the_nearest_name() {
             "stages: {a: {command: [x, {optimizer.lr: null}]}}",
             "expects words, not a map; quote an argument with a placeholder",
         ),
-        ("stages: {a: {command: python train.py}}", "e.yaml:1:23: `command` expects a list of words"),
+        (
+            "stages: {a: {command: python train.py}}",
+            "e.yaml:1:23: `command` expects a list of words",
+        ),
         ("stages: {a: {command: []}}", "`command` names no program"),
-        ("stages: {a: {command: [x], metrcs: [a]}}", "unknown key `metrcs` in stage `a`; did you mean `metrics`?"),
-        ("stages: {a: {command: [x], metrics: [a/b]}}", "`a/b` is no name for a metric"),
-        ("stages: {a: {command: [x], metrics: [{name: a, better: more}]}}", "`better` is higher or lower, not more"),
-        ("stages: {a: {command: [x], outputs: [../y]}}", "leaves the stage's folder"),
-        ("stages: {a: {command: [x], outputs: [/y]}}", "leaves the stage's folder"),
-        ("stages: {a: {command: [x], environment: {ABLATE_SEED: 1}}}", "no variable that `environment` can set"),
-        ("stages: {a: {command: [x], params: [lr]}}", "unknown parameter `lr`"),
-        ("stages: {a: {command: [x], task: train}}", "stage `a` has both a `task` and a `command`"),
-        ("stages: {a: {command: [x], init: w.pth}}", "which `init` means nothing to"),
-        ("stages: {a: {task: command}}\nrecipe: quick", "stage `a` has no `command`"),
-        ("recipe: quick\nstages: {a: {inputs: [x]}}", "`inputs` of stage `a` is for stages with a `command`"),
-        ("recipe: quick\nparams: {a: 1}", "e.yaml:2:1: `params` is for stages with a `command`"),
-        ("params: {a: 1}\nstages: {a: {command: [x]}}\naxes: {params.b: [1, 2]}", "unknown parameter `params.b`; did you mean `params.a`?"),
-        ("params: {a: 1}\nstages: {a: {command: [x]}}\naxes: {params.a: [1, two]}", "e.yaml:3:22: `params.a` is declared as a number, not a string"),
-        ("params: {a: 1}\nstages: {a: {command: [x]}}\nreport: {metrics: [top1]}", "unknown metric `top1`"),
+        (
+            "stages: {a: {command: [x], metrcs: [a]}}",
+            "unknown key `metrcs` in stage `a`; did you mean `metrics`?",
+        ),
+        (
+            "stages: {a: {command: [x], metrics: [a/b]}}",
+            "`a/b` is no name for a metric",
+        ),
+        (
+            "stages: {a: {command: [x], metrics: [{name: a, better: more}]}}",
+            "`better` is higher or lower, not more",
+        ),
+        (
+            "stages: {a: {command: [x], outputs: [../y]}}",
+            "leaves the stage's folder",
+        ),
+        (
+            "stages: {a: {command: [x], outputs: [/y]}}",
+            "leaves the stage's folder",
+        ),
+        (
+            "stages: {a: {command: [x], environment: {ABLATE_SEED: 1}}}",
+            "no variable that `environment` can set",
+        ),
+        (
+            "stages: {a: {command: [x], params: [lr]}}",
+            "unknown parameter `lr`",
+        ),
+        (
+            "stages: {a: {command: [x], task: train}}",
+            "stage `a` has both a `task` and a `command`",
+        ),
+        (
+            "stages: {a: {command: [x], init: w.pth}}",
+            "which `init` means nothing to",
+        ),
+        (
+            "stages: {a: {task: command}}\nrecipe: quick",
+            "stage `a` has no `command`",
+        ),
+        (
+            "recipe: quick\nstages: {a: {inputs: [x]}}",
+            "`inputs` of stage `a` is for stages with a `command`",
+        ),
+        (
+            "recipe: quick\nparams: {a: 1}",
+            "e.yaml:2:1: `params` is for stages with a `command`",
+        ),
+        (
+            "params: {width: 1}\nstages: {a: {command: [x]}}\naxes: {params.widht: [1, 2]}",
+            "unknown parameter `params.widht`; did you mean `params.width`?",
+        ),
+        (
+            "params: {a: 1}\nstages: {a: {command: [x]}}\naxes: {params.a: [1, two]}",
+            "e.yaml:3:22: `params.a` is declared as a number, not a string",
+        ),
+        (
+            "params: {a: 1}\nstages: {a: {command: [x]}}\nreport: {metrics: [top1]}",
+            "unknown metric `top1`",
+        ),
         (
             "recipe: quick\nstages:\n  a: {command: [x]}\n  b: {from: a}\n",
             "stage `b` starts from the weights of stage `a`, whose program promises none",

@@ -69,7 +69,7 @@ fn command_differences(theirs: &CommandSpec, ours: &CommandSpec) -> Vec<String> 
             }
         }
     };
-    fn json<'a>(map: &'a BTreeMap<String, serde_json::Value>) -> BTreeMap<&'a str, String> {
+    fn json(map: &BTreeMap<String, serde_json::Value>) -> BTreeMap<&str, String> {
         map.iter()
             .map(|(name, value)| (name.as_str(), value.to_string()))
             .collect()

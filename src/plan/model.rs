@@ -8,6 +8,7 @@ use super::layers::StageLayers;
 use crate::rundir::stage::{DataShape, NamedSet, StageSpec, TRAINER_REVISION, Task};
 use crate::spec::command::Command;
 use crate::spec::execution::ExecutionRules;
+use crate::spec::priority::Priorities;
 use crate::spec::problem::Problem;
 use crate::spec::recipe::{DataConfig, Recipe};
 pub use crate::spec::report::ReportSpec;
@@ -23,6 +24,8 @@ pub struct Plan {
     pub variants: Vec<Variant>,
     pub runs: Vec<PlannedRun>,
     pub stages: Vec<PlannedStage>,
+    /// What is trained first.
+    pub priorities: Priorities,
     /// How its stages are carried out.
     pub execution: ExecutionRules,
     /// What is allowed but probably not meant.
@@ -147,6 +150,24 @@ pub struct Cost {
 }
 
 impl Plan {
+    /// Priorities of the stages: of those runs that need a stage, the highest counts.
+    pub fn stage_priorities(&self) -> Vec<i32> {
+        let mut priorities: Vec<Option<i32>> = vec![None; self.stages.len()];
+        for run in &self.runs {
+            let of_run = self
+                .priorities
+                .of(&self.variants[run.variant as usize].labels);
+            for &stage in &run.stages {
+                let known = &mut priorities[stage as usize];
+                *known = Some(known.map_or(of_run, |known| known.max(of_run)));
+            }
+        }
+        priorities
+            .into_iter()
+            .map(Option::unwrap_or_default)
+            .collect()
+    }
+
     fn flat(&self, index: u32) -> Flat {
         let (variant, _) = self.configurations.first[index as usize];
         let layers = &self.configurations.layers[self.stages[index as usize].name as usize];

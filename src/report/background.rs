@@ -67,6 +67,15 @@ impl Background {
         })
     }
 
+    /// The configuration of stage `position` of `variant`'s runs, which differ in nothing but the seed. Only one of
+    /// them is in memory.
+    pub fn config(&self, variant: &Variant<'_>, position: usize) -> Option<&StageSpec> {
+        variant
+            .runs
+            .iter()
+            .find_map(|run| self.configs.get(run.stages.get(position)?))
+    }
+
     /// The cost of `variant`; `None` where its stages aren't known.
     pub fn cost(&self, variant: &Variant<'_>) -> Option<VariantCost> {
         let first = variant.runs.first()?;
@@ -77,10 +86,12 @@ impl Background {
                 .collect()
         };
         let of_first = stages(first)?;
-        let epochs = first
-            .stages
-            .iter()
-            .map(|stage| Some(self.configs.get(stage)?.recipe.train.epochs as f64))
+        let epochs = (0..first.stages.len())
+            .map(|position| {
+                let spec = self.config(variant, position)?;
+                // Nobody knows what a program calls an epoch.
+                (spec.command.is_none()).then_some(spec.recipe.train.epochs as f64)
+            })
             .sum::<Option<f64>>();
         let (mut images, mut seconds) = (0.0, 0.0);
         let mut sums: [(f64, usize); 2] = [(0.0, 0); 2];
@@ -143,10 +154,7 @@ impl ExperimentData {
         for (position, stage) in self.stages().iter().enumerate() {
             let specs: Vec<Option<&StageSpec>> = variants
                 .iter()
-                .map(|variant| {
-                    let fingerprint = variant.runs.first()?.stages.get(position)?;
-                    self.background.configs.get(fingerprint)
-                })
+                .map(|variant| self.background.config(variant, position))
                 .collect();
             let fields = differing_fields(&specs);
             all.extend(fields.into_iter().map(|(path, values)| FieldDifference {
@@ -166,24 +174,35 @@ impl ExperimentData {
 /// The fields (by path, with the value of each configuration) in which `specs` differ: the recipe's that
 /// can change a result, then data, evaluation sets, initial weights and the trainer's revision.
 pub fn differing_fields(specs: &[Option<&StageSpec>]) -> Vec<(String, Vec<Option<String>>)> {
-    let rows: Vec<Option<Vec<(String, String)>>> = specs
-        .iter()
-        .map(|spec| spec.map(|spec| facts(spec)))
-        .collect();
-    let Some(names) = rows.iter().flatten().next() else {
-        return Vec::new();
-    };
+    let rows: Vec<Option<Vec<(String, String)>>> =
+        specs.iter().map(|spec| spec.map(facts)).collect();
+    // Two programs, or a program and the trainer, have different facts.
+    let mut names: Vec<&str> = Vec::new();
+    for row in rows.iter().flatten() {
+        let own = row.iter().map(|(path, _)| path.as_str());
+        // Most have the same ones, and there may be many.
+        if !own.clone().eq(names.iter().copied()) {
+            let new: Vec<&str> = own.filter(|path| !names.contains(path)).collect();
+            names.extend(new);
+        }
+    }
     let mut differing = Vec::new();
-    for (index, (path, _)) in names.iter().enumerate() {
+    for (index, path) in names.into_iter().enumerate() {
         let values: Vec<Option<String>> = rows
             .iter()
-            .map(|row| row.as_ref().map(|row| row[index].1.clone()))
+            .map(|row| {
+                let row = row.as_ref()?;
+                let is_it = |(known, _): &&(String, String)| known == path;
+                let found = row.get(index).filter(is_it);
+                let found = found.or_else(|| row.iter().find(is_it));
+                Some(found.map_or_else(|| "none".to_owned(), |(_, value)| value.clone()))
+            })
             .collect();
         let mut known = values.iter().flatten();
         if let Some(first) = known.next()
             && known.any(|value| value != first)
         {
-            differing.push((path.clone(), values));
+            differing.push((path.to_owned(), values));
         }
     }
     differing
@@ -192,6 +211,23 @@ pub fn differing_fields(specs: &[Option<&StageSpec>]) -> Vec<(String, Vec<Option
 /// Paths and values of all that makes a stage what it is, but its seed and parent.
 fn facts(spec: &StageSpec) -> Vec<(String, String)> {
     let short = |hash: &str| hash.chars().take(12).collect::<String>();
+    if let Some(command) = &spec.command {
+        let mut facts = vec![("command".to_owned(), command.argv.join(" "))];
+        let values = command.params.iter().map(|(name, value)| {
+            let value = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            (format!("params.{name}"), value)
+        });
+        facts.extend(values);
+        let fields = command.fields.iter();
+        facts.extend(fields.map(|(path, value)| (path.clone(), value.to_string())));
+        let inputs = command.inputs.iter();
+        facts.extend(inputs.map(|file| (format!("input {}", file.path), short(&file.hash))));
+        let environment = command.environment.iter();
+        facts.extend(environment.map(|(name, value)| (name.clone(), value.clone())));
+        return facts;
+    }
     let mut facts: Vec<(String, String)> = crate::spec::fields::FIELDS
         .iter()
         .zip(crate::spec::resolved::from_recipe(&spec.recipe))

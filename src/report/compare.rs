@@ -99,12 +99,11 @@ impl<'a> Side<'a> {
     }
 }
 
-/// The fields in which the configurations of the two sides' first runs differ, stage by stage from the last one
+/// The fields in which the configurations of the two sides differ, stage by stage from the last one
 /// back, so that a run with one stage is compared with what another ends with. Seeds count where two runs are
 /// compared.
 pub fn fields(a: &Side<'_>, b: &Side<'_>) -> Vec<Field> {
-    let (ours, theirs) = (a.runs(), b.runs());
-    let (Some(one), Some(other)) = (ours.first(), theirs.first()) else {
+    let (Some(one), Some(other)) = (a.variant(), b.variant()) else {
         return Vec::new();
     };
     let (a_stages, b_stages) = (a.data.stages(), b.data.stages());
@@ -122,13 +121,12 @@ pub fn fields(a: &Side<'_>, b: &Side<'_>) -> Vec<Field> {
     }
     let depth = a_stages.len().max(b_stages.len());
     for back in (0..depth).rev() {
-        let at = |side: &Side<'_>, run: &RunRow, names: &[String]| {
+        let at = |side: &Side<'_>, variant: &Variant<'_>, names: &[String]| {
             let position = names.len().checked_sub(back + 1)?;
-            let fingerprint = run.stages.get(position)?;
-            let spec = side.data.background.configs.get(fingerprint)?;
+            let spec = side.data.background.config(variant, position)?;
             Some((names[position].clone(), spec.clone()))
         };
-        let (left, right) = (at(a, one, a_stages), at(b, other, b_stages));
+        let (left, right) = (at(a, &one, a_stages), at(b, &other, b_stages));
         let name = |found: &Option<(String, _)>| found.as_ref().map(|(name, _)| name.clone());
         let stage = match (name(&left), name(&right)) {
             (Some(left), Some(right)) if left != right => format!("{left} / {right}"),
@@ -303,7 +301,7 @@ fn image_effect(
     let mean = sum / n;
     let variance = ((squares - n * mean * mean) / (n - 1.0).max(1.0)).max(0.0);
     let half = statistics::t_quantile(n - 1.0) * (variance / n).sqrt();
-    let p = (used == 1).then(|| mcnemar(only_a, only_b));
+    let test = (used == 1).then(|| statistics::mcnemar(only_a, only_b));
     Some(ImageEffect {
         pairs: used,
         images,
@@ -311,25 +309,9 @@ fn image_effect(
         only_b,
         difference: 100.0 * mean,
         interval: [100.0 * (mean - half), 100.0 * (mean + half)],
-        exact_p: p.map(|(exact, _)| exact),
-        mid_p: p.map(|(_, mid)| mid),
+        exact_p: test.map(|test| test.exact),
+        mid_p: test.map(|test| test.mid_p),
     })
-}
-
-/// Two-sided p of McNemar's test, exact and as mid-p (Fagerland, Lydersen and Laake 2013), of the counts of images
-/// that only the one and only the other gets right.
-fn mcnemar(b: u64, c: u64) -> (f64, f64) {
-    use statrs::distribution::{Binomial, Discrete, DiscreteCDF};
-    let (n, k) = (b + c, b.min(c));
-    let Ok(binomial) = Binomial::new(0.5, n) else {
-        return (1.0, 1.0);
-    };
-    if n == 0 {
-        return (1.0, 1.0);
-    }
-    let exact = (2.0 * binomial.cdf(k)).min(1.0);
-    let mid = 2.0 * binomial.cdf(k) - binomial.pmf(k);
-    (exact, mid.clamp(0.0, 1.0))
 }
 
 /// The pairs of variants with the same name in two experiments, in the order of the first.
@@ -360,21 +342,6 @@ pub fn matching<'a>(
 mod tests {
     use super::*;
     use crate::report::table::fixture;
-
-    /// Values of R 4.3: `mcnemar.exact(matrix(c(0,b,c,0),2))` of the package exact2x2, and `mcnemarExactDP`'s mid-p by
-    /// Fagerland et al. 2013, table 2 (b = 1, c = 7: exact 0.0703, mid-p 0.0391).
-    #[test]
-    fn mcnemars_test() {
-        let close = |a: f64, b: f64| (a - b).abs() < 5e-5;
-        let (exact, mid) = mcnemar(1, 7);
-        assert!(
-            close(exact, 0.070_31) && close(mid, 0.039_06),
-            "{exact} {mid}"
-        );
-        assert_eq!(mcnemar(0, 0), (1.0, 1.0));
-        let (exact, mid) = mcnemar(5, 5);
-        assert!(close(exact, 1.0) && close(mid, 1.0));
-    }
 
     #[test]
     fn two_variants_with_the_same_seeds() {

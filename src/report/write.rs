@@ -55,11 +55,17 @@ pub fn write(
     let cells = Cells::new(data)?;
     let tables = tables_of(&cells);
     let effect = smallest_effect(&cells);
-    let plots = if with_plots {
+    let mut plots = if with_plots {
         plot::plots_of(&cells)?
     } else {
         Vec::new()
     };
+    // Both have their numbers in `<name>.csv`.
+    for plot in &mut plots {
+        if tables.iter().any(|table| table.name == plot.name) {
+            plot.name.push_str("-plot");
+        }
+    }
     let mut files: Vec<(String, Vec<u8>)> = vec![(
         "report.md".to_owned(),
         page(data, &tables, &plots, effect.as_deref()).into_bytes(),
@@ -388,6 +394,22 @@ mod tests {
     }
 
     #[test]
+    fn a_plot_that_is_called_like_a_table_overwrites_nothing() {
+        let out = tempfile::tempdir().unwrap();
+        let mut data = fixture::crop(3).data;
+        data.experiment.report.plots = Some(vec![crate::spec::report::PlotSpec {
+            kind: crate::spec::report::PlotKind::Forest,
+            name: Some("table".to_owned()),
+            ..Default::default()
+        }]);
+        write(&data, out.path(), true).unwrap();
+        let files = contents(&out.path().join("crop"));
+        assert!(files["table.csv"].starts_with(b"crop,"));
+        assert!(files["table-plot.csv"].starts_with(b"variant,baseline,"));
+        assert!(files.contains_key("table-plot.pdf") && !files.contains_key("table.pdf"));
+    }
+
+    #[test]
     fn without_plots_and_without_results() {
         let out = tempfile::tempdir().unwrap();
         let data = crate::report::table::fixture::Fixture::product(
@@ -398,11 +420,15 @@ mod tests {
         )
         .data;
         let paths = write(&data, out.path(), true).unwrap();
-        assert_eq!(paths.len(), 8, "{paths:?}");
+        let is_plot = |path: &PathBuf| {
+            let form = path.extension().unwrap();
+            form == "svg" || form == "png" || form == "pdf"
+        };
+        assert!(!paths.iter().any(is_plot), "{paths:?}");
         let page = std::fs::read_to_string(&paths[0]).unwrap();
         assert!(page.contains("| ce | pending |"), "{page}");
         let paths = write(&fixture::crop(1).data, out.path(), false).unwrap();
-        assert!(paths.iter().all(|path| path.extension().unwrap() != "svg"));
+        assert!(!paths.iter().any(is_plot), "{paths:?}");
     }
 
     #[test]

@@ -61,8 +61,8 @@ pub fn boot_id() -> String {
         .unwrap_or_default()
 }
 
-/// When process `pid` began, in clock ticks since the boot; `None` if there is no such process. A process
-/// is known by its id and this: ids are used again, by then it is later.
+/// When process `pid` began, in clock ticks since the boot; `None` if there is no such process, or
+/// only what is left of it until its parent asks how it ended. A process is known by its id and this: ids are used again, by then it is later.
 pub fn process_start(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     start_field(&stat)
@@ -71,7 +71,11 @@ pub fn process_start(pid: u32) -> Option<u64> {
 /// Field 22 of `/proc/<pid>/stat` (proc(5)); the name of the program before it may hold anything.
 fn start_field(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = fields.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -85,6 +89,7 @@ mod tests {
         assert_eq!(process_start(u32::MAX), None);
         let stat = "7 (a) b) (c) S 1 7 7 0 -1 4194560 100 0 0 0 1 2 0 0 20 0 1 0 4711 9 9";
         assert_eq!(start_field(stat), Some(4711));
+        assert_eq!(start_field(&stat.replace(" S ", " Z ")), None);
         assert_eq!(boot_id(), boot_id());
     }
 }

@@ -8,10 +8,10 @@
 
 use crate::rundir::durable::{self, Step};
 use crate::rundir::event::{EVENT_VERSION, Event, EventKind, FailureClass};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Longest text that a `warning` or `failed` event keeps, in bytes. Keeps lines, and so the memory of
 /// readers, small whatever a library puts into its error messages.
@@ -20,7 +20,10 @@ const MAX_MESSAGE: usize = 16 * 1024;
 /// Longest line that a reader takes for one, in bytes.
 const MAX_LINE: usize = 1 << 20;
 
-/// Bytes read at a time.
+/// How long a writer waits for the lock: a scheduler may just be looking whether anybody holds it.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// Most bytes read at a time.
 const CHUNK: usize = 256 * 1024;
 
 /// Why an event log can't be written or read.
@@ -166,12 +169,17 @@ impl Scanner {
         file.seek(SeekFrom::Start(self.offset))
             .map_err(|error| self.io("read", error))?;
         let start = self.offset;
+        // Most logs are read while they are short: a whole chunk of zeroes would cost more than the events.
+        let chunk = usize::try_from(length - start)
+            .unwrap_or(CHUNK)
+            .saturating_add(1)
+            .clamp(4096, CHUNK);
         let mut buffer = Vec::new();
         // A line that doesn't verify: damage, unless it proves to be the last.
         let mut bad: Option<LogError> = None;
         loop {
             let filled = buffer.len();
-            buffer.resize(filled + CHUNK, 0);
+            buffer.resize(filled + chunk, 0);
             let count = loop {
                 match file.read(&mut buffer[filled..]) {
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -254,14 +262,20 @@ impl EventLog {
             .create(true)
             .open(path)
             .map_err(|error| scanner.io("open", error))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(LogError::InUse {
-                    path: path.to_owned(),
-                });
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if begun.elapsed() < GLANCE => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(LogError::InUse {
+                        path: path.to_owned(),
+                    });
+                }
+                Err(TryLockError::Error(error)) => return Err(scanner.io("lock", error)),
             }
-            Err(std::fs::TryLockError::Error(error)) => return Err(scanner.io("lock", error)),
         }
         scanner.scan(&mut file, u64::MAX, |_| {})?;
         let length = file

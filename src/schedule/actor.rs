@@ -1,8 +1,11 @@
 //! The loop around the core: the one owner of the scheduler's state.
 //!
-//! Child exits, timers, signals and the ticks at which event logs are read arrive through one channel,
-//! in one order; each becomes messages to [`Core`], whose answers are carried out here before the next
-//! input is taken. Only this loop writes to the store.
+//! Child exits, timers, signals and notices of files arrive through one channel, in one order; each becomes
+//! messages to [`Core`], whose answers are carried out here. What has arrived together is dealt with
+//! together: the changes that it makes to the store are one transaction, and only when that is on disk do
+//! workers start and signals go out. Only this loop writes to the store.
+//!
+//! Nothing is polled: while nothing happens, nothing runs.
 
 use crate::rundir::event::{Event, EventKind, FailureClass};
 use crate::rundir::host;
@@ -11,40 +14,63 @@ use crate::rundir::log::LogError;
 use crate::rundir::stage::Launch;
 use crate::schedule::attempt::{self, Attempt};
 use crate::schedule::clock::{Clock, Stopwatch};
-use crate::schedule::core::{Action, Core, End, Failure, Message, Outcome, SlotTraits, Timer};
+use crate::schedule::core::{
+    Action, Closing, Core, End, Failure, Limits, Message, Outcome, SlotTraits, Standing, Timer,
+};
+use crate::schedule::device;
+use crate::schedule::device::cpu::Cpu;
 use crate::schedule::device::gpus::{GpuFault, Gpus};
 use crate::schedule::device::keeper::{Answer, Keeper};
 use crate::schedule::device::{GpuShare, Slot};
 use crate::schedule::execution::{Job, JobFiles, ScheduleError, Settings, Summary};
-use crate::schedule::executor::{Executor, Order, Signal};
+use crate::schedule::executor::{Executor, Order, Signal, Worker};
 use crate::schedule::guard::Guard;
+use crate::schedule::notices::Notices;
 use crate::schedule::outcome::{Exit, LastWord, judge, signal_name};
+use crate::schedule::peers::Peers;
 use crate::schedule::progress::Progress;
 use crate::schedule::progress::news::Request;
 use crate::schedule::signals;
 use crate::store::rows::Status;
-use crate::store::{AttemptEnd, AttemptGpu, AttemptStart, Store};
-use std::collections::{BTreeMap, VecDeque};
+use crate::store::{AttemptEnd, AttemptGpu, Change, Claim, OwnerLock, Store};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What happens from the loop's point of view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
+    /// The worker of the stage's attempt was started, or could not be.
+    Started {
+        stage: usize,
+        attempt: u32,
+    },
     /// The stage's worker is gone.
     Exited {
         stage: usize,
         exit: Exit,
     },
     Timer(Timer),
-    /// Time to read the event logs.
+    /// Some event log has grown.
+    Wrote,
+    /// Time to read the event logs that have grown.
     Tick,
+    /// Time to look at everything, in case a notice was lost.
+    Look,
+    /// Another scheduler of the store has news.
+    Peers,
+    /// Time to look what the news is.
+    Refresh,
     /// Time to look at attempts that may take too long.
     Watch,
     /// Time to look for room on the disk.
     Space,
+    /// The scheduler with this id has ended.
+    OwnerGone(String),
+    /// It had leases, and its workers are gone, too.
+    WorkersGone(String),
     /// A signal asks for the end.
     Interrupt(i32),
     /// Ctrl-Z.
@@ -65,16 +91,19 @@ pub fn channel() -> (UnboundedSender<Input>, UnboundedReceiver<Input>) {
 /// One execution of jobs on slots.
 pub struct Execution<'a> {
     pub store: &'a Store,
+    /// This scheduler as an owner of leases.
+    pub me: &'a OwnerLock,
     /// The store's folder.
     pub dir: &'a Path,
     pub jobs: Vec<Job>,
     pub slots: Vec<Slot>,
     /// Who is asked about the slots' GPUs; `None` where nobody can be.
     pub gpus: Option<Arc<dyn Gpus>>,
-    pub executor: &'a dyn Executor,
+    pub executor: Arc<dyn Executor>,
     /// Configuration of a job.
     pub files: &'a (dyn Fn(usize) -> JobFiles + Sync),
     pub progress: Progress,
+    pub limits: Limits,
     pub settings: Settings,
 }
 
@@ -94,6 +123,7 @@ impl Execution<'_> {
                 shares_memory: !slot.is_gpu(),
             })
             .collect();
+        let own = self.me.owner().path(self.dir);
         let keeper = Keeper::new(self.gpus.clone(), self.slots.clone());
         let faults = sender.clone();
         // Nobody listens any more once all is done.
@@ -101,19 +131,36 @@ impl Execution<'_> {
             drop(faults.send(Input::Fault(fault)))
         }));
         let widths = self.jobs.iter().map(|job| job.devices).collect();
+        let needs = self.jobs.iter().map(|job| job.memory).collect();
+        let core = Core::with_limits(stages, slots, self.limits)
+            .on_devices(&keeper.devices(), widths)
+            .in_memory(device::memory_for_stages(Cpu::discover().memory), needs);
         let mut actor = Actor {
-            core: Core::new(stages, slots).on_devices(&keeper.devices(), widths),
+            core,
             keeper,
-            looking: false,
+            leased: HashMap::new(),
+            asking_gpus: false,
             attempts: BTreeMap::new(),
+            seen: self.jobs.iter().map(|job| job.attempts).collect(),
+            held: HashSet::new(),
             messages: VecDeque::from([Message::Begin]),
+            changes: Vec::new(),
+            backlog: 0,
+            unnamed: Vec::new(),
+            starts: Arc::default(),
+            notices: Notices::new(self.dir, &own, sender.clone()),
+            peers: Peers::new(self.dir, self.me.owner().clone(), sender.clone()),
             sender,
             ticking: false,
+            looking: None,
+            refreshing: false,
             finished: false,
             judged: BTreeMap::new(),
             logs: BTreeMap::new(),
             interrupted: None,
+            closed: None,
             started: 0,
+            elsewhere: 0,
             clock: Clock::of_process(),
             began: Stopwatch::start(),
             guard: Guard::new(self.dir, self.settings.reserve, self.settings.hurry),
@@ -128,29 +175,51 @@ impl Execution<'_> {
     }
 }
 
+/// Workers that were started and not yet heard of, by stage and attempt.
+type Starts = Arc<Mutex<HashMap<(usize, u32), Result<Box<dyn Worker>, Failure>>>>;
+
 pub(super) struct Actor<'a> {
     pub(super) run: Execution<'a>,
-    core: Core,
-    /// Attempts with a worker, by stage.
+    pub(super) core: Core,
+    /// Attempts under way, by stage.
     pub(super) attempts: BTreeMap<usize, Attempt>,
+    /// Attempts of each stage that we know of.
+    pub(super) seen: Vec<u32>,
+    /// Stages whose leases are ours.
+    held: HashSet<usize>,
     /// Messages that the core has yet to take.
     pub(super) messages: VecDeque<Message>,
+    /// Changes that the store has yet to make, and how many events are among them.
+    changes: Vec<Change>,
+    backlog: usize,
+    /// Attempts whose workers' processes the store doesn't know yet.
+    unnamed: Vec<(usize, u32, u32)>,
+    starts: Starts,
+    pub(super) notices: Notices,
+    pub(super) peers: Peers,
     sender: UnboundedSender<Input>,
     pub(super) inputs: UnboundedReceiver<Input>,
     /// Inputs that came while the store had to wait.
     pub(super) early: VecDeque<Input>,
     pub(super) guard: Guard,
     keeper: Keeper,
+    /// What stages that are about to start have leased.
+    leased: HashMap<usize, Slot>,
     /// A look at GPUs that others use is on its way.
-    looking: bool,
-    /// A tick is on its way.
+    asking_gpus: bool,
+    /// A tick is on its way, a refresh, a look.
     ticking: bool,
+    refreshing: bool,
+    looking: Option<Instant>,
     finished: bool,
     /// Attempts whose end the core has yet to rule on.
     judged: BTreeMap<usize, Judged>,
     logs: BTreeMap<usize, PathBuf>,
     interrupted: Option<i32>,
+    closed: Option<Closing>,
     started: usize,
+    /// Stages that others finished.
+    elsewhere: usize,
     /// Timers run on it.
     clock: Clock,
     began: Stopwatch,
@@ -166,38 +235,66 @@ struct Judged {
 /// Most reads of a log per tick: a worker that writes faster than we read must not keep us.
 const READS_PER_TICK: usize = 8;
 
+/// Most inputs that are dealt with together.
+const TOGETHER: usize = 256;
+
+/// Events that are stored at once; more are stored before others are read.
+const BACKLOG: usize = 20_000;
+
 /// Time between two looks at a GPU that somebody else uses. Nothing tells when they are gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Pause before news of other schedulers are looked at: more may follow.
+const REFRESH: Duration = Duration::from_millis(20);
 
 impl Actor<'_> {
     async fn work(&mut self) -> Result<(), ScheduleError> {
         loop {
             self.look_for_space();
-            while let Some(message) = self.messages.pop_front() {
-                for action in self.core.handle(message) {
-                    self.carry_out(action).await?;
-                }
-            }
+            self.settle().await?;
             if self.finished {
                 return Ok(());
             }
-            // The channel can't close: we hold a sender.
+            self.ensure_look();
             let input = match self.early.pop_front() {
                 Some(input) => Some(input),
                 None => self.inputs.recv().await,
             };
+            // The channel can't close: we hold a sender.
             let Some(input) = input else {
                 return Ok(());
             };
             self.take(input).await?;
+            for _ in 1..TOGETHER {
+                let early = self.early.pop_front();
+                let Some(input) = early.or_else(|| self.inputs.try_recv().ok()) else {
+                    break;
+                };
+                self.take(input).await?;
+            }
         }
     }
 
     async fn take(&mut self, input: Input) -> Result<(), ScheduleError> {
         match input {
+            Input::Started { stage, attempt } => self.worker_started(stage, attempt).await?,
             Input::Exited { stage, exit } => self.exited(stage, exit).await?,
             Input::Timer(timer) => self.messages.push_back(Message::Timer(timer)),
+            Input::Wrote => self.ensure_tick(),
             Input::Tick => self.tick().await?,
+            Input::Look => self.look().await?,
+            Input::Peers => {
+                self.notices.heard_peers();
+                if !self.core.elsewhere().is_empty() {
+                    self.ensure_refresh();
+                }
+            }
+            Input::Refresh => {
+                self.refreshing = false;
+                self.refresh().await?;
+            }
+            Input::OwnerGone(id) => self.owner_gone(id).await?,
+            Input::WorkersGone(id) => self.take_over(&id).await?,
             Input::Watch => self.watch(),
             Input::Space => self.space_is_due(),
             Input::Interrupt(signal) => {
@@ -219,7 +316,7 @@ impl Actor<'_> {
             Input::Asked(Request::CheckDevices) => self.check_devices(),
             Input::Fault(GpuFault { uuid, what }) => self.lose(&uuid, &what),
             Input::LookAgain => {
-                self.looking = false;
+                self.asking_gpus = false;
                 let held = self.keeper.held();
                 self.messages
                     .extend(held.into_iter().map(|slot| Message::SlotFree { slot }));
@@ -265,8 +362,7 @@ impl Actor<'_> {
                 if let Some(news) = news {
                     self.run.progress.note(&news);
                 }
-                if !self.looking {
-                    self.looking = true;
+                if !std::mem::replace(&mut self.asking_gpus, true) {
                     self.after(
                         LOOK_AGAIN / self.run.settings.hurry.max(1),
                         Input::LookAgain,
@@ -284,35 +380,140 @@ impl Actor<'_> {
         None
     }
 
-    fn interrupt(&mut self, signal: i32) {
-        let name = signal_name(signal);
-        match (
-            self.interrupted.replace(self.interrupted.unwrap_or(signal)),
-            self.attempts.len(),
-        ) {
-            (None, workers @ 1..) => {
-                let text = format!(
-                    "{name}: waiting for {workers} workers to write checkpoints; once more ends them now"
-                );
-                self.run.progress.note(&text);
+    /// Lets the core take its messages, and carries out what it asks for, until it asks for no more.
+    async fn settle(&mut self) -> Result<(), ScheduleError> {
+        loop {
+            let mut actions = Vec::new();
+            while let Some(message) = self.messages.pop_front() {
+                actions.extend(self.core.handle(message));
             }
-            (Some(_), 1..) => self
-                .run
-                .progress
-                .note(&format!("{name}: ending the workers")),
-            (_, 0) => {}
+            if actions.is_empty() {
+                break;
+            }
+            self.name_workers();
+            let mut logs = HashMap::new();
+            for action in &actions {
+                let change = self.change_of(action, &mut logs);
+                self.changes.extend(change);
+            }
+            let releases = self.changes.iter().any(is_release);
+            let mut claims = self.commit().await?.into_iter();
+            if releases {
+                self.run.me.announce();
+            }
+            for action in actions {
+                self.carry_out(action, &mut claims, &mut logs).await?;
+            }
+        }
+        // What remains are events.
+        self.commit().await?;
+        Ok(())
+    }
+
+    /// Makes the changes that are due, in one transaction.
+    async fn commit(&mut self) -> Result<Vec<Claim>, ScheduleError> {
+        if self.changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (store, me) = (self.run.store, self.run.me.owner());
+        let answers = loop {
+            match store.transition(me, &self.changes).await {
+                Ok(answers) => break answers,
+                Err(error) => self.wait_for_space(error).await?,
+            }
+        };
+        self.store_has_space();
+        self.changes.clear();
+        self.backlog = 0;
+        Ok(answers)
+    }
+
+    /// The change that an action makes to the store. Puts the log of an attempt that ends with it into
+    /// `logs`.
+    fn change_of(&mut self, action: &Action, logs: &mut HashMap<usize, PathBuf>) -> Option<Change> {
+        match action {
+            Action::Spawn { stage, .. } => {
+                let slot = self.lease(*stage)?;
+                let device = match slot.is_gpu() {
+                    true => slot.name.clone(),
+                    false => slot.device.clone(),
+                };
+                self.leased.insert(*stage, slot);
+                Some(Change::Claim {
+                    fingerprint: self.run.jobs[*stage].fingerprint.clone(),
+                    device,
+                    seen: self.seen[*stage],
+                })
+            }
+            Action::Retrying { stage, failure, .. } => {
+                self.attempt_end(*stage, (Status::Pending, Some(failure)), true, logs)
+            }
+            Action::Ended { stage, end } => {
+                let left;
+                let outcome = match end {
+                    End::Done => (Status::Done, None),
+                    End::Failed(failure) => (Status::Failed, Some(failure)),
+                    End::Left => {
+                        left = self.interruption();
+                        (Status::Pending, Some(&left))
+                    }
+                    End::Blocked { .. } => return None,
+                };
+                self.attempt_end(*stage, outcome, false, logs)
+            }
+            _ => None,
         }
     }
 
-    fn signal_all(&self, signal: Signal) {
-        self.attempts
-            .values()
-            .for_each(|attempt| attempt.signal(signal));
+    /// How the stage's last attempt ended and what that makes of the stage; or, where no attempt has ended
+    /// since the last call, only that a stage of ours is given back.
+    fn attempt_end(
+        &mut self,
+        stage: usize,
+        (status, failure): (Status, Option<&Failure>),
+        keep: bool,
+        logs: &mut HashMap<usize, PathBuf>,
+    ) -> Option<Change> {
+        let fingerprint = self.run.jobs[stage].fingerprint.clone();
+        let held = self.held.contains(&stage);
+        if !keep {
+            self.held.remove(&stage);
+        }
+        let Some(Judged { number, exit, log }) = self.judged.remove(&stage) else {
+            // Where we don't wait for a worker's end, others must: our lease stays until we are gone.
+            let gone = !self.attempts.contains_key(&stage);
+            return (held && gone && !keep).then_some(Change::Release { fingerprint });
+        };
+        logs.insert(stage, log);
+        Some(Change::End {
+            fingerprint,
+            attempt: number,
+            end: AttemptEnd {
+                status,
+                failure: failure.map(|failure| failure.class),
+                message: failure.map(|failure| failure.message.clone()),
+                exit_code: exit.code,
+                signal: exit.signal,
+            },
+            keep,
+        })
     }
 
-    async fn carry_out(&mut self, action: Action) -> Result<(), ScheduleError> {
+    async fn carry_out(
+        &mut self,
+        action: Action,
+        claims: &mut impl Iterator<Item = Claim>,
+        logs: &mut HashMap<usize, PathBuf>,
+    ) -> Result<(), ScheduleError> {
         match action {
-            Action::Spawn { stage, slot } => self.spawn(stage, slot).await?,
+            Action::Spawn { stage, slot } => {
+                // Nothing was claimed where its devices are busy.
+                if let Some(leased) = self.leased.remove(&stage)
+                    && let Some(claim) = claims.next()
+                {
+                    self.claimed(stage, (slot, leased), claim).await?;
+                }
+            }
             Action::Terminate { stage } => self.signal(stage, Signal::Terminate),
             Action::Kill { stage } => self.signal(stage, Signal::Kill),
             Action::SetTimer { timer, after } => {
@@ -323,19 +524,54 @@ impl Actor<'_> {
                 failure,
                 after,
                 ..
-            } => {
-                self.record(stage, Status::Pending, Some(&failure)).await?;
-                self.run.progress.retrying(stage, &failure, after);
-            }
+            } => self.run.progress.retrying(stage, &failure, after),
             Action::CloseSlot { slot } => self.close_slot(slot),
             Action::LowerConcurrency { workers } => {
                 self.run.progress.note(&format!(
                     "memory is short: at most {workers} workers from now on"
                 ));
             }
-            Action::Ended { stage, end } => self.ended(stage, &end).await?,
+            Action::Close(cause) => {
+                self.closed.get_or_insert(cause);
+                let text = self.closing(cause);
+                self.run.progress.note(&text);
+            }
+            Action::Ended { stage, end } => {
+                let log = logs.remove(&stage);
+                self.run
+                    .progress
+                    .ended(stage, &end, log.as_deref().and_then(Path::to_str));
+                if let (End::Failed(_), Some(log)) = (end, log) {
+                    self.logs.insert(stage, log);
+                }
+            }
             Action::Finish => self.finished = true,
         }
+        Ok(())
+    }
+
+    /// The answer of the store to the claim on a stage.
+    async fn claimed(
+        &mut self,
+        stage: usize,
+        (slot, leased): (usize, Slot),
+        claim: Claim,
+    ) -> Result<(), ScheduleError> {
+        let standing = match claim {
+            Claim::Won { attempt } => return self.spawn(stage, (slot, leased), attempt).await,
+            Claim::Held(owner) => {
+                self.peers.watch(&owner);
+                Standing::Elsewhere
+            }
+            Claim::Done => {
+                self.elsewhere += 1;
+                Standing::Done
+            }
+            Claim::Failed { class, message } => Standing::Failed(Failure { class, message }),
+        };
+        self.keeper.release(stage);
+        self.messages
+            .push_back(Message::Refused { stage, standing });
         Ok(())
     }
 
@@ -351,65 +587,71 @@ impl Actor<'_> {
         }
     }
 
-    async fn ended(&mut self, stage: usize, end: &End) -> Result<(), ScheduleError> {
-        let log = match end {
-            End::Done => self.record(stage, Status::Done, None).await?,
-            End::Failed(failure) => self.record(stage, Status::Failed, Some(failure)).await?,
-            End::Left => {
-                self.record(stage, Status::Pending, Some(&self.interruption()))
-                    .await?
-            }
-            End::Blocked { .. } => None,
-        };
-        self.run
-            .progress
-            .ended(stage, end, log.as_deref().and_then(Path::to_str));
-        if let (End::Failed(_), Some(log)) = (end, log) {
-            self.logs.insert(stage, log);
+    /// What the user is told when no new stages are started any more.
+    fn closing(&self, cause: Closing) -> String {
+        let running = self.attempts.len();
+        match cause {
+            Closing::MaxFail(failures) => format!(
+                "{failures} stages have failed (--max-fail): no new ones are started, {running} go on"
+            ),
+            Closing::Budget => format!(
+                "the time is over (--budget): waiting for {running} workers to write checkpoints"
+            ),
+            Closing::Canary { stage } => format!(
+                "the canary failed: nothing else is started ({})",
+                self.run.jobs[stage].label
+            ),
         }
-        Ok(())
     }
 
-    /// Writes down how the stage's last attempt ended and what that makes of the stage; returns its
-    /// log. Nothing happens where no attempt has ended since the last call.
-    async fn record(
-        &mut self,
-        stage: usize,
-        status: Status,
-        failure: Option<&Failure>,
-    ) -> Result<Option<PathBuf>, ScheduleError> {
-        let Some(Judged { number, exit, log }) = self.judged.remove(&stage) else {
-            return Ok(None);
-        };
-        let end = AttemptEnd {
-            status,
-            failure: failure.map(|failure| failure.class),
-            message: failure.map(|failure| failure.message.clone()),
-            exit_code: exit.code,
-            signal: exit.signal,
-        };
-        let store = self.run.store;
-        let fingerprint = self.run.jobs[stage].fingerprint.clone();
-        while let Err(error) = store.end_attempt(&fingerprint, number, &end).await {
-            self.wait_for_space(error).await?;
+    fn interrupt(&mut self, signal: i32) {
+        let name = signal_name(signal);
+        match (
+            self.interrupted.replace(self.interrupted.unwrap_or(signal)),
+            self.attempts.len(),
+        ) {
+            (None, workers @ 1..) => {
+                let text = match signal {
+                    signals::KILL => format!("{name}: ending {workers} workers"),
+                    signals::DRAIN => format!(
+                        "{name}: waiting for {workers} workers to write checkpoints; `ablate stop --now` ends \
+                         them now"
+                    ),
+                    _ => format!(
+                        "{name}: waiting for {workers} workers to write checkpoints; once more ends them now"
+                    ),
+                };
+                self.run.progress.note(&text);
+            }
+            (Some(_), 1..) => self
+                .run
+                .progress
+                .note(&format!("{name}: ending the workers")),
+            (_, 0) => {}
         }
-        self.store_has_space();
-        Ok(Some(log))
     }
 
     /// What is said of an attempt that a stop has ended.
     fn interruption(&self) -> Failure {
-        let cause = self.interrupted.map_or("interrupted".into(), |signal| {
-            format!("interrupted by {}", signal_name(signal))
-        });
+        let cause = match (self.interrupted, self.closed) {
+            (Some(signal), _) => format!("interrupted by {}", signal_name(signal)),
+            (None, Some(Closing::Budget)) => "interrupted by the end of --budget".into(),
+            (None, _) => "interrupted".into(),
+        };
         Failure {
             class: FailureClass::Killed,
             message: format!("{cause}; goes on from its last checkpoint"),
         }
     }
 
-    pub(super) fn signal(&self, stage: usize, signal: Signal) {
-        if let Some(attempt) = self.attempts.get(&stage) {
+    fn signal_all(&mut self, signal: Signal) {
+        self.attempts
+            .values_mut()
+            .for_each(|attempt| attempt.signal(signal));
+    }
+
+    pub(super) fn signal(&mut self, stage: usize, signal: Signal) {
+        if let Some(attempt) = self.attempts.get_mut(&stage) {
             attempt.signal(signal);
         }
     }
@@ -423,40 +665,21 @@ impl Actor<'_> {
         });
     }
 
-    async fn spawn(&mut self, stage: usize, slot_index: usize) -> Result<(), ScheduleError> {
-        let Some(slot) = self.lease(stage) else {
-            return Ok(());
-        };
+    /// Begins the attempt that was claimed: writes the run directory and starts the worker, on a thread
+    /// of its own, for both may wait for the disk.
+    async fn spawn(
+        &mut self,
+        stage: usize,
+        (slot_index, slot): (usize, Slot),
+        number: u32,
+    ) -> Result<(), ScheduleError> {
         let job = &self.run.jobs[stage];
-        let (store, fingerprint) = (self.run.store, job.fingerprint.clone());
-        let fingerprint = fingerprint.as_str();
         let files = (self.run.files)(stage);
-        let dir = RunDir::in_store(self.run.dir, fingerprint);
-        // The store is ours alone: nobody takes the number in between.
-        let known = store.stage_states(&[fingerprint.to_owned()]).await?;
-        let next = known.get(fingerprint).map_or(0, |state| state.attempts) + 1;
-        let start = AttemptStart {
-            device: if slot.is_gpu() {
-                slot.name.clone()
-            } else {
-                slot.device.clone()
-            },
-            host: host::name(),
-            pid: None,
-            log: self.in_store(&dir.attempt_log(next)),
-        };
-        let number = loop {
-            match store.begin_attempt(fingerprint, &start).await {
-                Ok(number) => break number,
-                Err(error) => self.wait_for_space(error).await?,
-            }
-        };
-        self.store_has_space();
-        let job = &self.run.jobs[stage];
-        let fingerprint = job.fingerprint.as_str();
+        let dir = RunDir::in_store(self.run.dir, &job.fingerprint);
         if !slot.gpus.is_empty() {
+            let (store, gpus) = (self.run.store, hardware(&slot));
             store
-                .set_attempt_gpus(fingerprint, number, &hardware(&slot))
+                .set_attempt_gpus(&job.fingerprint, number, &gpus)
                 .await?;
         }
         let accumulation = self.guard.begin(stage, &files.rules, &files.spec, &dir);
@@ -481,120 +704,213 @@ impl Actor<'_> {
             keep_best: files.rules.checkpoints.best,
             accumulation,
         };
-        let prepared = attempt::write_stage(&dir, &files.spec)
-            .and_then(|()| attempt::write_launch(&dir, &launch, fingerprint));
         let order = Order {
             run_dir: dir.root().into(),
             log: dir.attempt_log(number),
-            slot: slot.clone(),
+            slot,
             task: files.spec.task,
         };
+        self.seen[stage] = number;
+        self.held.insert(stage);
+        self.started += 1;
+        self.attempts
+            .insert(stage, Attempt::new(&dir, number, slot_index));
+        self.run.progress.started(slot_index, stage);
+
         let sender = self.sender.clone();
-        let on_exit = Box::new(move |exit| {
-            // Nobody listens any more when the execution was given up.
-            let _ = sender.send(Input::Exited { stage, exit });
+        let on_exit = Box::new({
+            let sender = sender.clone();
+            move |exit| {
+                // Nobody listens any more when the execution was given up.
+                let _ = sender.send(Input::Exited { stage, exit });
+            }
         });
-        let started = match prepared {
-            Ok(()) => self
-                .run
-                .executor
-                .start(&order, on_exit)
-                .map_err(|error| (error.class(), error.to_string())),
-            Err(error) => Err((error.class(), error.to_string())),
+        let (executor, starts) = (Arc::clone(&self.run.executor), Arc::clone(&self.starts));
+        let spec = files.spec;
+        tokio::task::spawn_blocking(move || {
+            let failure = |class, message| Failure { class, message };
+            let prepared = attempt::write_stage(&dir, &spec)
+                .and_then(|()| attempt::write_launch(&dir, &launch, &spec.fingerprint));
+            let result = match prepared {
+                Ok(()) => executor
+                    .start(&order, on_exit)
+                    .map_err(|error| failure(error.class(), error.to_string())),
+                Err(error) => Err(failure(error.class(), error.to_string())),
+            };
+            let key = (stage, number);
+            lock(&starts).insert(key, result);
+            let attempt = number;
+            if sender.send(Input::Started { stage, attempt }).is_err()
+                && let Some(Ok(worker)) = lock(&starts).remove(&key)
+            {
+                // The execution was given up meanwhile.
+                worker.signal(Signal::Kill);
+            }
+        });
+        Ok(())
+    }
+
+    async fn worker_started(&mut self, stage: usize, number: u32) -> Result<(), ScheduleError> {
+        let Some(result) = lock(&self.starts).remove(&(stage, number)) else {
+            return Ok(());
         };
-        match started {
+        let Some(attempt) = self
+            .attempts
+            .get_mut(&stage)
+            .filter(|attempt| attempt.number == number)
+        else {
+            // It is gone already.
+            return Ok(());
+        };
+        match result {
             Ok(worker) => {
-                self.guard.named(stage, worker.pid());
-                self.keeper.started(stage, worker.pid());
-                if let Some(pid) = worker.pid() {
-                    store.set_attempt_pid(fingerprint, number, pid).await?;
-                }
-                self.started += 1;
-                self.attempts
-                    .insert(stage, Attempt::new(&dir, number, slot_index, worker));
-                self.run.progress.started(slot_index, stage);
+                let pid = worker.pid();
+                attempt.started(worker);
+                self.unnamed.extend(pid.map(|pid| (stage, number, pid)));
+                self.guard.named(stage, pid);
+                self.keeper.started(stage, pid);
                 self.ensure_tick();
                 self.ensure_watch();
             }
-            Err((class, message)) => {
+            Err(failure) => {
                 self.keeper.release(stage);
                 self.guard.end(stage);
-                let failure = Failure { class, message };
-                self.judged.insert(
-                    stage,
-                    Judged {
-                        number,
-                        exit: Exit::default(),
-                        log: order.log,
-                    },
-                );
-                let outcome = Outcome::Failed(failure);
-                self.consider(stage, &outcome).await?;
-                self.messages
-                    .push_back(Message::WorkerExited { stage, outcome });
+                if let Some(attempt) = self.attempts.remove(&stage) {
+                    self.run.progress.left(attempt.slot);
+                    let outcome = Outcome::Failed(failure);
+                    self.judge(stage, &attempt, Exit::default(), outcome)
+                        .await?;
+                }
             }
         }
         Ok(())
     }
 
-    /// A path as the store keeps it: relative to its folder, so that it can be moved.
-    fn in_store(&self, path: &Path) -> String {
-        path.strip_prefix(self.run.dir)
-            .unwrap_or(path)
-            .display()
-            .to_string()
+    /// Notes the processes of workers, so that whoever takes over after our death finds them.
+    fn name_workers(&mut self) {
+        for (stage, attempt, pid) in std::mem::take(&mut self.unnamed) {
+            let runs = self.attempts.contains_key(&stage);
+            self.changes.push(Change::Worker {
+                fingerprint: self.run.jobs[stage].fingerprint.clone(),
+                attempt,
+                pid,
+                start: runs.then(|| host::process_start(pid)).flatten(),
+            });
+        }
     }
 
     fn ensure_tick(&mut self) {
-        if !self.ticking {
-            self.ticking = true;
+        if !std::mem::replace(&mut self.ticking, true) {
             self.after(self.run.settings.tick, Input::Tick);
         }
     }
 
-    async fn tick(&mut self) -> Result<(), ScheduleError> {
-        self.ticking = false;
-        let stages: Vec<usize> = self.attempts.keys().copied().collect();
-        for &stage in &stages {
-            // What can't be read now is an error only if it still can't be when the worker is gone.
-            let _ = self.listen(stage, READS_PER_TICK).await?;
-            let log = &self.attempts[&stage].log;
-            let _ = attempt::cap_log(log, self.run.settings.log_cap);
+    pub(super) fn ensure_refresh(&mut self) {
+        if !std::mem::replace(&mut self.refreshing, true) {
+            self.after(REFRESH, Input::Refresh);
         }
+    }
+
+    /// As long as something goes on somewhere, somebody looks now and then.
+    fn ensure_look(&mut self) {
+        let elsewhere = !self.core.elsewhere().is_empty();
+        if self.attempts.is_empty() && !elsewhere {
+            return;
+        }
+        let heard = self.notices.hears_peers() && self.peers.all_heard();
+        let pause = match elsewhere && !heard {
+            true => self.run.settings.look.min(UNHEARD),
+            false => self.run.settings.look,
+        };
+        let due = Instant::now() + pause;
+        if self.looking.is_none_or(|at| due + REFRESH < at) {
+            self.looking = Some(due);
+            self.after(pause, Input::Look);
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), ScheduleError> {
+        self.looking = None;
+        let stages: Vec<usize> = self.attempts.keys().copied().collect();
+        self.read_logs(stages).await?;
         self.run.progress.tick();
-        if !stages.is_empty() {
-            self.ensure_tick();
+        if !self.core.elsewhere().is_empty() {
+            self.refresh().await?;
         }
         Ok(())
     }
 
-    /// Takes in what the stage's worker has said. The inner error means that its log can't be read.
+    async fn tick(&mut self) -> Result<(), ScheduleError> {
+        self.ticking = false;
+        // Watched from the first tick of an attempt on: most of what ends before needs no watch.
+        let mut stages = self.notices.changed();
+        let mut unheard = false;
+        for (&stage, attempt) in &mut self.attempts {
+            if !attempt.watched && attempt.is_started() {
+                let dir = RunDir::in_store(self.run.dir, &self.run.jobs[stage].fingerprint);
+                attempt.watched = self.notices.watch(stage, dir.root());
+                unheard |= !attempt.watched;
+                stages.insert(stage);
+            }
+        }
+        self.name_workers();
+        self.read_logs(stages).await?;
+        if unheard {
+            // The system has no notices (left): then it must be polled.
+            self.ensure_tick();
+        }
+        self.run.progress.tick();
+        Ok(())
+    }
+
+    async fn read_logs(
+        &mut self,
+        stages: impl IntoIterator<Item = usize>,
+    ) -> Result<(), ScheduleError> {
+        for stage in stages {
+            // What can't be read now is an error only if it still can't be when the worker is gone.
+            let read = self.listen(stage, READS_PER_TICK).await?;
+            let Some(attempt) = self.attempts.get(&stage) else {
+                continue;
+            };
+            let _ = attempt::cap_log(&attempt.log, self.run.settings.log_cap);
+            if matches!(read, Ok(true)) {
+                self.ensure_tick();
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what the stage's worker has said; says whether there may be more. The inner error means
+    /// that its log can't be read.
     async fn listen(
         &mut self,
         stage: usize,
         reads: usize,
-    ) -> Result<Result<(), LogError>, ScheduleError> {
+    ) -> Result<Result<bool, LogError>, ScheduleError> {
         for _ in 0..reads {
             let Some(attempt) = self.attempts.get_mut(&stage) else {
-                break;
+                return Ok(Ok(false));
             };
             let events = match attempt.listen() {
-                Ok(events) if events.is_empty() => break,
+                Ok(events) if events.is_empty() => return Ok(Ok(false)),
                 Ok(events) => events,
                 Err(error) => return Ok(Err(error)),
             };
             let (slot, number) = (attempt.slot, attempt.number);
-            let store = self.run.store;
-            let fingerprint = self.run.jobs[stage].fingerprint.clone();
-            while let Err(error) = store.record_events(&fingerprint, &events).await {
-                self.wait_for_space(error).await?;
-            }
-            self.store_has_space();
             for event in events.iter().filter(|event| event.attempt == number) {
                 self.hear(stage, slot, event);
             }
+            self.backlog += events.len();
+            self.changes.push(Change::Events {
+                fingerprint: self.run.jobs[stage].fingerprint.clone(),
+                events,
+            });
+            if self.backlog > BACKLOG {
+                self.commit().await?;
+            }
         }
-        Ok(Ok(()))
+        Ok(Ok(true))
     }
 
     fn hear(&mut self, stage: usize, slot: usize, event: &Event) {
@@ -610,6 +926,10 @@ impl Actor<'_> {
         let Some(attempt) = self.attempts.remove(&stage) else {
             return Ok(());
         };
+        if attempt.watched {
+            let dir = RunDir::in_store(self.run.dir, &self.run.jobs[stage].fingerprint);
+            self.notices.unwatch(dir.root());
+        }
         self.run.progress.left(attempt.slot);
         let lost = self.keeper.release(stage);
         let outcome = match (read, &attempt.word) {
@@ -625,6 +945,7 @@ impl Actor<'_> {
                 class: error.class(),
                 message: error.to_string(),
             }),
+            (_, LastWord::Finished) => Outcome::Done,
             _ => judge(
                 &exit,
                 &attempt.word,
@@ -636,6 +957,17 @@ impl Actor<'_> {
             (Outcome::Failed(_), Some(cause)) => Outcome::Failed(cause),
             (outcome, _) => outcome,
         };
+        self.judge(stage, &attempt, exit, outcome).await
+    }
+
+    /// Lets the core rule on an attempt that has ended.
+    async fn judge(
+        &mut self,
+        stage: usize,
+        attempt: &Attempt,
+        exit: Exit,
+        outcome: Outcome,
+    ) -> Result<(), ScheduleError> {
         self.consider(stage, &outcome).await?;
         self.judged.insert(
             stage,
@@ -650,6 +982,16 @@ impl Actor<'_> {
         Ok(())
     }
 
+    /// What another scheduler made of a stage.
+    pub(super) fn tell(&mut self, stage: usize, standing: Standing) {
+        self.elsewhere += usize::from(standing == Standing::Done);
+        self.messages.push_back(Message::Told { stage, standing });
+    }
+
+    pub(super) fn note(&mut self, text: &str) {
+        self.run.progress.note(text);
+    }
+
     fn summary(self) -> Summary {
         Summary {
             ends: (0..self.run.jobs.len())
@@ -658,9 +1000,27 @@ impl Actor<'_> {
             logs: self.logs,
             interrupted: self.interrupted,
             attempts: self.started,
+            elsewhere: self.elsewhere,
+            closed: self.closed,
             wall: self.began.elapsed(),
         }
     }
+}
+
+/// Pause between looks at what others do where nothing tells of it: another host has the stage, or the
+/// system has no notices.
+const UNHEARD: Duration = Duration::from_secs(5);
+
+/// Whether others can have the stage after this change.
+fn is_release(change: &Change) -> bool {
+    matches!(
+        change,
+        Change::End { keep: false, .. } | Change::Release { .. }
+    )
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The GPUs of a slot as the store keeps them.

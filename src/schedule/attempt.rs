@@ -37,29 +37,49 @@ impl RunDirError {
     }
 }
 
-/// An attempt whose worker was started. Dropping it kills the worker.
+/// An attempt that was begun. Dropping it kills its worker.
 pub struct Attempt {
     pub number: u32,
     pub slot: usize,
     pub log: PathBuf,
     pub word: LastWord,
-    worker: Box<dyn Worker>,
+    /// Its run directory is watched.
+    pub watched: bool,
+    /// `None` until it was started.
+    worker: Option<Box<dyn Worker>>,
+    /// What was said to the worker before it was started.
+    waiting: Option<Signal>,
     /// Read from the start of the log, for earlier attempts may have left events that the store lacks;
     /// it skips those that it has.
     events: Tail,
 }
 
 impl Attempt {
-    /// The attempt `number` of the stage in `dir`, run by `worker` on `slot`.
-    pub fn new(dir: &RunDir, number: u32, slot: usize, worker: Box<dyn Worker>) -> Attempt {
+    /// The attempt `number` of the stage in `dir` on `slot`.
+    pub fn new(dir: &RunDir, number: u32, slot: usize) -> Attempt {
         Attempt {
             number,
             slot,
             log: dir.attempt_log(number),
             word: LastWord::Nothing,
-            worker,
+            watched: false,
+            worker: None,
+            waiting: None,
             events: Tail::new(dir.events()),
         }
+    }
+
+    /// Whether its worker was started.
+    pub fn is_started(&self) -> bool {
+        self.worker.is_some()
+    }
+
+    /// The worker was started.
+    pub fn started(&mut self, worker: Box<dyn Worker>) {
+        if let Some(signal) = self.waiting.take() {
+            worker.signal(signal);
+        }
+        self.worker = Some(worker);
     }
 
     /// What the stage's log says since the last call, earlier attempts included; empty at its end.
@@ -72,15 +92,23 @@ impl Attempt {
         Ok(events)
     }
 
-    /// Signals the worker and all that it has started.
-    pub fn signal(&self, signal: Signal) {
-        self.worker.signal(signal);
+    /// Signals the worker and all that it has started; one that is still being started gets the last
+    /// such signal then.
+    pub fn signal(&mut self, signal: Signal) {
+        match &self.worker {
+            Some(worker) => worker.signal(signal),
+            // The scheduler stands still itself meanwhile.
+            None if matches!(signal, Signal::Suspend | Signal::Resume) => {}
+            None => self.waiting = Some(signal),
+        }
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.worker.signal(Signal::Kill);
+        if let Some(worker) = &self.worker {
+            worker.signal(Signal::Kill);
+        }
     }
 }
 

@@ -1,158 +1,27 @@
-//! The scheduler's state machine: queue, slots, retries, draining.
+//! The scheduler's state machine: queue, slots, leases, retries, limits, draining.
 //!
 //! Pure: no clock, no files, no processes. [`Core::handle`] takes one [`Message`] and returns the
 //! [`Action`]s that it asks for, in order; the same messages always give the same actions. Times are
 //! durations that whoever carries the actions out must wait for. That makes every course of events,
-//! faults included, a sequence of messages that a test can write down.
+//! faults included, a sequence of messages that a test can write down and the simulator can go through.
 //!
 //! Promises, held by property tests: every stage ends exactly once, as done, failed, blocked or
 //! left; a failure blocks the stage's descendants and nothing else; a slot holds at most one worker;
-//! a stage starts only when its parent is done.
+//! a stage starts only when its parent is done; stages that share memory never need more than there is.
+//!
+//! A stage that another scheduler of the same store has is *elsewhere*: it holds no slot here, its children
+//! wait, and what becomes of it is told by [`Message::Told`].
 
-use crate::rundir::event::FailureClass;
+mod devices;
+mod model;
+mod queue;
+
+pub use model::*;
+
 use crate::schedule::policy::policy;
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
-use std::time::Duration;
-
-/// Time that workers have between SIGTERM and SIGKILL: enough to write a checkpoint.
-pub const GRACE: Duration = Duration::from_secs(10);
-
-/// What is known of a stage before anything runs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Stage {
-    /// Index of the stage whose result this one starts from; smaller or larger than its own.
-    pub parent: Option<usize>,
-    /// Expected work; decides the order (longest path first). Non-finite counts as none.
-    pub flops: f64,
-    pub prior: Prior,
-}
-
-/// What earlier executions made of a stage.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Prior {
-    /// To be run.
-    Pending,
-    Done,
-    /// Failed, and not to be tried again.
-    Failed(Failure),
-}
-
-/// Why an attempt failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    pub class: FailureClass,
-    pub message: String,
-}
-
-/// What the core knows of a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SlotTraits {
-    /// The slot's device can be lost while others go on (a GPU).
-    pub can_be_lost: bool,
-    /// Its workers live in the memory that all such slots share (the host's).
-    pub shares_memory: bool,
-}
-
-/// How an attempt ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    Done,
-    Failed(Failure),
-}
-
-/// Something that happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
-    /// The first message.
-    Begin,
-    /// The stage's worker has written a checkpoint: work that a retry won't repeat.
-    Checkpointed { stage: usize },
-    /// The stage's worker is gone (or never came to be).
-    WorkerExited { stage: usize, outcome: Outcome },
-    /// The answer to [`Action::Spawn`] where the slot can't be used at the moment: somebody else is there.
-    SlotBusy { stage: usize, slot: usize },
-    /// The slot may be tried again.
-    SlotFree { slot: usize },
-    /// The slot's device is lost.
-    DeviceLost { slot: usize },
-    /// The slot's device, which was lost, is well.
-    DeviceBack { slot: usize },
-    /// There is no room for more work (a full disk), or there is again: no stage is started meanwhile.
-    Hold(bool),
-    /// The stage's next attempt needs less than the last one: it is no repetition of it.
-    Relieved { stage: usize },
-    /// A timer that was asked for has run out.
-    Timer(Timer),
-    /// The user wants it to end: the first drains, the second kills, the third doesn't wait.
-    Stop,
-}
-
-/// Timers that the core asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Timer {
-    /// A stage's pause before its retry is over.
-    Retry { stage: usize },
-    /// Draining has taken long enough.
-    Grace,
-}
-
-/// Something to do.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Start a worker for the stage.
-    Spawn {
-        stage: usize,
-        slot: usize,
-    },
-    /// Ask the stage's worker to write a checkpoint and leave.
-    Terminate {
-        stage: usize,
-    },
-    /// End the stage's worker now.
-    Kill {
-        stage: usize,
-    },
-    SetTimer {
-        timer: Timer,
-        after: Duration,
-    },
-    /// The stage will be tried again after a pause; `retry` counts from 1.
-    Retrying {
-        stage: usize,
-        failure: Failure,
-        retry: u32,
-        after: Duration,
-    },
-    /// The slot is not used again.
-    CloseSlot {
-        slot: usize,
-    },
-    /// From now on at most `workers` share the host's memory.
-    LowerConcurrency {
-        workers: usize,
-    },
-    /// The stage has ended (never sent for stages that were done or failed before).
-    Ended {
-        stage: usize,
-        end: End,
-    },
-    /// Nothing is left to do. The last action of all.
-    Finish,
-}
-
-/// How a stage ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
-    Done,
-    Failed(Failure),
-    /// An ancestor failed.
-    Blocked {
-        by: usize,
-    },
-    /// Not done, through no fault of its own: the next execution goes on with it.
-    Left,
-}
+use devices::SlotState;
+use queue::Queue;
+use std::collections::BTreeSet;
 
 #[derive(Debug, Clone, PartialEq)]
 enum State {
@@ -164,6 +33,8 @@ enum State {
     },
     /// For its retry timer.
     Pausing,
+    /// Another scheduler has it.
+    Elsewhere,
     Ended(End),
 }
 
@@ -171,6 +42,8 @@ enum State {
 enum Phase {
     New,
     Open,
+    /// No new stages; workers go on.
+    Closing,
     /// No new stages; workers were asked to leave.
     Draining,
     /// Workers were killed.
@@ -178,44 +51,13 @@ enum Phase {
     Finished,
 }
 
-/// A ready stage: longest remaining path first, then in the order of the plan.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Ready {
-    path: f64,
-    stage: usize,
-}
-
-impl Eq for Ready {}
-
-impl Ord for Ready {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.path
-            .total_cmp(&other.path)
-            .then(Reverse(self.stage).cmp(&Reverse(other.stage)))
-    }
-}
-
-impl PartialOrd for Ready {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct SlotState {
-    traits: SlotTraits,
-    /// Slots of one device have the same number.
-    device: usize,
-    stage: Option<usize>,
-    /// Somebody else is there.
-    held: bool,
-    closed: bool,
-}
-
-impl SlotState {
-    fn is_free(&self) -> bool {
-        self.stage.is_none() && !self.held && !self.closed
-    }
+/// The stage that must be done before any other starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Canary {
+    /// None, or it is done.
+    Off,
+    Wanted,
+    Chosen(usize),
 }
 
 /// The state machine.
@@ -223,42 +65,56 @@ impl SlotState {
 pub struct Core {
     states: Vec<State>,
     prior: Vec<Prior>,
+    parents: Vec<Option<usize>>,
     children: Vec<Vec<usize>>,
-    /// Remaining work from the stage to the end of its longest descent.
-    path: Vec<f64>,
-    /// Retries spent since the stage's last checkpoint, and whether it has just checkpointed.
+    /// Retries spent since the stage's last checkpoint.
     retries: Vec<u32>,
     slots: Vec<SlotState>,
     /// How many devices each stage uses at once; 1 for those beyond its end.
     widths: Vec<usize>,
+    /// Bytes of the host's memory that each stage needs; none for those beyond its end.
+    needs: Vec<u64>,
+    /// Bytes that stages on slots that share memory have together.
+    capacity: u64,
     /// Stages that are ready, but ask for more devices than are left.
     parked: Vec<usize>,
-    ready: BinaryHeap<Ready>,
+    /// May hold stages that were done elsewhere since: only those whose state is ready count.
+    queue: Queue,
+    ready: usize,
     running: usize,
     pausing: usize,
+    elsewhere: BTreeSet<usize>,
+    /// Stages that failed since it began.
+    failures: u32,
     /// Most workers on slots that share memory.
     limit: usize,
+    limits: Limits,
+    canary: Canary,
     /// No stage is started for now.
     on_hold: bool,
     phase: Phase,
 }
 
 impl Core {
-    /// A scheduler of `stages` on `slots`. Parents must form a forest (no cycles); `plan` sees to it,
-    /// and a stage in a cycle would be left at the end.
+    /// A scheduler of `stages` on `slots` without limits. Parents must form a forest (no cycles); `plan`
+    /// sees to it, and a stage in a cycle would be left at the end.
     pub fn new(stages: Vec<Stage>, slots: Vec<SlotTraits>) -> Core {
+        Core::with_limits(stages, slots, Limits::default())
+    }
+
+    /// The same, with limits.
+    pub fn with_limits(stages: Vec<Stage>, slots: Vec<SlotTraits>, limits: Limits) -> Core {
         let mut children = vec![Vec::new(); stages.len()];
         for (index, stage) in stages.iter().enumerate() {
             if let Some(parent) = stage.parent {
                 children[parent].push(index);
             }
         }
-        let path = longest_paths(&stages);
         Core {
             states: vec![State::Waiting; stages.len()],
             retries: vec![0; stages.len()],
             children,
-            path,
+            queue: Queue::new(&stages),
             limit: slots.iter().filter(|slot| slot.shares_memory).count(),
             slots: slots
                 .into_iter()
@@ -271,35 +127,26 @@ impl Core {
                     closed: false,
                 })
                 .collect(),
-            ready: BinaryHeap::new(),
             widths: Vec::new(),
+            needs: Vec::new(),
+            capacity: u64::MAX,
             parked: Vec::new(),
+            on_hold: false,
+            ready: 0,
             running: 0,
             pausing: 0,
-            on_hold: false,
+            elsewhere: BTreeSet::new(),
+            failures: 0,
+            limits,
+            canary: if limits.canary {
+                Canary::Wanted
+            } else {
+                Canary::Off
+            },
             phase: Phase::New,
+            parents: stages.iter().map(|stage| stage.parent).collect(),
             prior: stages.into_iter().map(|stage| stage.prior).collect(),
         }
-    }
-
-    /// The same with slots that share devices, and stages that use several devices at once. `devices` is
-    /// the device of each slot, `widths` how many each stage uses; 1 where it is shorter.
-    pub fn on_devices(mut self, devices: &[usize], widths: Vec<usize>) -> Core {
-        for (slot, &device) in self.slots.iter_mut().zip(devices) {
-            slot.device = device;
-        }
-        self.widths = widths;
-        self
-    }
-
-    /// Slots of the stage, the one that it was started on first.
-    pub fn slots_of(&self, stage: usize) -> Vec<usize> {
-        let State::Running { slot: first } = self.states[stage] else {
-            return Vec::new();
-        };
-        let others = (0..self.slots.len())
-            .filter(|&slot| slot != first && self.slots[slot].stage == Some(stage));
-        std::iter::once(first).chain(others).collect()
     }
 
     /// Takes one message; returns what is to be done, in order.
@@ -318,15 +165,12 @@ impl Core {
             Message::SlotBusy { stage, slot } => self.slot_busy(stage, slot),
             Message::SlotFree { slot } => self.slots[slot].held = false,
             Message::DeviceLost { slot } => self.close_device(slot, &mut actions),
-            Message::DeviceBack { slot } => {
-                self.slots[slot].held = false;
-                self.slots[slot].closed = false;
-                for stage in std::mem::take(&mut self.parked) {
-                    self.make_ready(stage);
-                }
-            }
+            Message::DeviceBack { slot } => self.device_back(slot),
+            Message::Refused { stage, standing } => self.refused(stage, standing, &mut actions),
+            Message::Told { stage, standing } => self.told(stage, standing, &mut actions),
             Message::Timer(Timer::Retry { stage }) => self.retry(stage),
             Message::Timer(Timer::Grace) => self.kill(&mut actions),
+            Message::Timer(Timer::Budget) => self.over_budget(&mut actions),
             Message::Stop => self.stop(&mut actions),
         }
         self.dispatch(&mut actions);
@@ -342,7 +186,7 @@ impl Core {
         }
     }
 
-    /// Whether a stop was asked for.
+    /// Whether a stop was asked for, by the user or by the end of the budget.
     pub fn is_stopping(&self) -> bool {
         matches!(self.phase, Phase::Draining | Phase::Killing)
     }
@@ -350,6 +194,11 @@ impl Core {
     /// Whether workers were killed for it.
     pub fn is_killing(&self) -> bool {
         self.phase == Phase::Killing
+    }
+
+    /// Stages that another scheduler has.
+    pub fn elsewhere(&self) -> &BTreeSet<usize> {
+        &self.elsewhere
     }
 
     fn begin(&mut self, actions: &mut Vec<Action>) {
@@ -379,6 +228,12 @@ impl Core {
                 self.make_ready(stage);
             }
         }
+        if let Some(after) = self.limits.budget {
+            actions.push(Action::SetTimer {
+                timer: Timer::Budget,
+                after,
+            });
+        }
     }
 
     fn exited(&mut self, stage: usize, outcome: Outcome, actions: &mut Vec<Action>) {
@@ -391,44 +246,98 @@ impl Core {
             .any(|&slot| self.slots[slot].closed);
         self.free(stage);
         match outcome {
-            Outcome::Done => {
-                self.conclude(stage, End::Done, actions);
-                for child in self.children[stage].clone() {
-                    if self.states[child] == State::Waiting {
-                        self.make_ready(child);
-                    }
-                }
-            }
+            Outcome::Done => self.done(stage, actions),
             Outcome::Failed(failure) => self.failed(stage, (slot, is_lost), failure, actions),
         }
     }
 
-    /// The stage holds no slot any more.
-    fn free(&mut self, stage: usize) {
-        for slot in &mut self.slots {
-            if slot.stage == Some(stage) {
-                slot.stage = None;
-            }
+    fn refused(&mut self, stage: usize, standing: Standing, actions: &mut Vec<Action>) {
+        if !matches!(self.states[stage], State::Running { .. }) {
+            return;
         }
-        self.running -= 1;
-    }
-
-    fn slot_busy(&mut self, stage: usize, slot: usize) {
-        if matches!(self.states[stage], State::Running { .. }) {
-            self.free(stage);
-            self.slots[slot].held = true;
-            self.make_ready(stage);
+        self.free(stage);
+        match standing {
+            Standing::Elsewhere => {
+                self.states[stage] = State::Elsewhere;
+                self.elsewhere.insert(stage);
+            }
+            Standing::Done => self.done(stage, actions),
+            Standing::Failed(failure) => self.give_up(stage, failure, actions),
+            Standing::Free => self.make_ready(stage),
         }
     }
 
-    /// The device of `slot` is not used again.
-    fn close_device(&mut self, slot: usize, actions: &mut Vec<Action>) {
-        let device = self.slots[slot].device;
-        for (slot, state) in self.slots.iter_mut().enumerate() {
-            if state.device == device && !state.closed {
-                state.closed = true;
-                actions.push(Action::CloseSlot { slot });
+    fn told(&mut self, stage: usize, standing: Standing, actions: &mut Vec<Action>) {
+        if self.phase == Phase::New {
+            return;
+        }
+        match self.states[stage] {
+            State::Elsewhere if standing != Standing::Elsewhere => {
+                self.elsewhere.remove(&stage);
             }
+            State::Ready if matches!(standing, Standing::Done | Standing::Failed(_)) => {
+                // One that is parked isn't counted.
+                self.ready -= usize::from(!self.parked.contains(&stage));
+            }
+            State::Waiting if standing == Standing::Done => {}
+            // What runs or pauses here is ours, whatever others say.
+            _ => return,
+        }
+        match standing {
+            Standing::Done => self.done(stage, actions),
+            Standing::Failed(failure) => self.give_up(stage, failure, actions),
+            Standing::Free => {
+                let waits = self.parents[stage]
+                    .is_some_and(|parent| self.states[parent] != State::Ended(End::Done));
+                if waits {
+                    self.states[stage] = State::Waiting;
+                } else {
+                    self.make_ready(stage);
+                }
+            }
+            Standing::Elsewhere => {}
+        }
+    }
+
+    fn done(&mut self, stage: usize, actions: &mut Vec<Action>) {
+        if self.canary == Canary::Chosen(stage) {
+            self.canary = Canary::Off;
+        }
+        self.conclude(stage, End::Done, actions);
+        for child in self.children[stage].clone() {
+            if self.states[child] == State::Waiting {
+                self.make_ready(child);
+            }
+        }
+    }
+
+    /// The stage has failed for good.
+    fn give_up(&mut self, stage: usize, failure: Failure, actions: &mut Vec<Action>) {
+        self.conclude(stage, End::Failed(failure), actions);
+        self.block_descendants(stage, actions);
+        self.failures += 1;
+        if self.canary == Canary::Chosen(stage) {
+            self.close(Closing::Canary { stage }, actions);
+        } else if self
+            .limits
+            .max_fail
+            .is_some_and(|most| self.failures >= most)
+        {
+            self.close(Closing::MaxFail(self.failures), actions);
+        }
+    }
+
+    fn close(&mut self, cause: Closing, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Closing;
+            actions.push(Action::Close(cause));
+        }
+    }
+
+    fn over_budget(&mut self, actions: &mut Vec<Action>) {
+        if matches!(self.phase, Phase::Open | Phase::Closing) {
+            actions.push(Action::Close(Closing::Budget));
+            self.stop(actions);
         }
     }
 
@@ -441,17 +350,12 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         let policy = policy(failure.class);
-        if self.is_stopping() {
+        if self.phase != Phase::Open {
             // We ended it ourselves, or would have: it goes on next time. A fault of its own stays one.
-            let end = if policy.transient {
-                End::Left
+            if policy.transient {
+                self.conclude(stage, End::Left, actions);
             } else {
-                End::Failed(failure)
-            };
-            let blocks = end != End::Left;
-            self.conclude(stage, end, actions);
-            if blocks {
-                self.block_descendants(stage, actions);
+                self.give_up(stage, failure, actions);
             }
             return;
         }
@@ -490,8 +394,7 @@ impl Core {
                 after,
             });
         } else {
-            self.conclude(stage, End::Failed(failure), actions);
-            self.block_descendants(stage, actions);
+            self.give_up(stage, failure, actions);
         }
     }
 
@@ -504,7 +407,7 @@ impl Core {
 
     fn stop(&mut self, actions: &mut Vec<Action>) {
         match self.phase {
-            Phase::New | Phase::Open => {
+            Phase::New | Phase::Open | Phase::Closing => {
                 self.phase = Phase::Draining;
                 for stage in self.running_stages() {
                     actions.push(Action::Terminate { stage });
@@ -535,18 +438,29 @@ impl Core {
         if self.phase != Phase::Open || self.on_hold {
             return;
         }
-        while let Some(&Ready { stage, .. }) = self.ready.peek() {
-            let width = self.width(stage);
-            if width > self.devices_left() {
-                self.ready.pop();
-                self.parked.push(stage);
-                continue;
+        while self.ready > 0 {
+            if self.canary != Canary::Off && self.running > 0 {
+                return;
             }
-            // The first in line waits for as many devices as it needs, and the others behind it.
-            let Some(slots) = self.free_slots(width) else {
+            let Some(stage) = self.next_stage() else {
                 return;
             };
-            self.ready.pop();
+            if self.width(stage) > self.devices_left() {
+                self.queue.take(stage);
+                self.ready -= 1;
+                self.parked.push(stage);
+                if self.canary == Canary::Chosen(stage) {
+                    self.canary = Canary::Wanted;
+                }
+                continue;
+            }
+            // The first in line waits for as many devices and as much memory as it needs, and the others
+            // behind it.
+            let Some(slots) = self.free_slots(stage) else {
+                return;
+            };
+            self.queue.take(stage);
+            self.ready -= 1;
             for &slot in &slots {
                 self.slots[slot].stage = Some(stage);
             }
@@ -557,36 +471,28 @@ impl Core {
         }
     }
 
-    fn width(&self, stage: usize) -> usize {
-        self.widths.get(stage).copied().unwrap_or(1).max(1)
-    }
-
-    /// Free slots on `width` different devices, the first ones.
-    fn free_slots(&self, width: usize) -> Option<Vec<usize>> {
-        let sharing = self
-            .slots
-            .iter()
-            .filter(|slot| slot.stage.is_some() && slot.traits.shares_memory)
-            .count();
-        let mut found: Vec<usize> = Vec::with_capacity(width);
-        for (index, slot) in self.slots.iter().enumerate() {
-            let is_new = |&other: &usize| self.slots[other].device != slot.device;
-            let has_room = !slot.traits.shares_memory || sharing + found.len() < self.limit;
-            if slot.is_free() && has_room && found.iter().all(is_new) {
-                found.push(index);
-                if found.len() == width {
-                    return Some(found);
-                }
-            }
+    /// The stage whose turn it is; it stays in the queue. While there is a canary, that one.
+    fn next_stage(&mut self) -> Option<usize> {
+        if self.canary == Canary::Wanted {
+            self.forget_stale();
+            self.canary = self.queue.cheapest().map_or(Canary::Wanted, Canary::Chosen);
         }
-        None
+        if let Canary::Chosen(stage) = self.canary {
+            return (self.states[stage] == State::Ready).then_some(stage);
+        }
+        loop {
+            let stage = self.queue.peek()?;
+            if self.states[stage] == State::Ready {
+                return Some(stage);
+            }
+            self.queue.take(stage);
+        }
     }
 
-    /// Most devices that a stage can still get.
-    fn devices_left(&self) -> usize {
-        let open = self.slots.iter().filter(|slot| !slot.closed);
-        let devices: std::collections::BTreeSet<usize> = open.map(|slot| slot.device).collect();
-        devices.len()
+    /// Takes out of the queue what has ended elsewhere.
+    fn forget_stale(&mut self) {
+        let states = &self.states;
+        self.queue.retain(|stage| states[stage] == State::Ready);
     }
 
     fn finish_if_over(&mut self, actions: &mut Vec<Action>) {
@@ -595,7 +501,7 @@ impl Core {
         }
         let can_go_on = self.phase == Phase::Open
             && self.slots.iter().any(|slot| !slot.closed)
-            && (self.pausing > 0 || !self.ready.is_empty());
+            && (self.pausing > 0 || self.ready > 0 || !self.elsewhere.is_empty());
         if !can_go_on {
             self.finish(actions);
         }
@@ -613,10 +519,8 @@ impl Core {
 
     fn make_ready(&mut self, stage: usize) {
         self.states[stage] = State::Ready;
-        self.ready.push(Ready {
-            path: self.path[stage],
-            stage,
-        });
+        self.ready += 1;
+        self.queue.push(stage);
     }
 
     fn conclude(&mut self, stage: usize, end: End, actions: &mut Vec<Action>) {
@@ -633,42 +537,4 @@ impl Core {
             }
         }
     }
-
-    fn running_stages(&self) -> Vec<usize> {
-        let stages: std::collections::BTreeSet<usize> =
-            self.slots.iter().filter_map(|slot| slot.stage).collect();
-        stages.into_iter().collect()
-    }
-}
-
-/// Work from each stage to the end of its longest descent, itself included. Stages that are done
-/// weigh nothing.
-fn longest_paths(stages: &[Stage]) -> Vec<f64> {
-    let own = |stage: &Stage| {
-        if stage.flops.is_finite() && stage.prior == Prior::Pending {
-            stage.flops.max(0.0)
-        } else {
-            0.0
-        }
-    };
-    let mut below = vec![0.0f64; stages.len()];
-    let mut open_children = vec![0usize; stages.len()];
-    for parent in stages.iter().filter_map(|stage| stage.parent) {
-        open_children[parent] += 1;
-    }
-    // From the leaves up, each stage once all its children are known.
-    let mut leaves: Vec<usize> = (0..stages.len())
-        .filter(|&stage| open_children[stage] == 0)
-        .collect();
-    while let Some(stage) = leaves.pop() {
-        below[stage] += own(&stages[stage]);
-        if let Some(parent) = stages[stage].parent {
-            below[parent] = below[parent].max(below[stage]);
-            open_children[parent] -= 1;
-            if open_children[parent] == 0 {
-                leaves.push(parent);
-            }
-        }
-    }
-    below
 }

@@ -8,6 +8,7 @@ fn core(stages: usize, devices: &[usize], widths: &[usize]) -> Core {
         .map(|_| Stage {
             parent: None,
             flops: 1.0,
+            priority: 0,
             prior: Prior::Pending,
         })
         .collect();

@@ -30,6 +30,7 @@ fn stage(parent: Option<usize>, flops: f64) -> Stage {
     Stage {
         parent,
         flops,
+        priority: 0,
         prior: Prior::Pending,
     }
 }
@@ -350,6 +351,203 @@ fn a_stop_before_the_start_starts_nothing() {
     assert_eq!(core.handle(Message::Begin), []);
 }
 
+fn limited(stages: Vec<Stage>, slots: usize, limits: Limits) -> Core {
+    Core::with_limits(stages, cpu(slots), limits)
+}
+
+fn refused(stage: usize, standing: Standing) -> Message {
+    Message::Refused { stage, standing }
+}
+
+fn told(stage: usize, standing: Standing) -> Message {
+    Message::Told { stage, standing }
+}
+
+#[test]
+fn a_stage_that_is_elsewhere_holds_no_slot_and_its_children_wait() {
+    let stages = vec![stage(None, 9.0), stage(Some(0), 1.0), stage(None, 1.0)];
+    let mut core = Core::new(stages, cpu(1));
+    assert_eq!(spawned(&core.handle(Message::Begin)), [0]);
+    assert_eq!(
+        spawned(&core.handle(refused(0, Standing::Elsewhere))),
+        [2],
+        "the slot goes to the next"
+    );
+    assert_eq!(core.elsewhere().iter().copied().collect::<Vec<_>>(), [0]);
+    assert_eq!(core.handle(told(0, Standing::Elsewhere)), []);
+    let actions = core.handle(done(2));
+    assert!(
+        !actions.contains(&Action::Finish),
+        "it waits for the other scheduler"
+    );
+    let actions = core.handle(told(0, Standing::Done));
+    assert_eq!(core.end(0), Some(&End::Done));
+    assert_eq!(spawned(&actions), [1]);
+    assert!(core.handle(done(1)).contains(&Action::Finish));
+}
+
+#[test]
+fn what_others_give_up_is_ours_again() {
+    let mut core = Core::new(vec![stage(None, 1.0)], cpu(1));
+    core.handle(Message::Begin);
+    core.handle(refused(0, Standing::Elsewhere));
+    assert_eq!(spawned(&core.handle(told(0, Standing::Free))), [0]);
+    assert_eq!(
+        core.handle(told(0, Standing::Done)),
+        [],
+        "what runs here is ours"
+    );
+    assert!(core.handle(done(0)).contains(&Action::Finish));
+}
+
+#[test]
+fn a_failure_elsewhere_blocks_here() {
+    let stages = vec![stage(None, 2.0), stage(Some(0), 1.0), stage(None, 1.0)];
+    let mut core = Core::new(stages, cpu(1));
+    core.handle(Message::Begin);
+    core.handle(refused(0, Standing::Failed(failure(FailureClass::Config))));
+    assert_eq!(
+        core.end(0),
+        Some(&End::Failed(failure(FailureClass::Config)))
+    );
+    assert_eq!(core.end(1), Some(&End::Blocked { by: 0 }));
+    assert!(core.handle(done(2)).contains(&Action::Finish));
+}
+
+#[test]
+fn a_stop_does_not_wait_for_others() {
+    let mut core = Core::new(vec![stage(None, 1.0)], cpu(1));
+    core.handle(Message::Begin);
+    core.handle(refused(0, Standing::Elsewhere));
+    assert_eq!(
+        core.handle(Message::Stop),
+        [
+            Action::Ended {
+                stage: 0,
+                end: End::Left
+            },
+            Action::Finish
+        ]
+    );
+}
+
+#[test]
+fn priorities_come_first_and_lift_what_they_wait_for() {
+    let urgent = Stage {
+        priority: 5,
+        ..stage(Some(0), 1.0)
+    };
+    let late = Stage {
+        priority: -1,
+        ..stage(None, 99.0)
+    };
+    let stages = vec![stage(None, 1.0), urgent, stage(None, 50.0), late];
+    let mut core = Core::new(stages, cpu(1));
+    let mut order = spawned(&core.handle(Message::Begin));
+    for _ in 0..3 {
+        order.extend(spawned(&core.handle(done(*order.last().unwrap()))));
+    }
+    assert_eq!(order, [0, 1, 2, 3]);
+}
+
+#[test]
+fn enough_failures_start_nothing_new() {
+    let limits = Limits {
+        max_fail: Some(2),
+        ..Limits::default()
+    };
+    let mut core = limited(vec![stage(None, 1.0); 6], 3, limits);
+    assert_eq!(spawned(&core.handle(Message::Begin)), [0, 1, 2]);
+    assert_eq!(
+        spawned(&core.handle(failed(0, FailureClass::Diverged))),
+        [3]
+    );
+    let actions = core.handle(failed(1, FailureClass::Bug));
+    assert!(actions.contains(&Action::Close(Closing::MaxFail(2))));
+    assert!(spawned(&actions).is_empty());
+    assert!(
+        !core.handle(done(2)).contains(&Action::Finish),
+        "3 goes on to its end"
+    );
+    // No retries either.
+    let actions = core.handle(failed(3, FailureClass::Killed));
+    assert_eq!(core.end(3), Some(&End::Left));
+    assert_eq!(core.end(5), Some(&End::Left));
+    assert!(actions.contains(&Action::Finish));
+}
+
+#[test]
+fn the_budget_drains() {
+    let limits = Limits {
+        budget: Some(std::time::Duration::from_secs(60)),
+        ..Limits::default()
+    };
+    let mut core = limited(vec![stage(None, 1.0); 2], 1, limits);
+    let actions = core.handle(Message::Begin);
+    assert!(actions.contains(&Action::SetTimer {
+        timer: Timer::Budget,
+        after: std::time::Duration::from_secs(60)
+    }));
+    assert_eq!(
+        core.handle(Message::Timer(Timer::Budget)),
+        [
+            Action::Close(Closing::Budget),
+            Action::Terminate { stage: 0 },
+            Action::SetTimer {
+                timer: Timer::Grace,
+                after: GRACE
+            },
+        ]
+    );
+    let actions = core.handle(failed(0, FailureClass::Killed));
+    assert_eq!(core.end(0), Some(&End::Left));
+    assert_eq!(core.end(1), Some(&End::Left));
+    assert!(actions.contains(&Action::Finish));
+}
+
+#[test]
+fn the_canary_goes_first_and_alone() {
+    let limits = Limits {
+        canary: true,
+        ..Limits::default()
+    };
+    let stages = || {
+        vec![
+            stage(None, 9.0),
+            stage(None, 2.0),
+            stage(None, 5.0),
+            stage(Some(1), 0.1),
+        ]
+    };
+    let mut core = limited(stages(), 2, limits);
+    assert_eq!(
+        spawned(&core.handle(Message::Begin)),
+        [1],
+        "the cheapest that can run"
+    );
+    // A retry of it is still the canary.
+    core.handle(failed(1, FailureClass::Killed));
+    assert_eq!(
+        spawned(&core.handle(Message::Timer(Timer::Retry { stage: 1 }))),
+        [1]
+    );
+    assert_eq!(spawned(&core.handle(done(1))), [0, 2]);
+
+    let mut core = limited(stages(), 2, limits);
+    core.handle(Message::Begin);
+    let actions = core.handle(failed(1, FailureClass::Config));
+    assert!(actions.contains(&Action::Close(Closing::Canary { stage: 1 })));
+    assert!(actions.contains(&Action::Finish));
+    assert_eq!(core.end(0), Some(&End::Left));
+    assert_eq!(core.end(3), Some(&End::Blocked { by: 1 }));
+
+    // Another scheduler has it: its result counts.
+    let mut core = limited(stages(), 2, limits);
+    core.handle(Message::Begin);
+    assert!(spawned(&core.handle(refused(1, Standing::Elsewhere))).is_empty());
+    assert_eq!(spawned(&core.handle(told(1, Standing::Done))), [0, 2]);
+}
+
 /// A random course of events: a forest of stages, outcomes, stops, in a random order.
 struct World {
     core: Core,
@@ -472,6 +670,7 @@ impl World {
             Action::Retrying { stage, .. } => assert_eq!(self.ended[*stage], None),
             Action::CloseSlot { slot } => self.closed[*slot] = true,
             Action::LowerConcurrency { workers } => assert!(*workers >= 1),
+            Action::Close(cause) => panic!("no limits were set: {cause:?}"),
             Action::Ended { stage, end } => {
                 assert_eq!(self.ended[*stage], None, "a stage ends twice");
                 self.ended[*stage] = Some(end.clone());
@@ -544,6 +743,26 @@ fn a_hundred_thousand_stages_are_no_burden() {
         ended += 1;
     }
     assert_eq!(ended, count);
+}
+
+/// Stages on the CPU need memory: the first in line waits until there is room for it.
+#[test]
+fn stages_wait_for_memory() {
+    let stages = (0..4).map(|_| stage(None, 1.0)).collect();
+    let mut core = Core::new(stages, cpu(4)).in_memory(10, vec![6, 4, 3, 11]);
+    assert_eq!(spawned(&core.handle(Message::Begin)), [0, 1]);
+    assert_eq!(spawned(&core.handle(done(0))), [2]);
+    // The last needs more than there is: it runs alone rather than never.
+    assert!(spawned(&core.handle(done(1))).is_empty());
+    assert_eq!(spawned(&core.handle(done(2))), [3]);
+}
+
+/// A GPU's stages have the GPU's memory.
+#[test]
+fn memory_of_the_host_is_for_the_host() {
+    let stages = (0..2).map(|_| stage(None, 1.0)).collect();
+    let mut core = Core::new(stages, gpu(2)).in_memory(10, vec![8, 8]);
+    assert_eq!(spawned(&core.handle(Message::Begin)), [0, 1]);
 }
 
 #[test]

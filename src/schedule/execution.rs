@@ -2,7 +2,7 @@
 
 use crate::rundir::stage::StageSpec;
 use crate::schedule::attempt::{LOG_CAP, RunDirError};
-use crate::schedule::core::{Core, End, Message, Prior, Stage};
+use crate::schedule::core::{Closing, Core, End, Message, Prior, Stage};
 use crate::schedule::space::RESERVE;
 use crate::spec::execution::ExecutionRules;
 use crate::store::StoreError;
@@ -18,13 +18,19 @@ pub struct Job {
     pub parent: Option<usize>,
     /// Expected floating-point operations.
     pub flops: f64,
+    /// Higher ones go first; 0 is usual.
+    pub priority: i32,
     /// Devices that it uses at once.
     pub devices: usize,
+    /// Bytes of the host's memory that it needs on a CPU, as estimated.
+    pub memory: u64,
     /// Threads that it may use, instead of those of its slot.
     pub threads: Option<usize>,
     /// What the user sees.
     pub label: String,
     pub prior: Prior,
+    /// Attempts that earlier executions made.
+    pub attempts: u32,
 }
 
 impl Job {
@@ -33,6 +39,7 @@ impl Job {
         Stage {
             parent: self.parent,
             flops: self.flops,
+            priority: self.priority,
             prior: self.prior.clone(),
         }
     }
@@ -56,8 +63,10 @@ pub struct JobFiles {
 /// What can be tuned; the defaults are for people, tests are in a hurry.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// Time between two looks at the event logs while workers run.
+    /// Shortest time between two looks at the event logs: what is written in between is read together.
     pub tick: Duration,
+    /// Time between two looks at what nothing was heard of, in case a notice was lost.
+    pub look: Duration,
     /// Largest size of an attempt's log in bytes.
     pub log_cap: u64,
     /// Seconds between a worker's `step` events.
@@ -72,6 +81,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             tick: Duration::from_millis(200),
+            look: Duration::from_secs(30),
             log_cap: LOG_CAP,
             log_seconds: 1.0,
             reserve: RESERVE,
@@ -89,8 +99,12 @@ pub struct Summary {
     pub logs: BTreeMap<usize, PathBuf>,
     /// The first signal that asked for the end.
     pub interrupted: Option<i32>,
-    /// Workers that were started.
+    /// Attempts that were begun.
     pub attempts: usize,
+    /// Stages that another scheduler finished while this one was at work.
+    pub elsewhere: usize,
+    /// Why it ended before all was done, unless by a signal.
+    pub closed: Option<Closing>,
     pub wall: Duration,
 }
 
@@ -107,6 +121,8 @@ impl Summary {
             logs: BTreeMap::new(),
             interrupted: None,
             attempts: 0,
+            elsewhere: 0,
+            closed: None,
             wall: Duration::ZERO,
         }
     }

@@ -28,6 +28,7 @@ impl Jobs {
         let mut known: HashMap<_, usize> = HashMap::new();
         for (plan_index, plan) in plans.iter().enumerate() {
             let runs = first_runs(plan);
+            let priorities = plan.stage_priorities();
             let indices: Vec<usize> = plan
                 .stages
                 .iter()
@@ -41,16 +42,22 @@ impl Jobs {
                             parent: None,
                             // Nobody knows what a program costs: all the same.
                             flops: stage.cost.flops.max(1.0),
+                            priority: priorities[index],
                             devices: command.and_then(|command| command.gpus).map_or(1, number),
                             threads: command.and_then(|command| command.threads).map(number),
+                            memory: stage.cost.memory_bytes,
                             label: label(plan, stage.name, runs[index], plans.len() > 1),
                             prior: Prior::Pending,
+                            attempts: 0,
                         });
                         origins.push((plan_index, index as u32));
                         jobs.len() - 1
                     })
                 })
                 .collect();
+            for (&job, &priority) in indices.iter().zip(&priorities) {
+                jobs[job].priority = jobs[job].priority.max(priority);
+            }
             for (index, stage) in plan.stages.iter().enumerate() {
                 jobs[indices[index]].parent = stage.parent.map(|parent| indices[parent as usize]);
             }
@@ -71,9 +78,9 @@ impl Jobs {
     /// be run needs weights of it that are no longer there.
     pub fn apply(&mut self, states: &HashMap<String, StageState>, retry_failed: bool, dir: &Path) {
         for job in &mut self.jobs {
-            job.prior = states
-                .get(&job.fingerprint)
-                .map_or(Prior::Pending, |state| prior(state, retry_failed));
+            let state = states.get(&job.fingerprint);
+            job.prior = state.map_or(Prior::Pending, |state| prior(state, retry_failed));
+            job.attempts = state.map_or(0, |state| state.attempts);
         }
         let needed: Vec<usize> = self
             .jobs
@@ -160,10 +167,13 @@ mod tests {
             fingerprint: name.into(),
             parent,
             flops: 1.0,
+            priority: 0,
             devices: 1,
             threads: None,
+            memory: 0,
             label: name.into(),
             prior: Prior::Pending,
+            attempts: 0,
         }
     }
 
@@ -221,6 +231,62 @@ mod tests {
         std::fs::write(weights, "x").unwrap();
         jobs.apply(&states, false, folder.path());
         assert_eq!(jobs.done(), 3);
+    }
+
+    #[test]
+    fn priorities_are_those_of_the_most_urgent_run() {
+        use crate::plan::{DataDescription, plan};
+        use crate::rundir::stage::DataShape;
+        use crate::spec::experiment;
+        let resolver = |_: &_| {
+            Ok(DataDescription {
+                hash: "0".repeat(32),
+                shape: DataShape {
+                    classes: 9,
+                    train_images: 100,
+                    val_images: 10,
+                },
+            })
+        };
+        let plan = |name: &str, priority: &str| {
+            let text = format!(
+                "name: {name}\nrecipe: quick\nset: {{loss.label_smoothing: 0}}\nstages: {{first: {{}}, second: {{from: first, recipe: quick_finetune}}}}\n\
+                 axes:\n  lr: {{path: optimizer.lr, stages: [second], values: [1e-3, 2e-3]}}\n  loss.name: [ce, bce]\n\
+                 priority: {priority}\n"
+            );
+            let read = experiment::read("x.yaml", &text, None, &Default::default());
+            plan(read.unwrap(), None, &resolver).unwrap()
+        };
+        let named = plan("a", "{lr: {2e-3: 5}, loss.name: {bce: 10, ce: -1}}");
+        let jobs = Jobs::of(&[&named]);
+        let of = |label: &str| {
+            let job = jobs.jobs.iter().find(|job| job.label.contains(label));
+            job.unwrap_or_else(|| panic!("{label}: {:?}", jobs.jobs))
+                .priority
+        };
+        assert_eq!(of("second 1e-3,ce"), -1);
+        assert_eq!(of("second 2e-3,ce"), 4);
+        assert_eq!(of("second 2e-3,bce"), 15);
+        assert_eq!(of("first 1e-3,ce"), 4, "shared by both rates");
+        let whole = plan("b", "-7");
+        assert_eq!(Jobs::of(&[&whole]).jobs[0].priority, -7);
+        // No part of what a stage is: both experiments have the same stages.
+        let both = Jobs::of(&[&whole, &named]);
+        assert_eq!(both.fingerprints(), Jobs::of(&[&whole]).fingerprints());
+        assert_eq!(both.jobs.iter().map(|job| job.priority).max(), Some(15));
+        for wrong in [
+            "1.5",
+            "2000",
+            "[1]",
+            "{loss.name: {mse: 1}}",
+            "{los: {ce: 1}}",
+            "{loss.name: 3}",
+        ] {
+            let text =
+                format!("recipe: quick\naxes: {{loss.name: [ce, bce]}}\npriority: {wrong}\n");
+            let problems = experiment::read("x.yaml", &text, None, &Default::default());
+            assert!(problems.is_err(), "{wrong}");
+        }
     }
 
     #[test]

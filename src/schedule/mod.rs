@@ -8,7 +8,7 @@
 //!
 //! | file | owns |
 //! | --- | --- |
-//! | [`core`] | the state machine: queue, slots, retries, draining |
+//! | [`core`] | the state machine: queue, slots, leases, retries, limits, draining |
 //! | [`policy`] | failure class → retries, back-off, hint |
 //! | [`outcome`] | exit status + last words of a worker → what became of the attempt |
 //! | [`actor`] | the loop around the core |
@@ -19,7 +19,9 @@
 //! | [`progress`] | bars and lines on stderr, and the socket of those who watch |
 //! | [`clock`] | time at work, without the time that it stood still |
 //! | [`jobs`] | the stages of the plans, each once, and what is known of them |
-//! | [`reconcile`] | what a scheduler that died has left to be read |
+//! | [`reconcile`] | what a scheduler that died has left: its leases are taken over |
+//! | [`peers`] | the other schedulers of the store |
+//! | [`notices`] | what the file system tells: event logs that grow, peers that have news |
 //! | [`signals`] | signals to the scheduler, as messages |
 //! | [`eta`] | when it will be done |
 //! | `guard` | what the loop does about long attempts, a full disk and lost memory |
@@ -38,7 +40,9 @@ pub mod execution;
 pub mod executor;
 mod guard;
 pub mod jobs;
+pub mod notices;
 pub mod outcome;
+pub mod peers;
 pub mod policy;
 pub mod process_tree;
 pub mod progress;
@@ -54,3 +58,5 @@ mod core_devices_tests;
 mod core_tests;
 #[cfg(test)]
 mod process_tests;
+#[cfg(test)]
+mod simulator;

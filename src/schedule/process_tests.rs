@@ -4,7 +4,7 @@
 //! again for one of the two ignored tests below ([`fake_worker`], [`fake_scheduler`]).
 
 use super::actor::{self, Execution, Input};
-use super::core::{End, Prior};
+use super::core::{End, Limits, Prior};
 use super::device::Slot;
 use super::execution::{Job, JobFiles, ScheduleError, Settings, Summary};
 use super::executor::local::LocalExecutor;
@@ -23,13 +23,14 @@ use crate::rundir::log::{self, EventLog};
 use crate::rundir::stage::{DataShape, Launch, StageSpec, TRAINER_REVISION, Task};
 use crate::spec::execution::{ExecutionRules, OutOfMemory};
 use crate::store::rows::Status;
-use crate::store::{Parts, Provenance, Store, StoreLock};
+use crate::store::{OwnerLock, Parts, Provenance, Store};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
@@ -333,7 +334,7 @@ impl Bench {
             self.folder.path(),
             &self.stages,
             count,
-            &this_worker(),
+            this_worker(),
             (sender, inputs),
         )
         .await
@@ -405,7 +406,7 @@ async fn execute(
     dir: &Path,
     stages: &[PlannedStage],
     count: usize,
-    executor: &LocalExecutor,
+    executor: LocalExecutor,
     (sender, inputs): (
         UnboundedSender<Input>,
         tokio::sync::mpsc::UnboundedReceiver<Input>,
@@ -415,10 +416,13 @@ async fn execute(
         fingerprint: stage.fingerprint.to_string(),
         parent: stage.parent.map(|parent| parent as usize),
         flops: stage.cost.flops,
+        priority: 0,
         devices: 1,
+        memory: 0,
         threads: None,
         label: format!("stage {index}"),
         prior: Prior::Pending,
+        attempts: 0,
     };
     let list: Vec<Job> = stages.iter().enumerate().map(job).collect();
     let mut jobs = Jobs {
@@ -466,15 +470,18 @@ async fn execute(
         rules: rules(dir).0,
         folder: None,
     };
+    let me = OwnerLock::create(dir).unwrap();
     let execution = Execution {
         store,
+        me: &me,
         dir,
         jobs: jobs.jobs,
         slots: slots(count),
+        executor: Arc::new(executor),
         gpus: None,
-        executor,
         files: &files,
         progress,
+        limits: Limits::default(),
         settings,
     };
     execution.run(sender, inputs).await
@@ -637,7 +644,7 @@ async fn a_program_that_is_not_there_fails_the_stage() {
         bench.folder.path(),
         &bench.stages,
         1,
-        &executor,
+        executor,
         actor::channel(),
     )
     .await
@@ -720,8 +727,7 @@ fn fake_scheduler() {
         .build()
         .unwrap();
     let code = runtime.block_on(async {
-        let _lock = StoreLock::exclusive(&dir).unwrap();
-        let store = Store::open(&dir).await.unwrap();
+        let (_lock, store) = Store::enter(&dir).await.unwrap();
         let parents: Vec<Option<usize>> =
             serde_json::from_slice(&std::fs::read(dir.join("parents.json")).unwrap()).unwrap();
         let stages = planned(
@@ -732,7 +738,7 @@ fn fake_scheduler() {
         );
         let (sender, inputs) = actor::channel();
         signals::forward(&sender).unwrap();
-        let summary = execute(&store, &dir, &stages, 2, &this_worker(), (sender, inputs))
+        let summary = execute(&store, &dir, &stages, 2, this_worker(), (sender, inputs))
             .await
             .unwrap();
         match summary.interrupted {
@@ -1005,13 +1011,146 @@ async fn kills_at_random_moments_lose_nothing_and_repeat_nothing() {
 }
 
 // ---------------------------------------------------------------------------------------------
+// Several schedulers.
+
+/// How often each stage says that it finished.
+fn finishes(bench: &Bench) -> Vec<usize> {
+    (0..bench.stages.len())
+        .map(|stage| {
+            log::read(&bench.dir(stage).events())
+                .unwrap()
+                .iter()
+                .filter(|event| matches!(event.kind, EventKind::Finished { .. }))
+                .count()
+        })
+        .collect()
+}
+
+/// Number of attempts of each stage.
+async fn attempts_of_all(bench: &Bench) -> Vec<usize> {
+    let mut counts = Vec::new();
+    for stage in 0..bench.stages.len() {
+        counts.push(bench.attempts(stage).await.len());
+    }
+    counts
+}
+
+#[tokio::test]
+async fn two_schedulers_share_the_work() {
+    let list: Vec<_> = (0..16)
+        .map(|stage| {
+            (
+                (stage % 4 == 3).then(|| stage - 3),
+                format!("done {}", 20 + stage % 3 * 10),
+            )
+        })
+        .collect();
+    let bench = Bench::with(list).await;
+    let dir = bench.folder.path();
+    let first = start_scheduler(dir);
+    let second = start_scheduler(dir);
+    for child in [first, second] {
+        let (exit, _, text) = wait(child);
+        assert_eq!(exit, Some(0), "{text}");
+    }
+    assert_eq!(bench.states().await, [Status::Done; 16]);
+    assert_eq!(finishes(&bench), [1; 16]);
+    assert_eq!(attempts_of_all(&bench).await, [1; 16]);
+    assert!(bench.store.leases().await.unwrap().is_empty());
+    assert!(crate::store::Owner::at_work(dir).is_empty());
+}
+
+#[tokio::test]
+async fn a_survivor_takes_over_at_once() {
+    // The first scheduler gets stuck at two stages; the second waits for them, until it has to do them.
+    let bench = Bench::new(&[
+        (None, "stubborn\ndone"),
+        (None, "stubborn\ndone"),
+        (Some(0), "done"),
+        (Some(1), "done"),
+    ])
+    .await;
+    let first = start_scheduler(bench.folder.path());
+    until("two workers", || worker_pids(&bench).len() == 2).await;
+    let second = start_scheduler(bench.folder.path());
+    let dir = bench.folder.path();
+    until("the second", || {
+        crate::store::Owner::at_work(dir).len() == 2
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(
+        worker_pids(&bench).len(),
+        2,
+        "what the first has is not run"
+    );
+    send(&first, libc::SIGKILL);
+    assert_eq!(wait(first).1, Some(libc::SIGKILL));
+    let begun = std::time::Instant::now();
+    let (exit, _, text) = wait(second);
+    assert_eq!(exit, Some(0), "{text}");
+    // Far less than the time after which somebody would look by itself.
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    assert_eq!(bench.states().await, [Status::Done; 4]);
+    assert_eq!(attempts_of_all(&bench).await, [2, 2, 1, 1]);
+    let attempts = bench.attempts(0).await;
+    assert_eq!(attempts[0].1.as_deref(), Some("killed"));
+    assert_eq!(finishes(&bench), [1; 4]);
+}
+
+#[tokio::test]
+async fn kills_of_either_scheduler_lose_nothing_and_repeat_nothing() {
+    let list: Vec<_> = (0..24)
+        .map(|stage| {
+            (
+                (stage % 3 != 0).then(|| stage - 1),
+                format!("done {}", 5 + stage % 7 * 5),
+            )
+        })
+        .collect();
+    let bench = Bench::with(list).await;
+    let dir = bench.folder.path();
+    let mut rng = KeyedRng::new(11, Purpose::Test, 0, 0);
+    let mut running = vec![start_scheduler(dir), start_scheduler(dir)];
+    let mut kills = 0;
+    // One of the two is killed and replaced, again and again, later and later.
+    while bench
+        .states()
+        .await
+        .iter()
+        .any(|&state| state != Status::Done)
+    {
+        tokio::time::sleep(Duration::from_millis(rng.below(40 + 15 * kills) + 20)).await;
+        let victim = running.remove(rng.below(2) as usize);
+        send(&victim, libc::SIGKILL);
+        wait(victim);
+        running.push(start_scheduler(dir));
+        kills += 1;
+        assert!(kills < 500, "it doesn't come to an end");
+    }
+    for child in running {
+        let (exit, _, text) = wait(child);
+        assert_eq!(exit, Some(0), "{text}");
+    }
+    assert!(kills > 0);
+    assert_eq!(finishes(&bench), [1; 24]);
+    for stage in 0..24 {
+        let attempts = bench.attempts(stage).await;
+        let done = attempts.iter().filter(|attempt| attempt.0 == Status::Done);
+        assert_eq!(done.count(), 1, "{attempts:?}");
+        assert!(attempts.iter().all(|attempt| attempt.0 != Status::Running));
+    }
+    assert!(bench.store.leases().await.unwrap().is_empty());
+}
+
+// ---------------------------------------------------------------------------------------------
 // Limits, memory, disk.
 
 #[tokio::test]
 async fn an_attempt_that_stands_still_is_ended_and_tried_again() {
     // The first worker ignores SIGTERM and sleeps.
     let bench = Bench::new(&[(None, "stubborn\ndone")]).await;
-    std::fs::write(bench.folder.path().join("rules"), "hung_after 400").unwrap();
+    std::fs::write(bench.folder.path().join("rules"), "hung_after 3000").unwrap();
     let summary = bench.run(1).await;
     assert_eq!((summary.ends, summary.attempts), (vec![End::Done], 2));
     let attempts = bench.attempts(0).await;
@@ -1027,7 +1166,7 @@ async fn an_attempt_that_stands_still_is_ended_and_tried_again() {
 #[tokio::test]
 async fn an_attempt_that_takes_too_long_checkpoints_and_waits_for_the_next_execution() {
     let bench = Bench::new(&[(None, "wait\ndone"), (None, "done")]).await;
-    std::fs::write(bench.folder.path().join("rules"), "timeout 300").unwrap();
+    std::fs::write(bench.folder.path().join("rules"), "timeout 3000").unwrap();
     let summary = bench.run(1).await;
     let (class, message) = failure(&summary.ends[0]);
     assert_eq!(class, FailureClass::Timeout);

@@ -166,12 +166,11 @@ fn duration(node: &Node, place: &str, reports: &mut Vec<Report>) -> Option<Durat
 }
 
 fn count(node: &Node, place: &str, most: i64, reports: &mut Vec<Report>) -> Option<i64> {
-    match &node.content {
-        Content::Scalar(scalar) => match scalar.kind {
-            ScalarKind::Integer(value) if (1..=most).contains(&value) => return Some(value),
-            _ => {}
-        },
-        _ => {}
+    if let Content::Scalar(scalar) = &node.content
+        && let ScalarKind::Integer(value) = scalar.kind
+        && (1..=most).contains(&value)
+    {
+        return Some(value);
     }
     let message = format!(
         "{place} expects a whole number from 1 to {most}, not `{}`",

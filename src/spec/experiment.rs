@@ -8,6 +8,7 @@ use super::execution::{self, ExecutionRules};
 use super::library::{self, Library};
 use super::params;
 use super::patch::{self, Patch, Setting};
+use super::priority::{self, Priorities};
 use super::problem::{Position, Problems, Report, Severity, Sources, is_invisible, suggestion};
 use super::report::{self, DesignKind, ReportSpec};
 pub use super::seeds::Seeds;
@@ -44,6 +45,7 @@ pub struct Experiment {
     pub execution: ExecutionRules,
     /// One entry per axis; `None`: the file names no baseline.
     pub baseline: Option<Vec<Option<u32>>>,
+    pub priorities: Priorities,
     /// `--set`, the last layer.
     pub overrides: Patch,
     pub warnings: Vec<Report>,
@@ -66,6 +68,7 @@ const KEYS: &[&str] = &[
     "report",
     "baseline",
     "execution",
+    "priority",
 ];
 const PROFILE_KEYS: &[&str] = &[
     "title",
@@ -82,6 +85,7 @@ const PROFILE_KEYS: &[&str] = &[
     "report",
     "baseline",
     "execution",
+    "priority",
 ];
 /// Most axes, stages and profiles of an experiment, and most cells that `exclude` names.
 const MOST: usize = 100;
@@ -505,6 +509,10 @@ fn describe(
     if let Some(entry) = sections.single.get("baseline") {
         baseline = read_baseline(&entry.value, &axes, sink);
     }
+    let mut priorities = Priorities::default();
+    if let Some(entry) = sections.single.get("priority") {
+        priorities = priority::read(&entry.value, &axes, sink);
+    }
     if let Some(entry) = sections.single.get("report") {
         report = report::read(&entry.value, &axes, &known, &known_metrics(&stages), sink);
     }
@@ -547,6 +555,7 @@ fn describe(
         report,
         execution,
         baseline,
+        priorities,
         overrides: Patch::default(),
         warnings: Vec::new(),
     })

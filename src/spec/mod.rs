@@ -15,6 +15,7 @@
 //! | [`template`] | arguments with placeholders |
 //! | [`params`] | free parameters |
 //! | [`seeds`] | seeds of the replicates |
+//! | [`priority`] | what is trained first |
 //! | [`arguments`] | the command line's changes |
 //! | [`execution`] | how stages are carried out: limits, checkpoints |
 //! | [`duration`] | durations as people write them |
@@ -41,6 +42,7 @@ pub mod library;
 pub mod params;
 pub mod patch;
 pub mod policy;
+pub mod priority;
 pub mod problem;
 pub mod published;
 pub mod recipe;

@@ -73,10 +73,20 @@ fn scalar(name: &str, node: &Node) -> Result<Value, Report> {
             ScalarKind::Integer(value) => Ok(Value::Integer(value)),
             ScalarKind::Number(value) if value.is_finite() => Ok(Value::number(value)),
             ScalarKind::Number(_) => wrong(format!("`params.{name}` must be finite")),
+            // Plain YAML, and never meant as text.
+            ScalarKind::Text if is_no_finite_number(&scalar.text) => {
+                wrong(format!("`params.{name}` must be finite"))
+            }
             ScalarKind::Text if scalar.text.len() > LONGEST_TEXT => wrong(format!(
                 "`params.{name}` has more than {LONGEST_TEXT} bytes"
             )),
-            ScalarKind::Text if scalar.text.chars().any(is_invisible) => {
+            // Lines of a script are fine.
+            ScalarKind::Text
+                if scalar
+                    .text
+                    .chars()
+                    .any(|c| is_invisible(c) && c != '\n' && c != '\t') =>
+            {
                 wrong(format!("`params.{name}` contains an invisible character"))
             }
             ScalarKind::Text => Ok(Value::Text(scalar.text.clone())),
@@ -86,6 +96,12 @@ fn scalar(name: &str, node: &Node) -> Result<Value, Report> {
             node.noun()
         )),
     }
+}
+
+/// Whether a text is YAML's infinity or NaN.
+fn is_no_finite_number(text: &str) -> bool {
+    let text = text.trim_start_matches(['+', '-']).to_ascii_lowercase();
+    text == ".inf" || text == ".nan"
 }
 
 /// What a value is, in words. Whole numbers are numbers.

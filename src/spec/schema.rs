@@ -4,6 +4,7 @@ use super::arch;
 use super::axes::DESIGNS;
 use super::fields::{ARCH, FIELDS, Field, Kind, Range, sections};
 use super::library;
+use super::priority;
 use super::report::{CORRECTIONS, METRICS, PLOT_KINDS, PLOT_X, TABLE_KINDS};
 use super::value::{Value, coerce, expected};
 use serde_json::{Map, Value as Json, json};
@@ -31,6 +32,7 @@ pub fn json_schema(file: File) -> Json {
             {"type": "array", "items": {"type": ["string", "number", "boolean"]}},
         ]},
         "names": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+        "priority": {"type": "integer", "minimum": -priority::MOST, "maximum": priority::MOST},
         "seeds": {
             "description": "A count of replicates, or their seeds.",
             "anyOf": [
@@ -223,6 +225,19 @@ fn shared_sections() -> Map<String, Json> {
         },
         "report": {"$ref": "#/$defs/report"},
         "baseline": {"$ref": "#/$defs/labels", "description": "What deltas are taken against."},
+        "priority": {
+            "description": "What is trained first: of the whole experiment, or per axis of its labels. Higher goes first.",
+            "anyOf": [
+                {"$ref": "#/$defs/priority"},
+                {
+                    "type": "object",
+                    "additionalProperties": {
+                        "type": "object",
+                        "additionalProperties": {"$ref": "#/$defs/priority"},
+                    },
+                },
+            ],
+        },
         "execution": {"$ref": "#/$defs/execution"},
     });
     match sections {

@@ -561,6 +561,8 @@ fn carets_stand_under_their_columns() {
 /// A recipe with every optional value present, and one with every nullable value null.
 fn samples() -> Vec<Recipe> {
     library::recipe_names()
+        // It has parameters of a program and no fields of the trainer.
+        .filter(|name| *name != "ade20k_upernet")
         .map(|name| {
             let mut sources = Sources::default();
             let mut reports = Vec::new();
@@ -589,7 +591,8 @@ fn samples() -> Vec<Recipe> {
 
 #[test]
 fn built_in_recipes_are_complete() {
-    assert_eq!(samples().len(), library::recipe_names().count());
+    // All but the one for programs, which has no fields of the trainer.
+    assert_eq!(samples().len(), library::recipe_names().count() - 1);
 }
 
 #[test]

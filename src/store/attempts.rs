@@ -15,7 +15,7 @@ pub struct AttemptStart {
     /// `cpu` or `cuda:N`.
     pub device: String,
     pub host: String,
-    /// Process id of the worker; [`Store::set_attempt_pid`] fills it in later.
+    /// Process id of the worker, if it is known already.
     pub pid: Option<u32>,
     /// Path of the file with its stdout and stderr.
     pub log: String,
@@ -68,7 +68,7 @@ impl Status {
     }
 }
 
-fn class_from_name(name: &str) -> Option<FailureClass> {
+pub(super) fn class_from_name(name: &str) -> Option<FailureClass> {
     FailureClass::ALL
         .into_iter()
         .find(|class| class.name() == name)
@@ -117,6 +117,7 @@ impl Store {
     }
 
     /// Notes that an attempt begins; returns its number, which counts from 1. On disk before it returns.
+    /// Takes no lease: schedulers use [`Store::transition`].
     pub async fn begin_attempt(
         &self,
         fingerprint: &str,
@@ -124,13 +125,27 @@ impl Store {
     ) -> Result<u32, StoreError> {
         let mut writer = self.writer(Durability::Full).await?;
         let mut transaction = self.begin(&mut writer).await?;
+        let (_, attempt) = self
+            .insert_attempt(&mut transaction, fingerprint, start)
+            .await?;
+        self.commit(transaction).await?;
+        Ok(attempt)
+    }
+
+    /// Opens the next attempt of a stage; returns the stage's row and the attempt's number.
+    pub(super) async fn insert_attempt(
+        &self,
+        connection: &mut SqliteConnection,
+        fingerprint: &str,
+        start: &AttemptStart,
+    ) -> Result<(i64, u32), StoreError> {
         let row = sqlx::query(
             "UPDATE stages SET attempts = attempts + 1, status = 'running', log = ? WHERE fingerprint = ?
              RETURNING id, attempts",
         )
         .bind(&start.log)
         .bind(fingerprint)
-        .fetch_optional(&mut *transaction)
+        .fetch_optional(&mut *connection)
         .await
         .map_err(self.sql())?
         .ok_or_else(|| unknown_stage(fingerprint))?;
@@ -146,34 +161,12 @@ impl Store {
         .bind(start.pid)
         .bind(&start.log)
         .bind(unix_time())
-        .execute(&mut *transaction)
+        .execute(&mut *connection)
         .await
         .map_err(self.sql())?;
-        self.refresh_stage(&mut transaction, stage).await?;
-        self.journal_attempt(&mut transaction, (stage, attempt))
-            .await?;
-        self.commit(transaction).await?;
-        Ok(attempt)
-    }
-
-    /// Notes the process id of an attempt's worker. Only shown, so it isn't waited for.
-    pub async fn set_attempt_pid(
-        &self,
-        fingerprint: &str,
-        attempt: u32,
-        pid: u32,
-    ) -> Result<(), StoreError> {
-        let mut writer = self.writer(Durability::Normal).await?;
-        sqlx::query(
-            "UPDATE attempts SET pid = ? WHERE attempt = ? AND stage = (SELECT id FROM stages WHERE fingerprint = ?)",
-        )
-        .bind(pid)
-        .bind(attempt)
-        .bind(fingerprint)
-        .execute(&mut writer.connection)
-        .await
-        .map_err(self.sql())?;
-        Ok(())
+        self.refresh_stage(connection, stage).await?;
+        self.journal_attempt(connection, (stage, attempt)).await?;
+        Ok((stage, attempt))
     }
 
     /// Notes how an attempt ended. Store its events first. On disk before it returns.
@@ -185,26 +178,43 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut writer = self.writer(Durability::Full).await?;
         let mut transaction = self.begin(&mut writer).await?;
-        let stage: i64 = sqlx::query_scalar("SELECT id FROM stages WHERE fingerprint = ?")
-            .bind(fingerprint)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(self.sql())?
-            .ok_or_else(|| unknown_stage(fingerprint))?;
+        let stage = self.stage_id(&mut transaction, fingerprint).await?;
         self.close_attempt(&mut transaction, (stage, attempt, unix_time()), end)
             .await?;
         self.commit(transaction).await
     }
 
-    /// Closes every attempt that reads running although nobody runs it; the caller holds the store's lock
-    /// and has stored what the event logs say. An attempt whose events say that it finished, or why it
-    /// failed, ends so; any other was killed, and its stage waits to be resumed. Returns the number.
-    pub async fn abandon_running(&self) -> Result<u64, StoreError> {
+    /// The row of a stage.
+    pub(super) async fn stage_id(
+        &self,
+        connection: &mut SqliteConnection,
+        fingerprint: &str,
+    ) -> Result<i64, StoreError> {
+        sqlx::query_scalar("SELECT id FROM stages WHERE fingerprint = ?")
+            .bind(fingerprint)
+            .fetch_optional(connection)
+            .await
+            .map_err(self.sql())?
+            .ok_or_else(|| unknown_stage(fingerprint))
+    }
+
+    /// Closes every attempt that reads running although nobody runs it: those without a lease, and those
+    /// under leases of `dead` owners, which end with it. The caller has stored what the event logs say. An
+    /// attempt whose events say that it finished, or why it failed, ends so; any other was killed, and its
+    /// stage waits to be resumed. Returns the number.
+    pub async fn abandon_running(&self, dead: &[String]) -> Result<u64, StoreError> {
         let mut writer = self.writer(Durability::Full).await?;
         let mut transaction = self.begin(&mut writer).await?;
+        sqlx::query("DELETE FROM leases WHERE owner IN (SELECT value FROM json_each(?))")
+            .bind(json(dead))
+            .execute(&mut *transaction)
+            .await
+            .map_err(self.sql())?;
         let rows = sqlx::query(
-            "SELECT stage, attempt, finished, failure, message, COALESCE(last_event, started) FROM attempts
-             WHERE status = 'running' ORDER BY stage, attempt",
+            "SELECT stage, attempt, finished, failure, message, COALESCE(last_event, started) FROM attempts a
+             WHERE status = 'running'
+                 AND NOT EXISTS (SELECT 1 FROM leases l WHERE l.stage = a.stage AND l.attempt = a.attempt)
+             ORDER BY stage, attempt",
         )
         .fetch_all(&mut *transaction)
         .await
@@ -234,7 +244,7 @@ impl Store {
         Ok(rows.len() as u64)
     }
 
-    async fn close_attempt(
+    pub(super) async fn close_attempt(
         &self,
         connection: &mut SqliteConnection,
         (stage, attempt, now): (i64, u32, f64),

@@ -30,6 +30,15 @@ pub enum StoreError {
         found: i64,
         known: i64,
     },
+    #[error(
+        "{} has schema {found}: this program brings it to {known} as soon as no other `ablate` is at work on it",
+        path.display()
+    )]
+    Outdated {
+        path: PathBuf,
+        found: i64,
+        known: i64,
+    },
     /// Reading failed where the tables may have changed since this program was built.
     #[error(
         "{} was written by a newer ablate (schema {found}, this program knows {known}) and can't be read here: {source}; update ablate",

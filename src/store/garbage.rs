@@ -128,26 +128,37 @@ fn needed(kept: &str) -> String {
     )
 }
 
-const KEPT: &str = "(r.current = 1 OR EXISTS (SELECT 1 FROM tags t WHERE t.run = r.id))";
+const TAGGED: &str = "EXISTS (SELECT 1 FROM tags t WHERE t.run = r.id)";
 
 impl Store {
+    /// The conditions for a run to be tagged, and to be kept.
+    async fn kept(&self) -> Result<(&'static str, String), StoreError> {
+        // An older version's store has no tags.
+        let tagged = match self.knows_marks().await? {
+            true => TAGGED,
+            false => "0",
+        };
+        Ok((tagged, format!("(r.current = 1 OR {tagged})")))
+    }
+
     /// What no kept result needs.
     pub async fn garbage(&self, policy: Policy) -> Result<Garbage, StoreError> {
+        let (_, kept) = self.kept().await?;
         let runs = sqlx::query(AssertSqlSafe(format!(
-            "SELECT r.id, r.name FROM runs r WHERE NOT {KEPT} ORDER BY r.name, r.id"
+            "SELECT r.id, r.name FROM runs r WHERE NOT {kept} ORDER BY r.name, r.id"
         )))
         .fetch_all(&self.readers)
         .await
         .map_err(self.sql())?;
         let stages = sqlx::query(AssertSqlSafe(format!(
             "{} SELECT s.id, s.fingerprint, s.id IN (SELECT id FROM needed), s.status = 'done',
-                 s.id IN (SELECT r.result FROM runs r WHERE {KEPT}),
+                 s.id IN (SELECT r.result FROM runs r WHERE {kept}),
                  EXISTS (SELECT 1 FROM stages c WHERE c.parent = s.id AND c.status <> 'done'
                      AND c.id IN (SELECT id FROM needed)),
                  (SELECT json_group_array(a.attempt) FROM attempts a WHERE a.stage = s.id AND a.status = 'failed'
                      AND a.attempt < s.attempts)
              FROM stages s ORDER BY s.fingerprint",
-            needed(KEPT)
+            needed(&kept)
         )))
         .fetch_all(&self.readers)
         .await
@@ -273,9 +284,10 @@ impl Store {
                 *name,
             ),
         };
-        let stay = format!("{KEPT} AND NOT ({which})");
+        let (tagged, kept) = self.kept().await?;
+        let stay = format!("{kept} AND NOT ({which})");
         let chosen = sqlx::query(AssertSqlSafe(format!(
-            "SELECT r.id, r.name, EXISTS (SELECT 1 FROM tags t WHERE t.run = r.id) FROM runs r WHERE {which}
+            "SELECT r.id, r.name, {tagged} FROM runs r WHERE {which}
              ORDER BY r.name, r.id"
         )))
         .bind(value)

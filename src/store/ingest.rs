@@ -223,10 +223,26 @@ impl Store {
         }
         let mut writer = self.writer(Durability::Normal).await?;
         let mut transaction = self.begin(&mut writer).await?;
+        let count = self
+            .insert_events(&mut transaction, fingerprint, events)
+            .await?;
+        if count > 0 {
+            self.commit(transaction).await?;
+        }
+        Ok(count)
+    }
+
+    /// Stores those of `events` that are new; returns how many.
+    pub(super) async fn insert_events(
+        &self,
+        connection: &mut SqliteConnection,
+        fingerprint: &str,
+        events: &[Event],
+    ) -> Result<usize, StoreError> {
         let row =
             sqlx::query("SELECT id, last_attempt, last_seq FROM stages WHERE fingerprint = ?")
                 .bind(fingerprint)
-                .fetch_optional(&mut *transaction)
+                .fetch_optional(&mut *connection)
                 .await
                 .map_err(self.sql())?
                 .ok_or_else(|| unknown_stage(fingerprint))?;
@@ -247,15 +263,14 @@ impl Store {
         if count == 0 {
             return Ok(0);
         }
-        self.write_batch(&mut transaction, stage, batch).await?;
+        self.write_batch(connection, stage, batch).await?;
         sqlx::query("UPDATE stages SET last_attempt = ?, last_seq = ? WHERE id = ?")
             .bind(last.0)
             .bind(last.1 as i64)
             .bind(stage)
-            .execute(&mut *transaction)
+            .execute(connection)
             .await
             .map_err(self.sql())?;
-        self.commit(transaction).await?;
         Ok(count)
     }
 

@@ -19,6 +19,11 @@ use std::path::Path;
 /// The stage's own status, beside the columns of `attempts`.
 pub(super) const STAGE_STATUS: &str = "stage_status";
 
+/// The attempt's GPUs, in their order: rows of [`GPU_COLUMNS`].
+pub(super) const GPUS: &str = "gpus";
+
+pub(super) const GPU_COLUMNS: [&str; 5] = ["place", "uuid", "name", "driver", "memory"];
+
 impl Store {
     /// Appends the row of an attempt as it is within the transaction on `connection`.
     pub(super) async fn journal_attempt(
@@ -32,17 +37,30 @@ impl Store {
         )
         .bind(stage)
         .bind(attempt)
-        .fetch_one(connection)
+        .fetch_one(&mut *connection)
         .await
         .map_err(self.sql())?;
         let fingerprint: String = row.get(0);
-        let fields: Map<String, Value> = row
+        let mut fields: Map<String, Value> = row
             .columns()
             .iter()
             .map(|column| column.name().to_owned())
             .zip(records::values(&row).map_err(self.sql())?)
             .filter(|(name, _)| !["id", "stage", "fingerprint"].contains(&name.as_str()))
             .collect();
+        let gpus = sqlx::query(
+            "SELECT place, uuid, name, driver, memory FROM attempt_gpus WHERE stage = ? AND attempt = ? ORDER BY place",
+        )
+        .bind(stage)
+        .bind(attempt)
+        .fetch_all(connection)
+        .await
+        .map_err(self.sql())?;
+        if !gpus.is_empty() {
+            let rows: Result<Vec<Vec<Value>>, sqlx::Error> =
+                gpus.iter().map(records::values).collect();
+            fields.insert(GPUS.to_owned(), rows.map_err(self.sql())?.into());
+        }
         // A copy that can't be written is no reason to stop: events say most of it.
         let _ = append(&self.dir, &fingerprint, &fields);
         Ok(())

@@ -189,7 +189,7 @@ impl Store {
     }
 
     /// A store that was written by an older version has no marks until the next `ablate run`.
-    async fn knows_marks(&self) -> Result<bool, StoreError> {
+    pub(super) async fn knows_marks(&self) -> Result<bool, StoreError> {
         sqlx::query_scalar("SELECT COUNT(*) > 0 FROM sqlite_schema WHERE name = 'v_tags'")
             .fetch_one(&self.readers)
             .await

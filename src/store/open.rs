@@ -34,13 +34,13 @@ pub struct Store {
     warnings: Vec<String>,
     /// The schema, if it is newer than what this program knows.
     newer: Option<i64>,
-    patience: &'static Patience,
+    pub(super) patience: &'static Patience,
 }
 
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) connection: SqliteConnection,
-    durability: Durability,
+    pub(super) durability: Durability,
 }
 
 /// What a commit waits for.
@@ -53,10 +53,32 @@ pub(super) enum Durability {
 }
 
 impl Store {
-    /// Opens the store at `dir` to read and write, creating or migrating it. Take
-    /// [`StoreLock`](crate::store::StoreLock) first. A database that is damaged, foreign, newer, or
-    /// missing although there are stages, is refused and left as it is.
+    /// Opens the store at `dir` as one of several schedulers. The first one there, alone for that moment,
+    /// creates or migrates it; later ones join.
+    pub async fn enter(dir: &Path) -> Result<(StoreLock, Store), StoreError> {
+        if let Ok(lock) = StoreLock::exclusive(dir) {
+            let store = Store::open(dir).await?;
+            return Ok((lock.share()?, store));
+        }
+        let lock = StoreLock::shared(dir)?;
+        let store = Store::join(dir).await?;
+        Ok((lock, store))
+    }
+
+    /// Opens the store at `dir` to read and write, creating or migrating it. Take an
+    /// [exclusive](StoreLock::exclusive) lock first. A database that is damaged, foreign, newer, or missing
+    /// although there are stages, is refused and left as it is.
     pub async fn open(dir: &Path) -> Result<Store, StoreError> {
+        Store::open_to_write(dir, true).await
+    }
+
+    /// Opens the store at `dir` to read and write beside others. Take a [shared](StoreLock::shared) lock
+    /// first. It must be of this program's version.
+    pub async fn join(dir: &Path) -> Result<Store, StoreError> {
+        Store::open_to_write(dir, false).await
+    }
+
+    async fn open_to_write(dir: &Path, alone: bool) -> Result<Store, StoreError> {
         let path = dir.join("ablate.db");
         std::fs::create_dir_all(dir).map_err(|source| StoreError::Io {
             action: "create the store's folder",
@@ -64,7 +86,19 @@ impl Store {
             source,
         })?;
         let known = newest_migration();
-        let version = match inspect(dir, &path, true).await? {
+        let version = match inspect(dir, &path, alone).await? {
+            Found::Nothing if !alone => {
+                return Err(StoreError::Missing {
+                    dir: dir.to_owned(),
+                });
+            }
+            Found::Store { version } if version < known && !alone => {
+                return Err(StoreError::Outdated {
+                    path,
+                    found: version,
+                    known,
+                });
+            }
             Found::Nothing => None,
             Found::Store { version } if version > known => {
                 return Err(StoreError::Newer {
@@ -93,8 +127,10 @@ impl Store {
         {
             back_up(&mut connection, &path, version).await?;
         }
-        migrate(&mut connection, &path, version == Some(known)).await?;
-        reference::load(&mut connection, &path).await?;
+        if alone {
+            migrate(&mut connection, &path, version == Some(known)).await?;
+            reference::load(&mut connection, &path).await?;
+        }
         let store = Store {
             dir: dir.to_owned(),
             readers: readers(&path),
@@ -249,6 +285,9 @@ impl Store {
             .ok_or(StoreError::ReadOnly)?
             .lock()
             .await;
+        if writer.connection.is_in_transaction() {
+            self.revive(&mut writer).await?;
+        }
         if writer.durability != durability {
             let pragma = match durability {
                 Durability::Full => "PRAGMA synchronous = FULL",
@@ -303,6 +342,9 @@ enum Found {
 
 /// Looks at the database without changing it. `alone`: the caller holds the store's lock.
 async fn inspect(dir: &Path, path: &Path, alone: bool) -> Result<Found, StoreError> {
+    if alone {
+        super::reopen::roll_back(path).await?;
+    }
     let length = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => Some(metadata.len()),
         Ok(_) => {

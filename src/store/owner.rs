@@ -80,6 +80,16 @@ impl Owner {
         owners
     }
 
+    /// Removes the files of owners that are dead: without its file an owner is dead, too.
+    pub fn bury_dead(dir: &Path) {
+        for path in files(dir) {
+            if read(&path).is_some_and(|owner| owner.life(dir) == Life::Dead) {
+                // Somebody else may have done it.
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+
     /// What is shown of it.
     pub fn holder(&self) -> StoreHolder {
         StoreHolder {
@@ -220,6 +230,8 @@ mod tests {
         std::fs::write(gone.path(dir), &text).unwrap();
         assert_eq!(gone.life(dir), Life::Dead);
         gone.wait_for_end(dir);
+        Owner::bury_dead(dir);
+        assert_eq!(files(dir).collect::<Vec<_>>(), [first.path.clone()]);
 
         // On another host nobody can tell, unless the file is gone.
         let far = Owner {

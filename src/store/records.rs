@@ -32,7 +32,7 @@ const VERSION: u32 = 1;
 const FOLDER: &str = "records";
 
 /// Tables whose rows are recorded, parents first.
-pub(super) const RECORDED: [&str; 9] = [
+pub(super) const RECORDED: [&str; 10] = [
     "experiments",
     "plans",
     "stages",
@@ -42,6 +42,7 @@ pub(super) const RECORDED: [&str; 9] = [
     "tags",
     "notes",
     "attempts",
+    "attempt_gpus",
 ];
 
 /// Columns that follow from run directories.
@@ -318,6 +319,13 @@ fn value(value: SqliteValueRef<'_>) -> Result<Value, sqlx::Error> {
     value.map_err(sqlx::Error::Decode)
 }
 
+/// Rows of a table in a record.
+pub(super) struct TableRows {
+    pub(super) table: String,
+    pub(super) columns: Vec<String>,
+    pub(super) rows: Vec<Vec<Value>>,
+}
+
 /// A record whose rows are being put back.
 pub(super) struct Reader {
     lines: std::io::Lines<BufReader<GzDecoder<File>>>,
@@ -346,10 +354,9 @@ impl Reader {
         })
     }
 
-    /// All rows, checked to the end: (table, columns, values).
-    #[allow(clippy::type_complexity)]
-    pub(super) fn rows(self) -> Result<Vec<(String, Vec<String>, Vec<Vec<Value>>)>, String> {
-        let mut tables: Vec<(String, Vec<String>, Vec<Vec<Value>>)> = Vec::new();
+    /// All rows, checked to the end.
+    pub(super) fn rows(self) -> Result<Vec<TableRows>, String> {
+        let mut tables: Vec<TableRows> = Vec::new();
         for (number, line) in self.lines.enumerate() {
             let at = |error: &dyn std::fmt::Display| {
                 format!("{}, line {}: {error}", self.path.display(), number + 2)
@@ -357,12 +364,16 @@ impl Reader {
             let line = line.map_err(|error| at(&error))?;
             if line.starts_with('{') {
                 let head: TableHead = serde_json::from_str(&line).map_err(|error| at(&error))?;
-                tables.push((head.table, head.columns, Vec::new()));
+                tables.push(TableRows {
+                    table: head.table,
+                    columns: head.columns,
+                    rows: Vec::new(),
+                });
                 continue;
             }
             let row: Vec<Value> = serde_json::from_str(&line).map_err(|error| at(&error))?;
             match tables.last_mut() {
-                Some((_, columns, rows)) if columns.len() == row.len() => rows.push(row),
+                Some(table) if table.columns.len() == row.len() => table.rows.push(row),
                 _ => return Err(at(&"a row without its table")),
             }
         }

@@ -8,7 +8,7 @@
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::{Tail, unix_time};
 use crate::rundir::stage::StageSpec;
-use crate::store::journal::{self, STAGE_STATUS};
+use crate::store::journal::{self, GPU_COLUMNS, GPUS, STAGE_STATUS};
 use crate::store::open::{Durability, Store, with_suffix};
 use crate::store::{StoreError, StoreLock, records};
 use serde_json::{Map, Value};
@@ -88,7 +88,8 @@ pub async fn recover(dir: &Path, _lock: &StoreLock) -> Result<Recovered, StoreEr
     Ok(recovered)
 }
 
-/// Renames the database with its log; the log first, for without it an old database would pass for a whole one.
+/// Renames the database with its log; the database first, for without its log it could pass for a whole one. The
+/// log must be gone before there is another database that it could be taken for the log of.
 fn set_aside(dir: &Path) -> Result<Option<PathBuf>, StoreError> {
     let path = dir.join("ablate.db");
     let mut mark = format!(".damaged-{}", unix_time() as u64);
@@ -98,7 +99,7 @@ fn set_aside(dir: &Path) -> Result<Option<PathBuf>, StoreError> {
         mark = format!(".damaged-{}-{more}", unix_time() as u64);
     }
     let kept = with_suffix(&path, &mark);
-    for suffix in ["-wal", "-shm", ""] {
+    for suffix in ["", "-wal", "-shm"] {
         let from = with_suffix(&path, suffix);
         match std::fs::rename(&from, with_suffix(&kept, suffix)) {
             Ok(()) => {}
@@ -320,7 +321,7 @@ impl Store {
             let (id, finished) = known.unzip();
             let (mut columns, mut row): (Vec<String>, Vec<Value>) = fields
                 .iter()
-                .filter(|(name, _)| *name != STAGE_STATUS)
+                .filter(|(name, _)| *name != STAGE_STATUS && *name != GPUS)
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .unzip();
             columns.extend(["stage".to_owned(), "id".to_owned()]);
@@ -333,6 +334,25 @@ impl Store {
                 .bind(stage)
                 .bind(attempt)
                 .execute(&mut *transaction)
+                .await
+                .map_err(self.sql())?;
+            let gpus: Vec<Vec<Value>> = fields
+                .get(GPUS)
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(|gpu| {
+                    let mut row = vec![Value::from(stage), attempt.into()];
+                    row.extend(gpu.as_array()?.iter().cloned());
+                    (row.len() == GPU_COLUMNS.len() + 2).then_some(row)
+                })
+                .collect();
+            let columns: Vec<String> = ["stage", "attempt"]
+                .into_iter()
+                .chain(GPU_COLUMNS)
+                .map(str::to_owned)
+                .collect();
+            records::put_back(&mut transaction, "attempt_gpus", &columns, &gpus)
                 .await
                 .map_err(self.sql())?;
         }
@@ -412,7 +432,7 @@ impl Store {
 async fn apply(
     connection: &mut SqliteConnection,
     kind: &records::Kind,
-    tables: &[(String, Vec<String>, Vec<Vec<Value>>)],
+    tables: &[records::TableRows],
 ) -> Result<(), sqlx::Error> {
     match kind {
         records::Kind::Snapshot => {
@@ -440,7 +460,12 @@ async fn apply(
             }
         }
     }
-    for (table, columns, rows) in tables {
+    for records::TableRows {
+        table,
+        columns,
+        rows,
+    } in tables
+    {
         // A run's stages are replaced as a whole.
         if table == "run_stages"
             && let Some(run) = columns.iter().position(|name| name == "run")

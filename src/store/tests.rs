@@ -13,6 +13,7 @@ use std::path::Path;
 mod durability;
 mod figures;
 mod ingest;
+mod leases;
 mod opening;
 mod plans;
 mod query;

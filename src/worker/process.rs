@@ -28,7 +28,7 @@ pub fn run(path: &Path) -> i32 {
     let (spec, launch) = match orders {
         Ok(orders) => orders,
         Err(message) => {
-            eprintln!("error: {message}");
+            say(format_args!("error: {message}"));
             return FailureClass::Config.exit_code();
         }
     };
@@ -38,7 +38,7 @@ pub fn run(path: &Path) -> i32 {
     let mut log = match EventLog::open(&dir.events(), launch.attempt) {
         Ok(log) => Log(log),
         Err(error) => {
-            eprintln!("error: {error}");
+            say(format_args!("error: {error}"));
             return error.class().exit_code();
         }
     };
@@ -47,7 +47,7 @@ pub fn run(path: &Path) -> i32 {
         .num_threads(launch.threads)
         .build_global()
     {
-        eprintln!("warning: {error}");
+        say(format_args!("warning: {error}"));
     }
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         train::run(&spec, &launch, &dir, &mut log)
@@ -64,12 +64,12 @@ pub fn run(path: &Path) -> i32 {
             judge_panic(&text, &launch.device)
         }
     };
-    eprintln!("error: {message}");
+    say(format_args!("error: {message}"));
     let told = log
         .event(EventKind::Failed { class, message })
         .and_then(|()| log.sync());
     if let Err(error) = told {
-        eprintln!("error: {error}");
+        say(format_args!("error: {error}"));
     }
     class.exit_code()
 }
@@ -98,10 +98,16 @@ fn run_program(dir: RunDir, spec: StageSpec, launch: Launch) -> i32 {
         }) => 128 + signal,
         Ok(End { .. }) => FailureClass::Bug.exit_code(),
         Err(error) => {
-            eprintln!("error: {error}");
+            say(format_args!("error: {error}"));
             error.class().exit_code()
         }
     }
+}
+
+/// A line on stderr, the attempt's log; lost where the disk is full. `eprintln` would panic then.
+fn say(text: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn check_version(spec: StageSpec, dir: &RunDir) -> Result<StageSpec, String> {

@@ -97,6 +97,8 @@ fn schema_completions_man_pages_and_version() {
         "run",
         "plan",
         "report",
+        "compare",
+        "export",
         "status",
         "show",
         "logs",

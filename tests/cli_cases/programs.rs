@@ -286,13 +286,14 @@ fn programs_go_on_from_programs() {
     let lines = "SELECT value FROM v_results WHERE metric = 'lines' AND headline";
     assert_eq!(lab.ask("store", lines)[0]["value"], 3.0);
     // A child that is to be run finds its parent's folder, and the parent isn't run again.
-    lab.ablate(line, &["--set", "params.lr=3"]).expect(0);
+    lab.write("chain.yaml", &CHAIN.replace("[1, 2]", "[1, 2, 3]"));
+    lab.ablate(line, &[]).expect(0);
     let attempts = "SELECT COUNT(*) AS n FROM v_attempts";
     assert_eq!(lab.ask("store", attempts)[0]["n"], 4);
     lab.write("source.txt", "a\nb\nc\n");
     lab.ablate(line, &[]).expect(0);
     assert_eq!(lab.ask("store", lines)[0]["value"], 4.0);
-    assert_eq!(lab.ask("store", attempts)[0]["n"], 7);
+    assert_eq!(lab.ask("store", attempts)[0]["n"], 8);
 }
 
 #[test]

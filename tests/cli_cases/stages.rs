@@ -147,3 +147,25 @@ fn the_longest_stage_starts_first() {
     assert_eq!(order[0]["run"], "small/bce/s0");
     assert_eq!(order[1]["run"], "small/ce/s0");
 }
+
+/// A softmax over 40,000 tokens has more numbers than any machine has bytes.
+#[test]
+fn a_stage_too_large_for_the_machine_is_refused() {
+    let lab = Lab::with_pictures(8);
+    let text = SMALL
+        .replace("vit_nano_patch8", "vit_giant_patch8")
+        .replace("epochs: 2,", "epochs: 2, resolution: 1600,");
+    lab.write("large.yaml", &text);
+    lab.ablate("plan large.yaml", &[]).expect(0).shows(&[
+        "memory    up to",
+        "too much for it",
+        "needs about",
+    ]);
+    lab.ablate("run large.yaml --device cpu", &[])
+        .expect(2)
+        .says(&["needs about", "GiB of memory", "too large for this machine"]);
+    assert!(
+        lab.list("ablate-store/stages").is_empty(),
+        "nothing was started"
+    );
+}

@@ -7,7 +7,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 
 /// A terminal of 100 by 30 characters: the end that a person looks at, and the program's end.
-fn open_terminal() -> (File, OwnedFd) {
+pub fn open_terminal() -> (File, OwnedFd) {
     let (mut ours, mut theirs) = (-1, -1);
     let size = libc::winsize {
         ws_row: 30,

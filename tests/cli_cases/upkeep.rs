@@ -1,8 +1,10 @@
 //! Looking after a store: why, recovery, marks, garbage, and other programs that have it open.
 
 use crate::lab::{Lab, SMALL, longer, wait_for};
+use crate::terminal::open_terminal;
 use serde_json::Value;
 use sqlx::{ConnectOptions, Connection, Executor, SqliteConnection};
+use std::io::Write;
 use std::path::Path;
 
 const VIEWS: [&str; 6] = [
@@ -137,9 +139,7 @@ async fn other_programs_that_have_the_store_open_block_nothing() {
     // One that locks the database for as long as it likes: the run waits, says so, and goes on.
     lab.write(
         "again.yaml",
-        &longer()
-            .replace("name: longer", "name: again")
-            .replace("lr: ", "lr: "),
+        &longer().replace("name: longer", "name: again"),
     );
     let mut writer = other_program(&path).await;
     (&mut writer).execute("BEGIN EXCLUSIVE").await.unwrap();
@@ -356,4 +356,23 @@ async fn a_store_of_a_newer_version_is_read_and_not_written() {
         ]);
     }
     assert_eq!(lab.read("s/ablate.db"), bytes);
+}
+
+#[test]
+fn a_removal_asks_on_a_terminal() {
+    let lab = trained();
+    lab.ablate("run small.yaml --store s --only loss=ce", &[])
+        .expect(0);
+    let before = lab.stages("s");
+    for (answer, left) in [("n\n", 2), ("\n", 2), ("yes\n", 1)] {
+        let (mut ours, theirs) = open_terminal();
+        let mut command = lab.command(["gc", "--store", "s"]);
+        command.stdin(theirs);
+        ours.write_all(answer.as_bytes()).unwrap();
+        lab.finish(command)
+            .expect(0)
+            .says(&["Remove all this? [y/N]"])
+            .shows(&["1 stages and files and 1 run"]);
+        assert_eq!(lab.stages("s").len(), left, "{answer:?} of {before:?}");
+    }
 }

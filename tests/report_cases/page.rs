@@ -213,6 +213,18 @@ fn sorting(browser: &mut Chromium) {
     assert!(values.iter().rev().is_sorted(), "{values:?}");
     press(browser, 1);
     assert_eq!(column(browser, 0), original);
+    // Rows of a group stay under its head.
+    let groups = browser.evaluate(
+        "(() => {
+            const table = [...document.querySelectorAll('main table')].find(table => table.querySelector('tr.group'));
+            const shape = () => [...table.tBodies[0].rows].map(row => row.classList.contains('group')).join();
+            const before = shape();
+            table.tHead.querySelector('button').click();
+            const after = shape();
+            return before === after && before.includes('true') ? 'kept' : before + ' became ' + after;
+        })()",
+    );
+    assert_eq!(groups, "kept");
 }
 
 /// Light and dark: paper, and the ink of text and plots on it.

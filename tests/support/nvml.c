@@ -119,12 +119,23 @@ int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(Gpu *gpu, Gpu **parent) {
     return OK;
 }
 
-int nvmlEventSetCreate(void **set) { *set = gpus; return OK; }
+/* Whether the set that was made last hears of GPU 0. */
+static int hears;
+
+int nvmlEventSetCreate(void **set) {
+    hears = 0;
+    *set = gpus;
+    return OK;
+}
+
 int nvmlEventSetFree(void *set) { (void)set; return OK; }
 
+/* GPU 1 has no events, and who asks for them loses the set. */
 int nvmlDeviceRegisterEvents(Gpu *gpu, unsigned long long types, void *set) {
     (void)set;
-    return gpu->parent < 0 && types ? OK : NOT_SUPPORTED;
+    if (gpu->parent >= 0 || gpu == &gpus[1] || !types) return NOT_SUPPORTED;
+    if (gpu == gpus) hears = 1;
+    return OK;
 }
 
 int nvmlEventSetWait_v2(void *set, Event *event, unsigned timeout) {
@@ -132,7 +143,7 @@ int nvmlEventSetWait_v2(void *set, Event *event, unsigned timeout) {
     (void)set;
     for (unsigned waited = 0; waited < timeout; waited += 5) {
         int number = xid();
-        if (number && number != told) {
+        if (hears && number && number != told) {
             told = number;
             *event = (Event){gpus, 8, (unsigned long long)number, ~0u, ~0u};
             return OK;

@@ -3,6 +3,7 @@
 use super::units::{duration, many, scaled, wrapped};
 use super::{Capacity, Known};
 use crate::plan::difference::Nearest;
+use crate::plan::memory::TooLarge;
 use crate::plan::model::Plan;
 use crate::report::statistics;
 use crate::rundir::stage::Task;
@@ -33,6 +34,10 @@ pub struct Summary {
     /// Of the stages to run.
     pub flops: f64,
     pub disk_bytes: u64,
+    /// Peak memory of the stage to run that needs most, as estimated for a CPU.
+    pub memory_bytes: u64,
+    /// Memory that stages have together; `None` on GPUs.
+    pub memory_available: Option<u64>,
     /// Estimated wall time of the stages to run.
     pub seconds: f64,
     pub slots: usize,
@@ -143,6 +148,11 @@ impl Summary {
             stages_to_run: to_run().count(),
             flops,
             disk_bytes: to_run().map(|stage| stage.cost.disk_bytes).sum(),
+            memory_bytes: to_run()
+                .map(|stage| stage.cost.memory_bytes)
+                .max()
+                .unwrap_or(0),
+            memory_available: capacity.memory,
             seconds: seconds(plan, &done, flops, capacity),
             slots: capacity.slots,
             smallest_effect: smallest_effect(seeds),
@@ -228,6 +238,9 @@ impl Summary {
                 scaled(self.disk_bytes as f64, 1024.0, "B"),
             )?;
         }
+        if self.memory_bytes > 0 {
+            self.write_memory(plan, text)?;
+        }
         match self.smallest_effect.standard_deviations {
             Some(width) => writeln!(
                 text,
@@ -276,6 +289,34 @@ impl Summary {
             )?;
         }
         Ok(())
+    }
+
+    /// What a stage needs of the host's memory, and which one is too large for it.
+    fn write_memory(&self, plan: &Plan, text: &mut String) -> std::fmt::Result {
+        let bytes = |bytes: u64| scaled(bytes as f64, 1024.0, "B");
+        write!(text, "memory    up to {} a stage", bytes(self.memory_bytes))?;
+        let Some(available) = self.memory_available else {
+            return writeln!(text, " on a CPU");
+        };
+        let at_once = (available / self.memory_bytes).min(self.slots as u64);
+        if available == u64::MAX {
+            return writeln!(text);
+        }
+        let room = match at_once {
+            0 => "too much for it".to_owned(),
+            count => format!("room for {count} of the largest at once"),
+        };
+        writeln!(text, ", {} there: {room}", bytes(available))?;
+        let largest = (0..plan.stages.len() as u32)
+            .find(|&index| plan.stages[index as usize].cost.memory_bytes == self.memory_bytes);
+        let too_large = largest.and_then(|index| {
+            let why = TooLarge::of(&plan.stage_spec(index), available)?;
+            Some((plan.first_variant(index).name.clone(), why))
+        });
+        match too_large {
+            Some((variant, why)) => writeln!(text, "          {variant} {why}"),
+            None => Ok(()),
+        }
     }
 
     fn variant_table(&self) -> Table {

@@ -79,7 +79,9 @@ impl Facts {
             Status::Failed => self.failed(),
             Status::Pending => self.pending(),
         };
-        reasons.because.extend(self.history());
+        // The last failure is told already where it is the answer.
+        let told = ["failed", "interrupted"].contains(&reasons.status.as_str());
+        reasons.because.extend(self.history(told));
         reasons
     }
 
@@ -335,14 +337,12 @@ impl Facts {
     }
 
     /// The attempts that failed, and what was made of each.
-    fn history(&self) -> Vec<String> {
-        let ended = self.status() == Status::Failed;
+    fn history(&self, told: bool) -> Vec<String> {
         let last = self.attempts.last().map_or(0, |last| last.attempt);
         self.attempts
             .iter()
             .filter(|attempt| attempt.status == Status::Failed)
-            // The one that is told above.
-            .filter(|attempt| !ended || attempt.attempt != last)
+            .filter(|attempt| !told || attempt.attempt != last)
             .map(|attempt| {
                 let class = attempt.failure.as_deref().unwrap_or("failed");
                 let next = if attempt.attempt < last {
@@ -526,6 +526,17 @@ mod tests {
                 "attempt 1 on cpu of lab",
             ],
         );
+        let alone = Facts {
+            schedulers: Vec::new(),
+            attempts: vec![attempt(1, Status::Failed, Some(FailureClass::Killed))],
+            ..facts()
+        };
+        check(
+            &alone,
+            "interrupted",
+            &["attempt 1 ended without a result (cause 1)"],
+        );
+        assert_eq!(alone.reasons().because.len(), 1, "told once");
         let paused = Facts {
             now: 200.0,
             ..pausing

@@ -1,10 +1,11 @@
 //! What stands on an experiment's page.
 
-use super::{EXPERIMENT, PageError, clean, render, table, whole, words};
+use super::{EXPERIMENT, PageError, clean, render, whole, words};
 use crate::report::background::VariantCost;
 use crate::report::data::{ExperimentData, Variant};
 use crate::report::plot::Plot;
 use crate::report::table::Table;
+use crate::report::table::render::{Html, Render};
 use crate::store::rows::Status;
 use crate::store::{StageRow, utc};
 use minijinja::value::Serde;
@@ -46,7 +47,7 @@ pub fn page(content: &Content<'_>) -> Result<String, PageError> {
         .tables
         .iter()
         .map(|(head, table)| {
-            context! { title => clean(head), html => Value::from_safe_string(table::html(table)) }
+            context! { title => clean(head), html => Value::from_safe_string(Html.render(table)) }
         })
         .collect();
     let plots: Vec<Value> = content

@@ -4,7 +4,6 @@
 //! | --- | --- |
 //! | [`experiment`] | what stands on an experiment's page |
 //! | [`index`] | the index, made from the summaries that lie beside the pages |
-//! | `table` | a table of the table model as HTML |
 //! | `words` | times, sizes and counts in words |
 //! | `*.html`, `style.css`, `script.js` | templates |
 //!
@@ -13,7 +12,6 @@
 
 pub mod experiment;
 pub mod index;
-mod table;
 mod words;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
   };
   const key = (row, column) => {
     const cell = row.cells[column];
-    return cell ? cell.dataset.value ?? cell.dataset.sort ?? cell.textContent.trim() : "";
+    return cell ? cell.dataset.sort ?? cell.textContent.trim() : "";
   };
   const compare = (a, b, numeric, sign) => {
     if (!numeric) return sign * a.localeCompare(b, undefined, { numeric: true });
@@ -25,7 +25,7 @@
     }
     return found;
   };
-  for (const table of document.querySelectorAll("table.sortable, figure.table table")) {
+  for (const table of document.querySelectorAll("table.sortable")) {
     const body = table.tBodies[0];
     if (!body || !table.tHead || body.rows.length < 2) continue;
     const original = [...body.rows];

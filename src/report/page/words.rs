@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn figures_in_words() {
-        assert_eq!(duration(3.14), "3.1 s");
+        assert_eq!(duration(3.21), "3.2 s");
         assert_eq!(duration(59.7), "1 min 0 s");
         assert_eq!(duration(3_725.0), "1 h 2 min");
         assert_eq!(duration(200_000.0), "2.3 days");

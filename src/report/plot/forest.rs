@@ -10,6 +10,7 @@ use crate::report::data::Variant;
 use crate::report::frame;
 use crate::report::metric::{self, Metric};
 use crate::report::statistics::{self, Difference, Interval, Method};
+use crate::report::table::Cell;
 use crate::report::table::cells::{Cells, Source};
 use polars::prelude::*;
 
@@ -21,22 +22,33 @@ struct Item<'a> {
     variant: &'a Variant<'a>,
     label: String,
     baseline: u32,
-    difference: Difference,
+    /// Or, where there is none, why.
+    difference: Result<Difference, String>,
     /// Runs of the variant and of its baseline.
     n: (usize, usize),
 }
 
 impl Item<'_> {
     fn interval(&self) -> Option<Interval> {
-        self.difference.interval.map(|(interval, _)| interval)
+        let (interval, _) = self.difference.as_ref().ok()?.interval?;
+        Some(interval)
+    }
+
+    fn method(&self) -> Option<Method> {
+        let (_, method) = self.difference.as_ref().ok()?.interval?;
+        Some(method)
+    }
+
+    fn mean(&self) -> Option<f64> {
+        Some(self.difference.as_ref().ok()?.mean)
     }
 
     /// Better, worse or unclear, by mark as well as by colour.
-    fn look(&self, metric: &Metric) -> Look {
+    fn look(&self, metric: &Metric, mean: f64) -> Look {
         let clear = self
             .interval()
             .is_some_and(|interval| !interval.contains(0.0));
-        match (clear, metric.better(self.difference.mean, 0.0)) {
+        match (clear, metric.better(mean, 0.0)) {
             (true, true) => Look {
                 mark: Mark::Triangle,
                 ..Look::of(0)
@@ -72,12 +84,18 @@ pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<P
                 variant,
                 label: cells.display_name(variant),
                 baseline,
-                difference: statistics::difference(ours, theirs)?,
+                difference: statistics::difference(ours, theirs).ok_or_else(|| {
+                    match cells.value(variant, source, 0, true) {
+                        Cell::State(state) => state.words(),
+                        // It is the baseline that has no result.
+                        _ => "no baseline".to_owned(),
+                    }
+                }),
                 n: (ours.len(), theirs.len()),
             })
         })
         .collect();
-    if items.is_empty() || items.len() > MOST_ROWS {
+    if items.iter().all(|item| item.difference.is_err()) || items.len() > MOST_ROWS {
         return Ok(None);
     }
     let mut order: Vec<u32> = Vec::new();
@@ -94,11 +112,7 @@ pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<P
         .collect();
 
     // The zero line is part of the picture.
-    let numbers: Vec<f64> = items
-        .iter()
-        .map(|item| item.difference.mean)
-        .chain([0.0])
-        .collect();
+    let numbers: Vec<f64> = items.iter().filter_map(Item::mean).chain([0.0]).collect();
     let intervals = items
         .iter()
         .filter_map(|item| Some((item.interval()?, item.n.0.min(item.n.1))));
@@ -108,7 +122,10 @@ pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<P
     let decimals = cells.decimals(source);
     let means: Vec<String> = items
         .iter()
-        .map(|item| metric::signed(item.difference.mean, decimals))
+        .map(|item| {
+            let mean = item.mean();
+            mean.map_or(String::new(), |mean| metric::signed(mean, decimals))
+        })
         .collect();
     let widest = means
         .iter()
@@ -137,15 +154,23 @@ pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<P
                 style::INK,
                 style::AXIS_LINE,
             );
-            for (index, (item, mean)) in items.iter().zip(&means).enumerate() {
+            for (index, (item, text)) in items.iter().zip(&means).enumerate() {
                 let y = rows.middle(index);
-                let look = item.look(&metric);
+                let mean = match &item.difference {
+                    Ok(difference) => difference.mean,
+                    Err(state) => {
+                        let left = (rows.panel.left + style::GAP, y);
+                        canvas.text(state, left, Anchor::Left, Text::FAINT);
+                        continue;
+                    }
+                };
+                let look = item.look(&metric, mean);
                 if let Some(Interval { low, high }) = item.interval() {
                     rows::interval(canvas, &rows.scale, (low, high), y, look.colour, false);
                 }
-                canvas.mark((rows.scale.at(item.difference.mean), y), &look);
+                canvas.mark((rows.scale.at(mean), y), &look);
                 canvas.text(
-                    mean,
+                    text,
                     (style::WIDTH - style::MARGIN, y),
                     Anchor::Right,
                     Text::TICK,
@@ -182,19 +207,16 @@ fn caption(cells: &Cells<'_>, items: &[Item<'_>], metric: &Metric, stage: &str) 
     } else {
         ""
     };
-    let counts = items.iter().flat_map(|item| [item.n.0, item.n.1]);
+    let counts = items
+        .iter()
+        .filter(|item| item.difference.is_ok())
+        .flat_map(|item| [item.n.0, item.n.1]);
     let mut text = format!(
         "Difference in {}{after} to {baseline}{unit} ({}).",
         metric.words.trim_end_matches(" (%)"),
         n_words(counts)
     );
-    let has = |method| {
-        items.iter().any(|item| {
-            item.difference
-                .interval
-                .is_some_and(|(_, own)| own == method)
-        })
-    };
+    let has = |method| items.iter().any(|item| item.method() == Some(method));
     let kind = match (has(Method::Paired), has(Method::Welch)) {
         (true, false) => Some("paired t over the shared seeds"),
         (false, true) => Some("Welch's t"),
@@ -219,10 +241,10 @@ fn csv(cells: &Cells<'_>, items: &[Item<'_>]) -> Result<String, PlotError> {
             .find(|variant| variant.index == index)
             .map(|variant| variant.name)
     };
-    let method = |item: &Item<'_>| match item.difference.interval {
-        Some((_, Method::Paired)) => Some("paired t"),
-        Some((_, Method::Welch)) => Some("welch t"),
-        Some((_, Method::Images)) => Some("images"),
+    let method = |item: &Item<'_>| match item.method() {
+        Some(Method::Paired) => Some("paired t"),
+        Some(Method::Welch) => Some("welch t"),
+        Some(Method::Images) => Some("images"),
         None => None,
     };
     let frame = df!(
@@ -230,10 +252,11 @@ fn csv(cells: &Cells<'_>, items: &[Item<'_>]) -> Result<String, PlotError> {
         "baseline" => items.iter().map(|item| name(item.baseline)).collect::<Vec<_>>(),
         "n" => items.iter().map(|item| item.n.0 as u64).collect::<Vec<_>>(),
         "n_baseline" => items.iter().map(|item| item.n.1 as u64).collect::<Vec<_>>(),
-        "delta" => items.iter().map(|item| item.difference.mean).collect::<Vec<_>>(),
+        "delta" => items.iter().map(Item::mean).collect::<Vec<_>>(),
         "low" => items.iter().map(|item| item.interval().map(|interval| interval.low)).collect::<Vec<_>>(),
         "high" => items.iter().map(|item| item.interval().map(|interval| interval.high)).collect::<Vec<_>>(),
         "interval" => items.iter().map(method).collect::<Vec<_>>(),
+        "state" => items.iter().map(|item| item.difference.as_ref().err().map(String::as_str)).collect::<Vec<_>>(),
     )
     .map_err(|source| frame::FrameError { what: "the forest plot", source })?;
     Ok(frame::to_csv(frame)?)

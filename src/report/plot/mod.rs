@@ -24,6 +24,7 @@ pub mod style;
 mod sweep;
 mod test_resolution;
 mod variants;
+mod wanted;
 
 #[cfg(test)]
 mod tests;
@@ -69,13 +70,30 @@ pub enum PlotError {
     Pdf { plot: String, message: String },
 }
 
-/// All plots that the experiment's results allow.
+/// The plots that the experiment file lists, else all that the results allow. One that the results don't allow is
+/// left out.
 pub fn plots(data: &ExperimentData) -> Result<Vec<Plot>, PlotError> {
     plots_of(&Cells::new(data)?)
 }
 
 /// [`plots`] of results that are grouped already.
 pub(super) fn plots_of(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
+    let mut plots = match &cells.data.experiment.report.plots {
+        Some(specs) => {
+            let mut plots = Vec::new();
+            for spec in specs {
+                plots.extend(wanted::plots(cells, spec)?);
+            }
+            plots
+        }
+        None => usual(cells)?,
+    };
+    tell_apart(&mut plots);
+    Ok(plots)
+}
+
+/// All plots that the results allow, where the file lists none.
+fn usual(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
     let mut plots = Vec::new();
     let headline = headline(cells);
     plots.extend(variants::plot(cells)?);
@@ -89,7 +107,10 @@ pub(super) fn plots_of(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
         [None, None],
     )?);
     plots.extend(slopes::plot(cells, &headline, "slopes".to_owned())?);
-    plots.extend(against_cost::plot(cells, &headline, Cost::Flops, None)?);
+    // Throughput depends on what else a machine did: only on request.
+    for cost in [Cost::Flops, Cost::Parameters] {
+        plots.extend(against_cost::plot(cells, &headline, cost, None)?);
+    }
     for what in [
         Curves::Metric(&headline.metric),
         Curves::TrainLoss,
@@ -99,7 +120,6 @@ pub(super) fn plots_of(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
         plots.extend(curves::plots(cells, what, None)?);
     }
     plots.extend(samples::plot(cells, "samples".to_owned(), None)?);
-    tell_apart(&mut plots);
     Ok(plots)
 }
 

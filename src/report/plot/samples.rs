@@ -116,11 +116,9 @@ fn policies(cells: &Cells<'_>) -> Vec<(String, AugmentConfig, usize)> {
     // Where variants also differ in other things, only the axes that change the augmentation name a row.
     let mut specs = Vec::new();
     for variant in &cells.variants {
-        let spec = variant
-            .runs
-            .first()
-            .and_then(|run| cells.data.background.configs.get(run.stages.first()?));
-        if let Some(spec) = spec {
+        let spec = cells.data.background.config(variant, 0);
+        // A program of the user's own does what it likes to images.
+        if let Some(spec) = spec.filter(|spec| spec.command.is_none()) {
             specs.push((variant, spec));
         }
     }

@@ -1,6 +1,9 @@
-use super::{Plot, pdf, plots, png, raster};
+use super::{Cost, Plot, against_cost, pdf, plots, png, raster};
 use crate::report::data::ExperimentData;
+use crate::report::table::build::headline;
+use crate::report::table::cells::Cells;
 use crate::report::table::fixture::{self, Fixture};
+use crate::spec::report::{PlotKind, PlotSpec, PlotX};
 use crate::store::rows::Status;
 use resvg::usvg;
 
@@ -116,6 +119,7 @@ fn every_kind_is_there() {
         "loss/heatmap",
         "loss/slopes",
         "loss/against-flops",
+        "loss/against-parameters",
         "loss/curves-lr",
         "augmentation/samples",
         "epochs/against-flops",
@@ -306,4 +310,163 @@ fn data_lies_beside_a_plot() {
         .find(|plot| plot.name == "curves-pretrain-val-top1")
         .unwrap();
     assert_eq!(curve.csv.lines().count(), 1 + 4 * 10);
+}
+
+#[test]
+fn a_metric_against_every_cost() {
+    let data = fixture::loss()
+        .costs(
+            |variant| [2.1e13, 8.4e13][variant % 2],
+            |variant| [55_000, 210_000][variant % 2],
+        )
+        .configurations("epochs")
+        .data;
+    let cells = Cells::new(&data).unwrap();
+    let headline = headline(&cells);
+    for (cost, label) in [
+        (Cost::Flops, "floating-point operations of a run"),
+        (Cost::Parameters, "parameters"),
+        (Cost::Throughput, "training throughput"),
+        (Cost::Epochs, "training epochs"),
+    ] {
+        let plot = against_cost::plot(&cells, &headline, cost, None).unwrap();
+        let plot = plot.unwrap_or_else(|| panic!("{cost:?}"));
+        let lines: Vec<&str> = plot.csv.lines().collect();
+        assert_eq!(lines[0], format!("series,{label},n,mean,sd,low,high"));
+        // Two models by two losses: a mark per variant.
+        assert_eq!(lines.len(), 1 + 4, "{cost:?}");
+        if cost == Cost::Flops {
+            // And a line per loss, in units that are read easily.
+            assert!(lines[1].starts_with("ce,21.0,3,"), "{}", lines[1]);
+            assert!(lines[4].starts_with("bce,84.0,3,"), "{}", lines[4]);
+        }
+    }
+}
+
+#[test]
+fn a_pdf_has_one_page_of_the_plots_size_and_the_embedded_font() {
+    let plot = &plots(&fixture::crop(3).data).unwrap()[0];
+    let bytes = pdf(plot).unwrap();
+    assert!(bytes.starts_with(b"%PDF-"));
+    let text = String::from_utf8_lossy(&bytes);
+    let size = raster::parse(&plot.svg).unwrap().size();
+    let page = format!("/MediaBox[0 0 {}", 0.75 * size.width());
+    assert!(
+        text.replace("/MediaBox [", "/MediaBox[").contains(&page),
+        "{page}"
+    );
+    assert!(text.contains("AblateSans-Regular"));
+    assert!(!text.contains("CreationDate"));
+}
+
+#[test]
+fn a_variant_that_failed_has_its_row_in_the_forest() {
+    let data = fixture::augmentation(3)
+        .lose(3, 0, Status::Failed, Some("diverged"))
+        .lose(3, 1, Status::Failed, Some("diverged"))
+        .lose(3, 2, Status::Failed, Some("diverged"))
+        .data;
+    let all = plots(&data).unwrap();
+    let forest = all.iter().find(|plot| plot.name == "forest").unwrap();
+    let lines: Vec<&str> = forest.csv.lines().collect();
+    assert_eq!(lines.len(), 1 + 6);
+    assert_eq!(lines[3], "solarize,rand-augment,0,3,,,,,diverged");
+    assert!(forest.svg.contains("diverged"));
+    assert!(forest.caption.contains("(n = 3)"), "{}", forest.caption);
+}
+
+/// The names of the plots of an experiment whose file lists these.
+fn listed(data: &ExperimentData, specs: Vec<PlotSpec>) -> Vec<String> {
+    let mut data = data.clone();
+    data.experiment.report.plots = Some(specs);
+    let plots = plots(&data).unwrap();
+    plots.into_iter().map(|plot| plot.name).collect()
+}
+
+#[test]
+fn a_file_that_lists_plots_gets_those() {
+    let data = fixture::loss()
+        .costs(
+            |variant| [2.1e13, 8.4e13][variant % 2],
+            |variant| [55_000, 210_000][variant % 2],
+        )
+        .configurations("loss")
+        .data;
+    let kind = |kind| PlotSpec {
+        kind,
+        ..PlotSpec::default()
+    };
+    for (kind_of, expected) in [
+        (PlotKind::Curves, "curves-val-top1"),
+        (PlotKind::Loss, "curves-train_loss"),
+        (PlotKind::Lr, "curves-lr"),
+        (PlotKind::Forest, "forest"),
+        (PlotKind::Slopes, "slopes"),
+        (PlotKind::Heatmap, "heatmap"),
+        (PlotKind::Samples, "samples"),
+        (PlotKind::Against, "against-flops"),
+    ] {
+        assert_eq!(listed(&data, vec![kind(kind_of)]), [expected]);
+    }
+    // What the results don't allow is left out; no entries, no plots.
+    assert_eq!(listed(&data, vec![kind(PlotKind::Resolution)]), [""; 0]);
+    assert_eq!(listed(&data, Vec::new()), [""; 0]);
+    let resolutions = listed(
+        &fixture::test_resolutions(3).data,
+        vec![kind(PlotKind::Resolution)],
+    );
+    assert_eq!(resolutions, ["by-resolution", "by-test-resolution"]);
+    // A name, a title, a metric, a quantity of the file's own; names that are alike are numbered.
+    let named = PlotSpec {
+        kind: PlotKind::Against,
+        name: Some("mine".to_owned()),
+        title: Some("My title".to_owned()),
+        metric: Some("loss".to_owned()),
+        x: Some(PlotX::Throughput),
+        ..PlotSpec::default()
+    };
+    assert_eq!(
+        listed(&data, vec![named.clone(), named.clone()]),
+        ["mine", "mine-2"]
+    );
+    let mut with = data.clone();
+    with.experiment.report.plots = Some(vec![named]);
+    let plot = &plots(&with).unwrap()[0];
+    assert!(
+        plot.caption
+            .starts_with("My title. Loss against training throughput"),
+        "{}",
+        plot.caption
+    );
+    // The axes of a heatmap change places.
+    let turned = |rows: &str, columns: &str| {
+        let mut data = data.clone();
+        data.experiment.report.plots = Some(vec![PlotSpec {
+            rows: Some(rows.to_owned()),
+            columns: Some(columns.to_owned()),
+            ..kind(PlotKind::Heatmap)
+        }]);
+        plots(&data).unwrap()[0]
+            .csv
+            .lines()
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(
+        turned("model", "loss.name"),
+        "axis:model,axis:loss.name,n,mean,sd,state"
+    );
+    assert_eq!(
+        turned("loss.name", "model"),
+        "axis:loss.name,axis:model,n,mean,sd,state"
+    );
+    // As many pictures a row as the file asks for.
+    let three = PlotSpec {
+        count: Some(3),
+        ..kind(PlotKind::Samples)
+    };
+    let mut with = data.clone();
+    with.experiment.report.plots = Some(vec![three]);
+    assert_eq!(plots(&with).unwrap()[0].pictures.len(), 2 * 3);
 }

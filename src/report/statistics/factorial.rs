@@ -57,9 +57,9 @@ impl Factorial {
         let others = |factor: usize| {
             (0..self.levels[factor]).filter(move |level| *level != references[factor])
         };
-        for factor in 0..self.levels.len() {
+        for (factor, &reference) in references.iter().enumerate() {
             for level in others(factor) {
-                effects.extend(self.effect(vec![(factor, level, references[factor])]));
+                effects.extend(self.effect(vec![(factor, level, reference)]));
             }
         }
         for first in 0..self.levels.len() {

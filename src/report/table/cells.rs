@@ -20,6 +20,9 @@ pub struct Source {
     pub metric: String,
 }
 
+/// Seeds with their values, by variant and source.
+type Arms = HashMap<(u32, Source), Vec<(u64, f64)>>;
+
 /// Numbers of an experiment by variant and source.
 #[derive(Clone)]
 pub struct Cells<'a> {
@@ -29,7 +32,7 @@ pub struct Cells<'a> {
     pub baseline: Option<Vec<Option<String>>>,
     /// The first is the headline.
     pub metrics: Vec<String>,
-    arms: Arc<HashMap<(u32, Source), Vec<(u64, f64)>>>,
+    arms: Arc<Arms>,
     sets: Vec<String>,
     /// Stages with further test resolutions, and all of their resolutions.
     resolutions: BTreeMap<String, BTreeSet<u32>>,

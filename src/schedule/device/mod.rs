@@ -22,4 +22,15 @@ pub mod recording;
 pub mod slots;
 pub mod visible;
 
+/// Bytes of the host's memory that stages may need together: all but a part for everything else.
+pub fn memory_for_stages(total: u64) -> u64 {
+    /// For the scheduler and the system.
+    const RESERVE: u64 = 512 << 20;
+    match total {
+        // Unknown: nothing can be promised.
+        0 => u64::MAX,
+        total => total.saturating_sub(RESERVE.min(total / 10)),
+    }
+}
+
 pub use slots::{DeviceChoice, DeviceError, GpuShare, Machine, Slot, SlotRequest, slots};

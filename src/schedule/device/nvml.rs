@@ -10,6 +10,7 @@ use nvml_wrapper::bitmasks::event::EventTypes;
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::enums::event::XidError;
 use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::event::EventSet;
 use nvml_wrapper::struct_wrappers::device::ProcessInfo;
 use nvml_wrapper::{Device, cuda_driver_version_major, cuda_driver_version_minor};
 use std::sync::OnceLock;
@@ -184,25 +185,9 @@ impl Gpus for Nvml {
 const WAIT_MS: u32 = 3_600_000;
 
 fn wait_for_faults(library: &'static nvml_wrapper::Nvml, uuids: &[String], tell: &OnFault) {
-    let Ok(mut set) = library.create_event_set() else {
+    let Some(set) = register(library, uuids) else {
         return;
     };
-    for uuid in uuids {
-        let Ok(device) = library.device_by_uuid(uuid.as_str()) else {
-            continue;
-        };
-        // Instances are watched through their GPU.
-        let device = device.mig_parent_device().unwrap_or(device);
-        let events = EventTypes::CRITICAL_XID_ERROR | EventTypes::DOUBLE_BIT_ECC_ERROR;
-        set = match device.register_events(events, set) {
-            Ok(set) => set,
-            // The set is gone with the error.
-            Err(_) => match library.create_event_set() {
-                Ok(set) => set,
-                Err(_) => return,
-            },
-        };
-    }
     let mut lost = Vec::new();
     loop {
         match set.wait(WAIT_MS) {
@@ -240,6 +225,31 @@ fn wait_for_faults(library: &'static nvml_wrapper::Nvml, uuids: &[String], tell:
                 std::thread::sleep(Duration::from_secs(10));
             }
             Err(_) => return,
+        }
+    }
+}
+
+/// Asks for the events of these GPUs; those that have none (some consumer models) are left out. Instances are
+/// watched through their GPU.
+fn register(library: &'static nvml_wrapper::Nvml, uuids: &[String]) -> Option<EventSet<'static>> {
+    let mut devices: Vec<Device<'static>> = uuids
+        .iter()
+        .filter_map(|uuid| library.device_by_uuid(uuid.as_str()).ok())
+        .map(|device| device.mig_parent_device().unwrap_or(device))
+        .collect();
+    loop {
+        // A set that a device can't be added to is gone: begin anew without that device.
+        let mut set = Some(library.create_event_set().ok()?);
+        let refused = devices.iter().position(|device| {
+            let events = EventTypes::CRITICAL_XID_ERROR;
+            set = set
+                .take()
+                .and_then(|set| device.register_events(events, set).ok());
+            set.is_none()
+        });
+        match refused {
+            Some(device) => drop(devices.remove(device)),
+            None => return set,
         }
     }
 }

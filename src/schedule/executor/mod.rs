@@ -4,6 +4,7 @@
 //! and a slot. Exits are pushed, never polled for.
 
 pub mod child;
+pub mod limits;
 pub mod local;
 pub mod process;
 mod program;

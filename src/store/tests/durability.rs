@@ -50,7 +50,7 @@ async fn child_that_commits() {
     let dir = Path::new(&dir);
     let _lock = StoreLock::exclusive(dir).unwrap();
     let store = open(dir).await;
-    store.abandon_running().await.unwrap();
+    store.abandon_running(&[]).await.unwrap();
     let sample = Sample::new("loss", 40, 1);
     sample.save(&store).await;
     let fingerprint = sample.fingerprint(0);
@@ -122,7 +122,7 @@ async fn what_was_committed_survives_a_kill() {
             .await
             .unwrap();
         assert_eq!(check.rows, [[Cell::Text("ok".to_owned())]]);
-        store.abandon_running().await.unwrap();
+        store.abandon_running(&[]).await.unwrap();
         assert_eq!(
             number(
                 &store,
@@ -188,4 +188,88 @@ async fn a_reader_with_an_open_transaction_blocks_nobody() {
     drop(old);
     assert_eq!(number(&reader, count).await, 20);
     assert!(reader.wal_bytes() > 0);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_the_same_store_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let sample = Sample::new("loss", 4, 1);
+    sample.save(&store).await;
+    let fingerprint = sample.fingerprint(0);
+    let attempt = store.begin_attempt(&fingerprint, &start()).await.unwrap();
+    // As a full disk does it: the database can't grow any more.
+    let most = async |pages: &str| {
+        let writer = store.writer(crate::store::open::Durability::Full);
+        let mut writer = writer.await.unwrap();
+        let sql = format!("PRAGMA max_page_count = {pages}");
+        sqlx::query(sqlx::AssertSqlSafe(sql))
+            .execute(&mut writer.connection)
+            .await
+            .unwrap();
+    };
+    most("1").await;
+    let mut seq = 0;
+    let mut more = || -> Vec<Event> {
+        seq += 500;
+        (seq - 499..=seq)
+            .map(|seq| event(seq, attempt, step(seq, 1.0)))
+            .collect()
+    };
+    let full = loop {
+        let events = more();
+        match store.record_events(&fingerprint, &events).await {
+            Ok(_) => {}
+            Err(error) => break (error, events),
+        }
+    };
+    assert!(matches!(full.0, StoreError::Full { .. }), "{}", full.0);
+    // Nothing of the batch is there, and the very same call works once there is room.
+    let before = store.last_seq(&fingerprint).await.unwrap();
+    assert_eq!(before, full.1[0].seq - 1);
+    most("1000000").await;
+    assert_eq!(
+        store.record_events(&fingerprint, &full.1).await.unwrap(),
+        500
+    );
+    store
+        .end_attempt(&fingerprint, attempt, &end(Status::Done))
+        .await
+        .unwrap();
+    store.verify().await.unwrap();
+}
+
+/// A process that was killed while it made the database leaves a journal that only a writer may roll back.
+#[tokio::test]
+async fn a_creation_that_was_cut_off_is_rolled_back() {
+    use sqlx::{ConnectOptions, Connection};
+    let folder = tempfile::tempdir().unwrap();
+    let (made, left) = (folder.path().join("made"), folder.path().join("left"));
+    for dir in [&made, &left] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    let mut connection = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(made.join("ablate.db"))
+        .create_if_missing(true)
+        .pragma("cache_size", "4")
+        .connect()
+        .await
+        .unwrap();
+    // The journal, not yet the write-ahead log; a cache so small that half of it is in the file already.
+    let mut transaction = connection.begin().await.unwrap();
+    for sql in [
+        "CREATE TABLE half (x)",
+        "INSERT INTO half WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+         SELECT randomblob(500) FROM n",
+    ] {
+        sqlx::query(sql).execute(&mut *transaction).await.unwrap();
+    }
+    for name in ["ablate.db", "ablate.db-journal"] {
+        std::fs::copy(made.join(name), left.join(name)).unwrap();
+    }
+    assert!(std::fs::metadata(left.join("ablate.db")).unwrap().len() > 100_000);
+    drop(transaction);
+    let store = open(&left).await;
+    store.verify().await.unwrap();
+    assert!(store.finished().await.unwrap().is_empty());
 }

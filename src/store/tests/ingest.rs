@@ -318,8 +318,8 @@ async fn abandoned_attempts_end_as_their_events_say() {
         .end_attempt(&sample.fingerprint(3), 1, &end(Status::Done))
         .await
         .unwrap();
-    assert_eq!(store.abandon_running().await.unwrap(), 3);
-    assert_eq!(store.abandon_running().await.unwrap(), 0);
+    assert_eq!(store.abandon_running(&[]).await.unwrap(), 3);
+    assert_eq!(store.abandon_running(&[]).await.unwrap(), 0);
     let all: Vec<String> = (0..4).map(|index| sample.fingerprint(index)).collect();
     let states = store.stage_states(&all).await.unwrap();
     let state = |index: usize| (states[&all[index]].status, states[&all[index]].failure);

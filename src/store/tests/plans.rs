@@ -181,7 +181,16 @@ async fn runs_follow_their_stages() {
     let attempt = store.begin_attempt(&shared, &start()).await.unwrap();
     assert_eq!(attempt, 1);
     assert_eq!(run_statuses(&store, "loss").await, both(Status::Running));
-    store.set_attempt_pid(&shared, 1, 4242).await.unwrap();
+    let worker = Change::Worker {
+        fingerprint: shared.clone(),
+        attempt: 1,
+        pid: 4242,
+        start: None,
+    };
+    store
+        .transition(&leases::owner("me"), &[worker])
+        .await
+        .unwrap();
     store
         .end_attempt(&shared, 1, &end(Status::Failed))
         .await

@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::AttemptGpu;
 
 async fn sample_store(dir: &Path) -> Store {
     let store = open(dir).await;
@@ -168,8 +169,37 @@ async fn the_views_are_as_documented() {
     let folder = tempfile::tempdir().unwrap();
     let store = sample_store(folder.path()).await;
     let run = store.run_ids().await.unwrap().remove(0);
-    store.tag(&[run.clone()], "paper").await.unwrap();
+    store
+        .tag(std::slice::from_ref(&run), "paper")
+        .await
+        .unwrap();
     store.note(&run, "a remark").await.unwrap();
+    let gpu = AttemptGpu {
+        uuid: "GPU-1".into(),
+        name: "H100".into(),
+        driver: "580".into(),
+        memory: 80 << 30,
+    };
+    let attempts = store
+        .query_all("SELECT fingerprint FROM v_attempts")
+        .await
+        .unwrap();
+    let Cell::Text(fingerprint) = &attempts.rows[0][0] else {
+        panic!("{:?}", attempts.rows);
+    };
+    let claim = Change::Claim {
+        fingerprint: fingerprint.clone(),
+        device: "cpu".to_owned(),
+        seen: u32::MAX,
+    };
+    store
+        .transition(&leases::owner("me"), &[claim])
+        .await
+        .unwrap();
+    store
+        .set_attempt_gpus(fingerprint, 1, &[gpu])
+        .await
+        .unwrap();
     let docs = view_docs();
     let views = store
         .query_all("SELECT name FROM sqlite_schema WHERE type = 'view' AND name LIKE 'v\\_%' ESCAPE '\\' ORDER BY name")

@@ -99,6 +99,10 @@ async fn every_released_schema_is_read_migrated_and_kept_as_a_copy() {
         reader.status(None).await.unwrap();
         reader.running(None).await.unwrap();
         assert_eq!(reader.tags().await.unwrap(), []);
+        let garbage = reader.garbage(GarbagePolicy::default()).await.unwrap();
+        assert!(!garbage.runs.is_empty(), "its plan shrank");
+        let run = reader.run_ids().await.unwrap().remove(0);
+        assert_eq!(reader.removal(&Named::Run(&run)).await.unwrap().runs, [run]);
         reader.close().await.unwrap();
         assert_eq!(
             fs::read(dir.join("ablate.db")).unwrap(),

@@ -81,6 +81,16 @@ async fn full(dir: &Path) -> (Store, Sample) {
     let failed = sample.fingerprint(2);
     fs::create_dir_all(RunDir::in_store(dir, &failed).root()).unwrap();
     let attempt = store.begin_attempt(&failed, &start()).await.unwrap();
+    let gpu = |uuid: &str| AttemptGpu {
+        uuid: uuid.to_owned(),
+        name: "A GPU".to_owned(),
+        driver: "570".to_owned(),
+        memory: 80 << 30,
+    };
+    store
+        .set_attempt_gpus(&failed, attempt, &[gpu("GPU-1"), gpu("GPU-2")])
+        .await
+        .unwrap();
     store
         .end_attempt(&failed, attempt, &end(Status::Failed))
         .await
@@ -115,6 +125,7 @@ async fn a_lost_database_is_rebuilt_row_by_row() {
     let states = store.finished().await.unwrap();
     let config = store.stage_config(&sample.fingerprint(4)).await.unwrap();
     assert_eq!(before["v_tags"].len(), 3);
+    assert_eq!(before["v_gpus"].len(), 2);
     assert!(before["v_attempts"].len() == 7 && !before["v_metrics"].is_empty());
     store.close().await.unwrap();
     check(dir).await.unwrap();
@@ -206,7 +217,13 @@ async fn every_table_is_accounted_for() {
         "series",
         "warnings",
     ];
-    let passing = ["meta", "reference_values", "_sqlx_migrations", "leases"];
+    let passing = [
+        "meta",
+        "reference_values",
+        "reference_curves",
+        "_sqlx_migrations",
+        "leases",
+    ];
     for table in &tables {
         assert!(
             crate::store::records::RECORDED.contains(&table.as_str())
@@ -601,7 +618,7 @@ async fn a_removal_can_be_killed_anywhere() {
         for view in ["v_runs", "v_results", "v_metrics"] {
             assert_eq!(expected[view], now[view], "round {rounds}: {view}");
         }
-        for index in 0..3 {
+        for index in 0..4 {
             let stage = RunDir::in_store(dir, &sample.fingerprint(index));
             assert!(stage.root().exists(), "round {rounds}");
         }
@@ -615,6 +632,6 @@ async fn a_removal_can_be_killed_anywhere() {
         assert!(rounds < 500, "it never ends");
     }
     assert!(rounds > 1, "it was never killed");
-    assert_eq!(folders(dir).len(), 3);
+    assert_eq!(folders(dir).len(), 4);
     assert!(!dir.join("trash").exists());
 }

@@ -545,7 +545,14 @@ mod tests {
         guard.request(Request::Resume);
         guard.request(Request::Terminate);
         assert_eq!(end(&guard).code, Some(5));
-        let guard = spawn("trap '' TERM; sleep 60 & wait; sleep 60");
+        let deaf = folder.path().join("deaf");
+        let script = format!(
+            "trap '' TERM; echo $$ > {}; sleep 60 & wait; sleep 60",
+            deaf.display()
+        );
+        let guard = spawn(&script);
+        // It is deaf once it has said so.
+        number(&deaf);
         guard.request(Request::Terminate);
         assert!(!guard.wait(None, Some(Duration::from_millis(50))));
         guard.request(Request::Kill);

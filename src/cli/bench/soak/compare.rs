@@ -123,13 +123,16 @@ fn files(lab: &Lab<'_>, store: &str) -> Result<Files, SoakError> {
     Ok(found)
 }
 
-/// The tables; the page itself names the day.
+/// Pages that name the day, times and attempts.
+const DATED: [&str; 2] = ["index.html", "report.md"];
+
+/// The report's tables and summaries.
 fn reports(lab: &Lab<'_>, store: &str) -> Result<Files, SoakError> {
     let mut found = Files::new();
     collect(
         &lab.folder.join(store).join("reports"),
         "reports",
-        &|name| name != "report.md",
+        &|name| !DATED.contains(&name),
         &mut found,
     )?;
     Ok(found)

@@ -12,12 +12,8 @@ pub struct Html;
 impl Render for Html {
     fn render(&self, table: &Table) -> String {
         let table = &*table.shown();
-        // The rows of a group stay together.
-        let sortable = match table.rows.iter().any(|row| row.group.is_some()) {
-            true => "",
-            false => " class=\"sortable\"",
-        };
-        let mut out = format!("<div class=\"scroll\"><table{sortable}>\n<thead>");
+        // The page's script sorts within groups.
+        let mut out = String::from("<div class=\"scroll\"><table class=\"sortable\">\n<thead>");
         if table.columns.iter().any(|column| column.group.is_some()) {
             out.push_str("<tr>");
             for (group, count) in table.column_groups() {

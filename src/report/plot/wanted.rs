@@ -1,0 +1,61 @@
+//! The plots that an experiment file lists under `report: plots:`.
+
+use super::against_cost::{self, Cost};
+use super::curves::{self, Curves};
+use super::{Plot, PlotError, forest, heatmap, samples, slopes, sweep, test_resolution};
+use crate::report::table::build::headline;
+use crate::report::table::cells::{Cells, Source};
+use crate::spec::report::{PlotKind, PlotSpec, PlotX};
+
+/// The plots of one entry; none where the results don't allow them.
+pub fn plots(cells: &Cells<'_>, spec: &PlotSpec) -> Result<Vec<Plot>, PlotError> {
+    let headline = headline(cells);
+    let source = Source {
+        stage: spec.stage.clone().unwrap_or(headline.stage),
+        metric: spec.metric.clone().unwrap_or(headline.metric),
+        ..headline
+    };
+    let name = |usual: &str| spec.name.clone().unwrap_or_else(|| usual.to_owned());
+    let stage = spec.stage.as_deref();
+    let one = |plot: Option<Plot>| plot.into_iter().collect::<Vec<_>>();
+    let mut plots = match spec.kind {
+        PlotKind::Curves => curves::plots(cells, Curves::Metric(&source.metric), stage)?,
+        PlotKind::Loss => {
+            let mut plots = curves::plots(cells, Curves::TrainLoss, stage)?;
+            plots.extend(curves::plots(cells, Curves::EvalLoss, stage)?);
+            plots
+        }
+        PlotKind::Lr => curves::plots(cells, Curves::LearningRate, stage)?,
+        PlotKind::Against => {
+            let cost = match spec.x.unwrap_or(PlotX::Flops) {
+                PlotX::Epochs => Cost::Epochs,
+                PlotX::Flops => Cost::Flops,
+                PlotX::Parameters => Cost::Parameters,
+                PlotX::Throughput => Cost::Throughput,
+            };
+            one(against_cost::plot(cells, &source, cost, None)?)
+        }
+        PlotKind::Resolution => {
+            let mut plots = sweep::plots(cells, &source, "resolution")?;
+            plots.extend(test_resolution::plots(cells, &source)?);
+            plots
+        }
+        PlotKind::Forest => one(forest::plot(cells, &source, name("forest"))?),
+        PlotKind::Slopes => one(slopes::plot(cells, &source, name("slopes"))?),
+        PlotKind::Heatmap => {
+            let axes = [spec.rows.as_deref(), spec.columns.as_deref()];
+            one(heatmap::plot(cells, &source, name("heatmap"), axes)?)
+        }
+        PlotKind::Samples => one(samples::plot(cells, name("samples"), Some(spec.count))?),
+    };
+    for plot in &mut plots {
+        if let Some(name) = &spec.name {
+            // Several plots of one entry are numbered like any that are named alike.
+            plot.name.clone_from(name);
+        }
+        if let Some(title) = &spec.title {
+            plot.caption = format!("{}. {}", title.trim_end_matches('.'), plot.caption);
+        }
+    }
+    Ok(plots)
+}

@@ -1,0 +1,149 @@
+//! The other schedulers of the store: what became of the stages that they have, and what is left when one
+//! of them dies.
+
+use crate::rundir::event::FailureClass;
+use crate::schedule::actor::{Actor, Input};
+use crate::schedule::core::{Failure, Standing};
+use crate::schedule::execution::ScheduleError;
+use crate::schedule::reconcile;
+use crate::store::rows::Status;
+use crate::store::{Lease, Life, Owner};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Schedulers that have what we want.
+pub struct Peers {
+    dir: PathBuf,
+    me: Owner,
+    inputs: UnboundedSender<Input>,
+    /// By id: whether we are told when it ends.
+    known: HashMap<String, bool>,
+}
+
+impl Peers {
+    /// The peers of `me` at the store in `dir`; `inputs` is told when one ends.
+    pub fn new(dir: &Path, me: Owner, inputs: UnboundedSender<Input>) -> Peers {
+        Peers {
+            dir: dir.to_owned(),
+            me,
+            inputs,
+            known: HashMap::new(),
+        }
+    }
+
+    /// Sees to it that the end of `owner` is told, on the moment, if it is on this host.
+    pub fn watch(&mut self, owner: &Owner) {
+        if owner.id == self.me.id || self.known.get(&owner.id) == Some(&true) {
+            return;
+        }
+        let heard = match owner.life(&self.dir) {
+            Life::Unknown => false,
+            Life::Dead => {
+                // The receiver is the loop that calls this.
+                let _ = self.inputs.send(Input::OwnerGone(owner.id.clone()));
+                true
+            }
+            Life::Alive => {
+                let (owner_of, dir) = (owner.clone(), self.dir.clone());
+                let inputs = self.inputs.clone();
+                std::thread::Builder::new()
+                    .name("peer".into())
+                    .stack_size(128 * 1024)
+                    .spawn(move || {
+                        owner_of.wait_for_end(&dir);
+                        // Nobody listens any more once the execution is over.
+                        let _ = inputs.send(Input::OwnerGone(owner_of.id));
+                    })
+                    .is_ok()
+            }
+        };
+        self.known.insert(owner.id.clone(), heard);
+    }
+
+    /// Whether the end of each is told.
+    pub fn all_heard(&self) -> bool {
+        self.known.values().all(|&heard| heard)
+    }
+}
+
+impl Actor<'_> {
+    /// Looks what has become of the stages that others have.
+    pub(super) async fn refresh(&mut self) -> Result<(), ScheduleError> {
+        let stages: Vec<usize> = self.core.elsewhere().iter().copied().collect();
+        if stages.is_empty() {
+            return Ok(());
+        }
+        let name = |stage: usize| self.run.jobs[stage].fingerprint.clone();
+        let names: Vec<String> = stages.iter().map(|&stage| name(stage)).collect();
+        // Leases first: a stage that loses its lease in between is seen with its new state.
+        let leases: HashMap<String, Owner> = self
+            .run
+            .store
+            .leases_of(&names)
+            .await?
+            .into_iter()
+            .map(|lease| (lease.fingerprint, lease.owner))
+            .collect();
+        let states = self.run.store.stage_states(&names).await?;
+        for (stage, name) in stages.into_iter().zip(names) {
+            if let Some(owner) = leases.get(&name) {
+                self.peers.watch(owner);
+                continue;
+            }
+            let Some(state) = states.get(&name) else {
+                continue;
+            };
+            let is_new = state.attempts > self.seen[stage];
+            let standing = match state.status {
+                Status::Done => Standing::Done,
+                Status::Failed if is_new => Standing::Failed(Failure {
+                    class: state.failure.unwrap_or(FailureClass::Bug),
+                    message: state.message.clone().unwrap_or_default(),
+                }),
+                _ => Standing::Free,
+            };
+            self.seen[stage] = state.attempts;
+            self.tell(stage, standing);
+        }
+        Ok(())
+    }
+
+    /// Another scheduler has ended. If it ended in order, it has no leases any more.
+    pub(super) async fn owner_gone(&mut self, id: String) -> Result<(), ScheduleError> {
+        let leases: Vec<Lease> = self.leases_of_owner(&id).await?;
+        if leases.is_empty() {
+            return self.refresh().await;
+        }
+        let owner = &leases[0].owner;
+        let text = format!(
+            "the `ablate run` of pid {} on {} is gone: taking over {} stages from it",
+            owner.pid,
+            owner.host,
+            leases.len()
+        );
+        self.note(&text);
+        let (dir, inputs) = (self.run.dir.to_owned(), self.peers.inputs.clone());
+        tokio::task::spawn_blocking(move || {
+            reconcile::wait_for_workers(&dir, &leases);
+            let _ = inputs.send(Input::WorkersGone(id));
+        });
+        Ok(())
+    }
+
+    /// Its workers are gone, too: whatever it had is free.
+    pub(super) async fn take_over(&mut self, id: &str) -> Result<(), ScheduleError> {
+        let found = reconcile::take_over(self.run.store, self.run.dir, id).await?;
+        for error in &found.damaged {
+            self.note(&format!("warning: {error}"));
+        }
+        self.run.me.announce();
+        self.refresh().await
+    }
+
+    async fn leases_of_owner(&self, id: &str) -> Result<Vec<Lease>, ScheduleError> {
+        let mut leases = self.run.store.leases().await?;
+        leases.retain(|lease| lease.owner.id == id);
+        Ok(leases)
+    }
+}
