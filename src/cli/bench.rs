@@ -1,10 +1,7 @@
 //! `ablate bench`: how fast this machine trains, what the scheduler costs, and what the program survives.
 
-<<<<<<< HEAD
 mod report;
-=======
 mod schedule;
->>>>>>> main
 mod soak;
 
 use super::exit::Exit;

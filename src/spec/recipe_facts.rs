@@ -459,12 +459,20 @@ fn the_recipe_for_segmentation_has_the_published_values() {
         };
         for (key, value) in parts {
             // Prose.
-            if matches!(key.as_str(), "purpose" | "source" | "confidence" | "applies") {
+            if matches!(
+                key.as_str(),
+                "purpose" | "source" | "confidence" | "applies"
+            ) {
                 continue;
             }
-            let own = ours.remove(&key).unwrap_or_else(|| panic!("{key} is missing"));
+            let own = ours
+                .remove(&key)
+                .unwrap_or_else(|| panic!("{key} is missing"));
             if key == "backbone_pretrain" {
-                assert!(value.as_str().unwrap().contains("at 224") && own.as_str().unwrap().contains("224"));
+                assert!(
+                    value.as_str().unwrap().contains("at 224")
+                        && own.as_str().unwrap().contains("224")
+                );
                 continue;
             }
             assert!(same(&own, &value), "{key} is {own}, not {value}");
@@ -472,7 +480,11 @@ fn the_recipe_for_segmentation_has_the_published_values() {
     }
     assert_eq!(ours.into_keys().collect::<Vec<_>>(), ["dataset", "head"]);
     let text = include_str!("../../experiments/recipes/ade20k_upernet.yaml");
-    assert!(text.contains("never released") && text.contains("doesn't segment") && text.contains("XCIT"));
+    assert!(
+        text.contains("never released")
+            && text.contains("doesn't segment")
+            && text.contains("XCIT")
+    );
     let docs = include_str!("../../docs/recipes.md");
     assert!(docs.contains("recipes/ade20k_upernet.yaml"));
 }

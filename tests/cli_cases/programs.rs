@@ -26,7 +26,10 @@ fn example(python: &str) -> Lab {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
     let text = std::fs::read_to_string(source.join("program.yaml")).unwrap();
     assert!(text.contains("- python3\n"));
-    lab.write("program.yaml", &text.replace("- python3\n", &format!("- {python}\n")));
+    lab.write(
+        "program.yaml",
+        &text.replace("- python3\n", &format!("- {python}\n")),
+    );
     let script = std::fs::read_to_string(source.join("programs/mlp.py")).unwrap();
     lab.write("programs/mlp.py", &script);
     lab
@@ -72,7 +75,9 @@ fn checkpointed(lab: &Lab, store: &str, attempt: u64) -> i64 {
 fn an_interrupted_script_ends_with_the_same_numbers() {
     let Some(python) = python() else { return };
     let lab = example(&python);
-    lab.ablate(&run("calm"), &[]).expect(0).shows(&["ccuracy (%)"]);
+    lab.ablate(&run("calm"), &[])
+        .expect(0)
+        .shows(&["ccuracy (%)"]);
     let calm = numbers(&lab, "calm");
     assert!(calm.len() > 200, "{}", calm.len());
 
@@ -156,7 +161,11 @@ fn every_end_of_a_program_is_judged() {
     let line = "run sub/shells.yaml --store store --quiet --slots 2";
     let answer = lab.ablate(line, &[]).expect(1);
     let answer = answer.shows(&["61.5", "70", "nll"]);
-    answer.says(&["without the promised `accuracy`, `nll`", "the cause", "no rows"]);
+    answer.says(&[
+        "without the promised `accuracy`, `nll`",
+        "the cause",
+        "no rows",
+    ]);
     let ends = lab.ask(
         "store",
         "SELECT variant, status, failure FROM v_runs ORDER BY variant_index",
@@ -165,7 +174,11 @@ fn every_end_of_a_program_is_judged() {
         .iter()
         .map(|row| {
             let text = |key: &str| row[key].as_str();
-            (text("variant").unwrap(), text("status").unwrap(), text("failure"))
+            (
+                text("variant").unwrap(),
+                text("status").unwrap(),
+                text("failure"),
+            )
         })
         .collect();
     assert_eq!(
@@ -211,7 +224,10 @@ fn every_end_of_a_program_is_judged() {
         ]
     );
     // Garbage is told with its line, and harms nothing; what the program has left behind is gone.
-    let junk = lab.ask("store", "SELECT fingerprint FROM v_runs WHERE variant = 'junk'");
+    let junk = lab.ask(
+        "store",
+        "SELECT fingerprint FROM v_runs WHERE variant = 'junk'",
+    );
     let junk = junk[0]["fingerprint"].as_str().unwrap().to_owned();
     let warnings: Vec<String> = lab
         .events("store", &junk)
@@ -220,7 +236,11 @@ fn every_end_of_a_program_is_judged() {
         .map(|event| event["message"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(warnings.len(), 3, "{warnings:?}");
-    for (warning, part) in warnings.iter().zip(["line 1: not JSON", "line 2: longer", "line 3: not UTF-8"]) {
+    for (warning, part) in
+        warnings
+            .iter()
+            .zip(["line 1: not JSON", "line 2: longer", "line 3: not UTF-8"])
+    {
         assert!(warning.contains(part), "{warning}");
     }
     let stray = lab.read(&format!("store/stages/{junk}/work/stray"));
@@ -249,11 +269,17 @@ fn every_end_of_a_program_is_judged() {
 #[test]
 fn a_program_that_is_not_there_is_a_fault_of_the_file() {
     let lab = Lab::new();
-    lab.write("x.yaml", "name: x\nstages: {a: {command: [no-such-program]}}\n");
+    lab.write(
+        "x.yaml",
+        "name: x\nstages: {a: {command: [no-such-program]}}\n",
+    );
     lab.ablate("run x.yaml --store store --quiet", &[])
         .expect(1)
         .says(&["config", "can't start `no-such-program`"]);
-    lab.write("y.yaml", "name: y\nstages: {a: {command: [sh], inputs: [gone.csv]}}\n");
+    lab.write(
+        "y.yaml",
+        "name: y\nstages: {a: {command: [sh], inputs: [gone.csv]}}\n",
+    );
     lab.ablate("run y.yaml --store store --quiet", &[])
         .expect(2)
         .says(&["y.yaml:2:38: no file matches `gone.csv`"]);
@@ -311,7 +337,8 @@ fn programs_and_the_trainer_hand_weights_on() {
         SMALL.replace("seeds: 2", "seeds: 1")
     );
     lab.write("mixed.yaml", &text);
-    lab.ablate("run mixed.yaml --store store --quiet", &[]).expect(0);
+    lab.ablate("run mixed.yaml --store store --quiet", &[])
+        .expect(0);
     let results = lab.ask(
         "store",
         "SELECT stage, value FROM v_results WHERE metric = 'loss' AND variant = 'ce' ORDER BY stage",

@@ -420,7 +420,10 @@ fn kill_children() {
     let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as usize;
     // SAFETY: the path ends with a zero, the buffer is writable and its length is given.
     let length = unsafe {
-        let file = raw::call(libc::SYS_openat, [libc::AT_FDCWD as usize, path, flags, 0, 0]);
+        let file = raw::call(
+            libc::SYS_openat,
+            [libc::AT_FDCWD as usize, path, flags, 0, 0],
+        );
         if file < 0 {
             return;
         }
@@ -432,7 +435,9 @@ fn kill_children() {
     let mut pid: libc::pid_t = 0;
     for &byte in buffer.iter().take(usize::try_from(length).unwrap_or(0)) {
         if byte.is_ascii_digit() {
-            pid = pid.wrapping_mul(10).wrapping_add(libc::pid_t::from(byte & 15));
+            pid = pid
+                .wrapping_mul(10)
+                .wrapping_add(libc::pid_t::from(byte & 15));
         } else {
             // A number that the buffer cuts off has no space behind it.
             if pid > 1 {

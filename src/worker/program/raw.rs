@@ -103,7 +103,12 @@ pub fn block(signals: Signals) {
     let set = &raw const signals as usize;
     let size = size_of::<Signals>();
     // SAFETY: the set is readable and its size is given.
-    unsafe { call(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, set, 0, size, 0]) };
+    unsafe {
+        call(
+            libc::SYS_rt_sigprocmask,
+            [libc::SIG_SETMASK as usize, set, 0, size, 0],
+        )
+    };
 }
 
 /// Waits for one of `signals`, which are blocked, at most `nanoseconds` below a second, or without end. Negative: there

@@ -74,7 +74,10 @@ impl Start {
             program: self.program.as_ptr(),
             argv: self.argv.as_ptr(),
             envp: self.envp.as_ptr(),
-            folder: self.folder.as_ref().map_or(std::ptr::null(), |folder| folder.as_ptr()),
+            folder: self
+                .folder
+                .as_ref()
+                .map_or(std::ptr::null(), |folder| folder.as_ptr()),
             log: self.log.as_raw_fd(),
             input: self.input.as_raw_fd(),
             cores: self.cores.as_ptr(),
@@ -124,7 +127,13 @@ impl Raw {
                 raw::call(libc::SYS_sched_setaffinity, mask);
             }
             // No descriptor of ours reaches the program; all that Rust opens is closed on exec anyhow.
-            let all = [3, u32::MAX as usize, libc::CLOSE_RANGE_CLOEXEC as usize, 0, 0];
+            let all = [
+                3,
+                u32::MAX as usize,
+                libc::CLOSE_RANGE_CLOEXEC as usize,
+                0,
+                0,
+            ];
             raw::call(libc::SYS_close_range, all);
             // Our handlers are gone with exec, but must not run before that, in our memory. What is ignored stays so,
             // except for SIGPIPE, which Rust ignores.
@@ -212,7 +221,10 @@ mod tests {
         assert_eq!(found(&command).unwrap_err().kind(), io::ErrorKind::NotFound);
         let mut command = Command::new("plain");
         command.env("PATH", folder.path());
-        assert_eq!(found(&command).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(
+            found(&command).unwrap_err().kind(),
+            io::ErrorKind::PermissionDenied
+        );
         assert_eq!(found(&Command::new("./x")).unwrap(), Path::new("./x"));
         assert!(found(&Command::new("")).is_err());
     }
