@@ -1,5 +1,6 @@
 //! `ablate bench`: how fast this machine trains, what the scheduler costs, and what the program survives.
 
+mod report;
 mod schedule;
 mod soak;
 
@@ -38,6 +39,7 @@ pub enum What {
     Train(TrainArgs),
     Schedule(schedule::ScheduleArgs),
     Soak(soak::SoakArgs),
+    Report(report::ReportBenchArgs),
 }
 
 /// Training steps: data, forward, backward, optimizer
@@ -151,6 +153,7 @@ pub async fn run(args: &BenchArgs) -> Exit {
         What::Train(args) => train(args),
         What::Schedule(args) => schedule::run(args).await,
         What::Soak(args) => soak::run(args),
+        What::Report(args) => report::run(args).await,
     }
 }
 

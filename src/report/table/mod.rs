@@ -18,6 +18,8 @@ mod variants;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
+mod kind_tests;
+#[cfg(test)]
 mod tests;
 
 pub use build::{summary_table, tables};

@@ -45,7 +45,7 @@ fn one_row_per_variant_in_markdown() {
             .iter()
             .map(|table| table.name.as_str())
             .collect::<Vec<_>>(),
-        ["table", "variants"]
+        ["table", "variants", "comparisons", "effects"]
     );
     golden("variants.md", &Markdown.render(&tables[1]));
 }

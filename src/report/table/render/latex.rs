@@ -373,6 +373,7 @@ fn escape(text: &str) -> String {
             '≥' => out.push_str("$\\ge$"),
             '∞' => out.push_str("$\\infty$"),
             '·' => out.push_str("$\\cdot$"),
+            '✓' => out.push_str("$\\surd$"),
             '…' => out.push_str("\\ldots{}"),
             '–' => out.push_str("\\textendash{}"),
             '—' => out.push_str("\\textemdash{}"),

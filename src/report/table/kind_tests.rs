@@ -1,0 +1,726 @@
+//! Kinds of tables, what an experiment file asks of them, and the renderings that [`super::tests`] has not.
+
+use super::fixture::{self, Fixture};
+use super::render::{Csv, Html, JsonForm, Latex, LatexPreview, Markdown, Render, Terminal};
+use super::{Cell, Kind, State, Table, Verdict, summary_table, tables};
+use crate::report::data::ExperimentData;
+use crate::spec::report::{Correction, DesignKind, ReferenceSpec, Sort, TableKind, TableSpec};
+use crate::store::rows::Status;
+
+fn spec(kind: TableKind) -> TableSpec {
+    TableSpec {
+        kind,
+        ..TableSpec::default()
+    }
+}
+
+/// The first table where the file asks for `spec`.
+fn asked(mut data: ExperimentData, spec: TableSpec) -> Table {
+    data.experiment.report.tables = Some(vec![spec]);
+    tables(&data).unwrap().remove(0)
+}
+
+fn heads(table: &Table) -> Vec<String> {
+    table
+        .columns
+        .iter()
+        .map(|column| column.full_head())
+        .collect()
+}
+
+fn texts(table: &Table, column: usize) -> Vec<String> {
+    table
+        .rows
+        .iter()
+        .map(|row| row.cells[column].words().text)
+        .collect()
+}
+
+fn text(table: &Table, row: usize, head: &str) -> String {
+    let column = heads(table)
+        .iter()
+        .position(|own| own == head)
+        .expect("the column");
+    table.rows[row].cells[column].words().text
+}
+
+#[test]
+fn a_product_of_two_axes_is_a_pivot_where_nothing_is_said() {
+    let mut data = fixture::loss().data;
+    data.experiment.report.columns.clear();
+    let table = summary_table(&data).unwrap();
+    assert_eq!(heads(&table), ["loss", "ViT-Ti", "ViT-S"]);
+    assert_eq!(texts(&table, 0), ["ce", "bce"]);
+}
+
+#[test]
+fn one_at_a_time_is_an_ingredient_table() {
+    let variants = vec![
+        (
+            "baseline".to_owned(),
+            vec!["ce".to_owned(), "none".to_owned()],
+        ),
+        (
+            "loss=bce".to_owned(),
+            vec!["bce".to_owned(), "none".to_owned()],
+        ),
+        (
+            "augment=three".to_owned(),
+            vec!["ce".to_owned(), "three".to_owned()],
+        ),
+    ];
+    let axes = [
+        ("loss", &["ce", "bce"][..]),
+        ("augment", &["none", "three"][..]),
+    ];
+    let mut data = Fixture::list("one", &axes, variants, 3, &["train"])
+        .baseline(&[Some("ce"), Some("none")])
+        .finish(0.3, |variant, _| [50.0, 52.0, 55.0][variant])
+        .data;
+    data.experiment.report.design = DesignKind::OneAtATime;
+    let table = summary_table(&data).unwrap();
+    assert_eq!(
+        heads(&table),
+        [
+            "change",
+            "from",
+            "to",
+            "top-1 (%)",
+            "n",
+            "Δ top-1",
+            "failed"
+        ]
+    );
+    assert_eq!(texts(&table, 0), ["baseline", "loss", "augment"]);
+    assert_eq!(texts(&table, 2), ["", "bce", "three"]);
+    assert_eq!(text(&table, 0, "Δ top-1"), "baseline");
+    assert!(text(&table, 2, "Δ top-1").starts_with('+'));
+}
+
+#[test]
+fn leave_one_out_marks_its_ingredients() {
+    let variants = vec![
+        ("full".to_owned(), vec!["on".to_owned(), "on".to_owned()]),
+        (
+            "- mixup".to_owned(),
+            vec!["off".to_owned(), "on".to_owned()],
+        ),
+        (
+            "- layer_scale".to_owned(),
+            vec!["on".to_owned(), "off".to_owned()],
+        ),
+    ];
+    let axes = [
+        ("mixup", &["on", "off"][..]),
+        ("layer_scale", &["on", "off"][..]),
+    ];
+    let mut data = Fixture::list("leave", &axes, variants, 3, &["train"])
+        .baseline(&[Some("on"), Some("on")])
+        .finish(0.3, |variant, _| [55.0, 52.0, 54.0][variant])
+        .data;
+    data.experiment.report.design = DesignKind::LeaveOneOut;
+    let table = summary_table(&data).unwrap();
+    assert_eq!(heads(&table)[..3], ["recipe", "mixup", "layer scale"]);
+    assert_eq!(texts(&table, 1), ["✓", "–", "✓"]);
+    assert_eq!(texts(&table, 2), ["✓", "✓", "–"]);
+}
+
+#[test]
+fn a_path_is_a_roadmap() {
+    let variants = ["baseline", "+ bce", "+ three"];
+    let variants = variants.iter().enumerate().map(|(step, name)| {
+        let label = |done: bool| if done { "on" } else { "off" }.to_owned();
+        ((*name).to_owned(), vec![label(step > 0), label(step > 1)])
+    });
+    let axes = [("bce", &["off", "on"][..]), ("three", &["off", "on"][..])];
+    let mut data = Fixture::list("path", &axes, variants.collect(), 3, &["train"])
+        .baseline(&[Some("off"), Some("off")])
+        .finish(0.0, |variant, _| [50.0, 52.0, 55.0][variant])
+        .data;
+    data.experiment.report.design = DesignKind::Path;
+    let table = summary_table(&data).unwrap();
+    assert_eq!(
+        heads(&table),
+        [
+            "step",
+            "top-1 (%)",
+            "n",
+            "Δ step top-1",
+            "Δ total top-1",
+            "failed"
+        ]
+    );
+    let mean = |row: usize, column: usize| match &table.rows[row].cells[column] {
+        Cell::Delta(delta) => delta.mean,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(table.rows[0].cells[3], Cell::Baseline);
+    assert!((mean(1, 3) - 2.0).abs() < 0.06 && (mean(2, 3) - 3.0).abs() < 0.06);
+    assert!((mean(2, 4) - 5.0).abs() < 0.06, "{}", mean(2, 4));
+}
+
+#[test]
+fn test_resolutions_are_columns_of_one_group() {
+    let data = fixture::test_resolutions(3).data;
+    let all = tables(&data).unwrap();
+    let table = all
+        .iter()
+        .find(|table| table.name == "resolutions")
+        .unwrap();
+    assert_eq!(
+        table.columns[1].group.as_deref(),
+        Some("pretrain tested at")
+    );
+    assert_eq!(table.columns[1].head, "24 px");
+    assert_eq!(
+        table.column_groups(),
+        [(None, 1), (Some("pretrain tested at"), 6)]
+    );
+    assert!(
+        Html.render(table)
+            .contains("<th colspan=\"6\" scope=\"colgroup\">pretrain tested at</th>")
+    );
+    let latex = Latex.render(table);
+    assert!(
+        latex.contains("\\multicolumn{6}{c}{pretrain tested at} \\\\\n\\cmidrule(lr){2-7}\n"),
+        "{latex}"
+    );
+}
+
+#[test]
+fn what_the_file_asks_for() {
+    let table = asked(
+        fixture::loss().data,
+        TableSpec {
+            title: Some("Losses".to_owned()),
+            sort: Some(Sort {
+                by: "top1".to_owned(),
+                reversed: false,
+            }),
+            metrics: vec!["top1".to_owned(), "loss".to_owned()],
+            baseline: Some(vec![Some("bce".to_owned()), None]),
+            footnotes: vec!["A note.".to_owned()],
+            ..spec(TableKind::Variants)
+        },
+    );
+    assert_eq!(table.title, "Losses");
+    assert_eq!(
+        heads(&table),
+        [
+            "loss",
+            "model",
+            "top-1 (%)",
+            "val loss",
+            "n",
+            "Δ top-1",
+            "failed"
+        ]
+    );
+    // Best first.
+    assert_eq!(texts(&table, 0), ["bce", "ce", "ce", "bce"]);
+    assert_eq!(text(&table, 0, "Δ top-1"), "baseline");
+    assert!(
+        table
+            .caption
+            .contains("to the otherwise equal variant with bce"),
+        "{}",
+        table.caption
+    );
+    assert_eq!(table.footnotes, ["A note."]);
+    let worst_first = Sort {
+        by: "top1".to_owned(),
+        reversed: true,
+    };
+    let table = asked(
+        fixture::loss().data,
+        TableSpec {
+            sort: Some(worst_first),
+            ..spec(TableKind::Variants)
+        },
+    );
+    assert_eq!(texts(&table, 1), ["ViT-Ti", "ViT-Ti", "ViT-S", "ViT-S"]);
+}
+
+#[test]
+fn groups_head_their_rows_in_every_form() {
+    let table = asked(
+        fixture::loss().data,
+        TableSpec {
+            groups: Some("model".to_owned()),
+            ..spec(TableKind::Variants)
+        },
+    );
+    assert_eq!(heads(&table)[..2], ["loss", "top-1 (%)"]);
+    let groups: Vec<_> = table
+        .rows
+        .iter()
+        .map(|row| row.group.clone().unwrap())
+        .collect();
+    assert_eq!(
+        groups,
+        ["model ViT-Ti", "model ViT-Ti", "model ViT-S", "model ViT-S"]
+    );
+    let terminal = Terminal { colour: false }.render(&table);
+    assert!(terminal.contains("\n model ViT-S:"), "{terminal}");
+    assert!(Markdown.render(&table).contains("\n| *model ViT-Ti* |  |"));
+    let html = Html.render(&table);
+    assert!(
+        html.contains(
+            "<tr class=\"group\"><th colspan=\"5\" scope=\"rowgroup\">model ViT-S</th></tr>"
+        ),
+        "{html}"
+    );
+    assert!(
+        Latex
+            .render(&table)
+            .contains("{\\itshape model ViT{-}S} \\\\")
+    );
+    assert!(Csv.render(&table).starts_with("group,loss,"));
+    // In a pivot, too.
+    let pivot = asked(
+        fixture::loss().data,
+        TableSpec {
+            groups: Some("model".to_owned()),
+            ..spec(TableKind::Pivot)
+        },
+    );
+    assert_eq!(pivot.rows[0].group.as_deref(), Some("model ViT-Ti"));
+    assert_eq!(heads(&pivot), ["ce", "bce", "Δ bce"]);
+}
+
+#[test]
+fn transposed_for_people_and_as_it_is_for_machines() {
+    let plain = asked(fixture::crop(3).data, spec(TableKind::Variants));
+    let turned = asked(
+        fixture::crop(3).data,
+        TableSpec {
+            transposed: true,
+            ..spec(TableKind::Variants)
+        },
+    );
+    assert_eq!(Csv.render(&plain), Csv.render(&turned));
+    let shown = turned.shown();
+    assert_eq!(heads(&shown), ["crop", "rrc", "src"]);
+    assert_eq!(texts(&shown, 0), ["top-1 (%)", "n", "Δ top-1", "failed"]);
+    assert_eq!(shown.columns[1].kind, Kind::Mixed);
+    let text = Terminal { colour: false }.render(&turned);
+    assert!(text.contains("\n Δ top-1     baseline"), "{text}");
+}
+
+#[test]
+fn comparisons_say_what_every_view_says() {
+    let mut data = fixture::augmentation(5).data;
+    data.experiment.report.margin = Some(1.0);
+    let all = tables(&data).unwrap();
+    let table = all
+        .iter()
+        .find(|table| table.name == "comparisons")
+        .unwrap();
+    assert_eq!(
+        heads(table),
+        [
+            "variant",
+            "against",
+            "n",
+            "Δ top-1",
+            "p (t)",
+            "p (permutation)",
+            "p (Holm)",
+            "Hedges' g",
+            "P(better)",
+            "p (equivalent)",
+            "equivalent"
+        ]
+    );
+    assert_eq!(table.rows.len(), 6);
+    assert_eq!(
+        (text(table, 0, "against"), text(table, 0, "n")),
+        ("rand-augment".to_owned(), "5, 5".to_owned())
+    );
+    // Five pairs of one sign: 2 of 32 flips.
+    assert_eq!(text(table, 0, "p (permutation)"), "0.062");
+    assert!(
+        table.caption.contains("adjusted for 6 comparisons"),
+        "{}",
+        table.caption
+    );
+    assert!(
+        table.caption.contains("less than 1 (p < 0.05)"),
+        "{}",
+        table.caption
+    );
+    let p = |head: &str, row: usize| {
+        text(table, row, head)
+            .trim_start_matches("< ")
+            .parse::<f64>()
+            .unwrap()
+    };
+    for row in 0..6 {
+        assert!(p("p (Holm)", row) >= p("p (t)", row));
+    }
+    data.experiment.report.correction = Correction::Dunnett;
+    let all = tables(&data).unwrap();
+    let table = all
+        .iter()
+        .find(|table| table.name == "comparisons")
+        .unwrap();
+    assert!(
+        table.caption.contains("6 comparisons with each baseline at once, with one variance for all and seeds as blocks"),
+        "{}",
+        table.caption
+    );
+    // One run an arm: no such table.
+    let all = tables(&fixture::augmentation(1).data).unwrap();
+    assert!(all.iter().all(|table| table.name != "comparisons"));
+}
+
+#[test]
+fn the_bootstrap_over_seeds_and_images_is_shown_where_it_is_asked_for() {
+    let mut data = fixture::crop(3).predictions().data;
+    data.experiment.report.bootstrap = 500;
+    let all = tables(&data).unwrap();
+    let table = all
+        .iter()
+        .find(|table| table.name == "comparisons")
+        .unwrap();
+    let cell = text(table, 0, "Δ top-1, seeds and images");
+    assert!(cell.starts_with("+1.4") && cell.contains('['), "{cell}");
+    assert!(
+        table
+            .caption
+            .contains("two-way bootstrap, 500 draws, its seed 0"),
+        "{}",
+        table.caption
+    );
+}
+
+#[test]
+fn single_runs_have_the_interval_over_their_images() {
+    let table = summary_table(&fixture::crop(1).predictions().data).unwrap();
+    let Cell::Delta(delta) = &table.rows[1].cells[3] else {
+        panic!("{:?}", table.rows[1])
+    };
+    let (interval, _) = delta.interval.unwrap();
+    assert!(interval.low < delta.mean && delta.mean < interval.high && interval.low > 0.0);
+    assert_eq!(delta.verdict, Verdict::Better);
+    assert!(
+        table
+            .caption
+            .contains("over the evaluation set's images (bootstrap of the two runs"),
+        "{}",
+        table.caption
+    );
+}
+
+#[test]
+fn effects_of_a_factorial_design() {
+    let all = tables(&fixture::loss().data).unwrap();
+    let table = all.iter().find(|table| table.name == "effects").unwrap();
+    assert_eq!(
+        texts(table, 0),
+        [
+            "loss: bce against ce",
+            "model: ViT-S against ViT-Ti",
+            "loss: bce against ce × model: ViT-S against ViT-Ti"
+        ]
+    );
+    assert_eq!(table.rows[2].group.as_deref(), Some("interactions"));
+    // A hole in the grid: nothing is averaged over what is not there.
+    let all = tables(&fixture::loss().exclude(3).data).unwrap();
+    assert!(all.iter().all(|table| table.name != "effects"));
+}
+
+fn with_references() -> ExperimentData {
+    let mut data = fixture::loss().data;
+    let at = |loss: &str| vec![Some(loss.to_owned()), Some("ViT-S".to_owned())];
+    let reference = |loss: &str, id: &str| ReferenceSpec {
+        at: at(loss),
+        id: Some(id.to_owned()),
+        ..ReferenceSpec::default()
+    };
+    data.experiment.report.reference = vec![
+        reference("ce", "R0160"),
+        reference("bce", "R0161"),
+        ReferenceSpec {
+            at: at("bce"),
+            value: Some(57.2),
+            std: Some(0.3),
+            source: "<b>a & b</b>".to_owned(),
+            ..ReferenceSpec::default()
+        },
+    ];
+    data
+}
+
+#[test]
+fn published_numbers_stand_beside_ours() {
+    let all = tables(&with_references()).unwrap();
+    let table = all.iter().find(|table| table.name == "published").unwrap();
+    assert_eq!(table.rows.len(), 3);
+    assert_eq!(text(table, 0, "published"), "80.9");
+    assert_eq!(text(table, 1, "published"), "82.2");
+    assert_eq!(text(table, 1, "in our prediction interval"), "no");
+    assert_eq!(text(table, 2, "in our prediction interval"), "yes");
+    assert_eq!(text(table, 2, "published"), "57.2 ± 0.3");
+    assert_eq!(text(table, 1, "Δ published"), "+1.3");
+    assert_eq!(text(table, 1, "direction"), "the same");
+    assert!(text(table, 1, "ours − published").starts_with('−'));
+    assert!(text(table, 0, "read").contains("article"));
+    assert_eq!(table.columns[3].note, Some('a'));
+    assert!(
+        table.footnotes[0].starts_with("a: "),
+        "{:?}",
+        table.footnotes
+    );
+}
+
+#[test]
+fn an_experiment_without_runs_has_pending_cells_in_every_table() {
+    let mut data = Fixture::product(
+        "new",
+        &[("loss.name", &["ce", "bce"]), ("model", &["S", "B"])],
+        3,
+        &["pretrain", "finetune"],
+    )
+    .baseline(&[Some("ce"), None])
+    .data;
+    data.experiment.report.reference = vec![ReferenceSpec {
+        at: vec![Some("bce".to_owned()), None],
+        id: Some("R0161".to_owned()),
+        ..ReferenceSpec::default()
+    }];
+    let kinds = [
+        TableKind::Auto,
+        TableKind::Variants,
+        TableKind::Pivot,
+        TableKind::Ingredients,
+        TableKind::Roadmap,
+    ];
+    for kind in kinds {
+        let table = asked(data.clone(), spec(kind));
+        let pending = table.rows.iter().flat_map(|row| &row.cells);
+        assert!(
+            pending
+                .filter(|cell| **cell == Cell::State(State::Pending))
+                .count()
+                > 0,
+            "{kind:?}"
+        );
+    }
+    let all = tables(&data).unwrap();
+    assert_eq!(
+        all.iter()
+            .map(|table| table.name.as_str())
+            .collect::<Vec<_>>(),
+        ["table", "variants", "published"]
+    );
+    let published = all.last().unwrap();
+    assert_eq!(text(published, 0, "ours"), "pending");
+    for table in &all {
+        for form in [
+            &Terminal { colour: false } as &dyn Render,
+            &Markdown,
+            &Html,
+            &Csv,
+            &JsonForm,
+            &Latex,
+        ] {
+            assert!(form.render(table).contains("pending"));
+        }
+    }
+}
+
+#[test]
+fn out_of_memory_is_said() {
+    let data = fixture::crop(1)
+        .lose(1, 0, Status::Failed, Some("out_of_memory"))
+        .data;
+    let table = summary_table(&data).unwrap();
+    assert_eq!(table.rows[1].cells[1], Cell::State(State::OutOfMemory));
+    assert!(Latex.render(&table).contains("{\\ablatebad OOM}"));
+}
+
+/// Labels that try to break out of every form.
+const HOSTILE: [&str; 12] = [
+    "a|b\nc\td",
+    "\u{1b}[31mred\u{7}\u{9b}0m",
+    "\u{202e}evil\u{200f}\u{2066}\u{feff}",
+    "<script>alert(1)</script>&amp;",
+    "\" onclick='x'",
+    "\\input{/etc/passwd} \\end{tabular} %",
+    "$x$ #1 & _ ^ ~ {} \\\\[3cm] *",
+    "[opt] -- --- ?` !` << >>",
+    "'; DROP TABLE runs; --",
+    "模型 ≥ α ✓",
+    "\u{2061}\u{2063}marks\u{2060}",
+    "]]> --> {{x}} {% y %}",
+];
+
+fn hostile() -> Table {
+    let data = Fixture::product("hostile", &[("label", &HOSTILE)], 2, &["train"])
+        .baseline(&[Some(HOSTILE[0])])
+        .finish(0.4, |variant, _| 50.0 + variant as f64)
+        .data;
+    summary_table(&data).unwrap()
+}
+
+#[test]
+fn hostile_labels_in_html() {
+    let text = Html.render(&hostile());
+    assert!(
+        text.chars()
+            .all(|c| c == '\n' || !crate::report::text::is_unsafe(c)),
+        "{text:?}"
+    );
+    assert!(text.contains("<bdi>&lt;script&gt;alert(1)&lt;/script&gt;&amp;amp;</bdi>"));
+    assert!(text.contains("<bdi>&quot; onclick=&#39;x&#39;</bdi>"));
+    assert!(text.contains("\\u{202e}evil\\u{200f}"));
+    // Every tag is one of ours.
+    for tag in text.split('<').skip(1) {
+        let name: String = tag
+            .trim_start_matches('/')
+            .chars()
+            .take_while(char::is_ascii_alphanumeric)
+            .collect();
+        let ours = [
+            "div", "table", "thead", "tbody", "tr", "th", "td", "bdi", "strong", "p", "ul", "li",
+            "sup",
+        ];
+        assert!(ours.contains(&name.as_str()), "{name}");
+    }
+}
+
+#[test]
+fn hostile_labels_in_json() {
+    let text = JsonForm.render(&hostile());
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for (row, label) in HOSTILE.iter().enumerate() {
+        assert_eq!(json["rows"][row]["cells"][0]["text"], *label);
+    }
+    assert_eq!(json["rows"][1]["cells"][1]["n"], 2);
+    assert!(json["rows"][1]["cells"][3]["low"].is_number());
+    assert_eq!(json["columns"][1]["kind"], "value");
+}
+
+#[test]
+fn hostile_labels_in_latex() {
+    let text = Latex.render(&hostile());
+    assert!(text.is_ascii(), "{text}");
+    assert!(
+        text.contains(
+            "{\\textbackslash{}input\\{/etc/passwd\\} \\textbackslash{}end\\{tabular\\} \\%}"
+        ),
+        "{text}"
+    );
+    assert!(text.contains("\\$x\\$ \\#1 \\& \\_ \\textasciicircum{} \\textasciitilde{} \\{\\} \\textbackslash{}\\textbackslash{}[3cm] *"));
+    assert!(
+        text.contains("\\ablatechar{6A21}\\ablatechar{578B} $\\ge$ \\ablatechar{03B1} $\\surd$"),
+        "{text}"
+    );
+    // Braces balance, whatever is in the labels.
+    let plain = text.replace("\\{", "").replace("\\}", "");
+    assert_eq!(plain.matches('{').count(), plain.matches('}').count());
+    assert_eq!(text.matches("\\\\\n").count(), 13);
+}
+
+#[test]
+fn latex_sets_numbers_in_their_columns() {
+    let text = Latex.render(&summary_table(&fixture::loss().data).unwrap());
+    assert!(text.contains("\\begin{tabular}{@{}lS[table-format = 2.1(2)]S[table-format = 2.1(1)]S[table-format = +1.1]@{\\,}>{\\scriptsize}l@{}}"), "{text}");
+    assert!(text.contains("{ViT{-}S} & 56.4(10) & \\ablatebest 57.3(7) & \\ablategood +0.9 & \\ablategood [+0.2, +1.6] \\\\"), "{text}");
+    assert!(
+        text.contains("\\multicolumn{2}{c}{$\\Delta$ bce}"),
+        "{text}"
+    );
+    assert!(text.contains("\\label{tab:table}"));
+    assert!(
+        LatexPreview
+            .render(&summary_table(&fixture::loss().data).unwrap())
+            .contains("\\input{table.tex}")
+    );
+}
+
+/// Every kind of table, and the hostile one, go through LaTeX. Left out where there is no pdflatex.
+#[test]
+fn latex_compiles() {
+    let known = std::process::Command::new("pdflatex")
+        .arg("--version")
+        .output();
+    if !known.is_ok_and(|known| known.status.success()) {
+        eprintln!("left out: there is no pdflatex");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = vec![Table {
+        name: "hostile".to_owned(),
+        ..hostile()
+    }];
+    all.extend(tables(&with_references()).unwrap());
+    for table in tables(&fixture::test_resolutions(3).data).unwrap() {
+        all.push(Table {
+            name: format!("resolutions-{}", table.name),
+            ..table
+        });
+    }
+    for (name, data) in [
+        ("single", fixture::crop(1).predictions().data),
+        (
+            "pending",
+            Fixture::product("new", &[("loss", &["ce"])], 1, &["train"]).data,
+        ),
+    ] {
+        all.push(Table {
+            name: name.to_owned(),
+            ..summary_table(&data).unwrap()
+        });
+    }
+    let grouped = TableSpec {
+        groups: Some("model".to_owned()),
+        name: "grouped".to_owned(),
+        ..spec(TableKind::Variants)
+    };
+    all.push(asked(fixture::loss().data, grouped));
+    let turned = TableSpec {
+        transposed: true,
+        name: "turned".to_owned(),
+        ..spec(TableKind::Variants)
+    };
+    all.push(asked(fixture::loss().data, turned));
+    let mut document = LatexPreview.render(&all[0]);
+    let inputs: String = all
+        .iter()
+        .map(|table| format!("\\input{{{}.tex}}\\clearpage\n", table.name))
+        .collect();
+    document = document.replace("\\input{hostile.tex}\n", &inputs);
+    for table in &all {
+        std::fs::write(
+            folder.path().join(format!("{}.tex", table.name)),
+            Latex.render(table),
+        )
+        .unwrap();
+    }
+    std::fs::write(folder.path().join("all.tex"), document).unwrap();
+    let output = std::process::Command::new("pdflatex")
+        .args([
+            "-interaction=nonstopmode",
+            "-halt-on-error",
+            "-no-shell-escape",
+            "all.tex",
+        ])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let log = String::from_utf8_lossy(&output.stdout);
+    if let Some(copy) = std::env::var_os("ABLATE_LATEX_GALLERY") {
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(
+                &path,
+                std::path::Path::new(&copy).join(path.file_name().unwrap()),
+            )
+            .unwrap();
+        }
+    }
+    assert!(output.status.success(), "{log}");
+    assert!(folder.path().join("all.pdf").is_file());
+}
