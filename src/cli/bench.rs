@@ -153,7 +153,7 @@ pub async fn run(args: &BenchArgs) -> Exit {
         What::Train(args) => train(args),
         What::Schedule(args) => schedule::run(args).await,
         What::Soak(args) => soak::run(args),
-        What::Report(args) => report::run(args),
+        What::Report(args) => report::run(args).await,
     }
 }
 

@@ -93,19 +93,8 @@ const SEEDS: u64 = 100;
 const QUERY: &str = "SELECT metric, COUNT(*), AVG(value) FROM v_metrics GROUP BY metric";
 
 /// Runs the command.
-pub fn run(args: &ReportBenchArgs) -> Exit {
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            say(format_args!("error: can't start the runtime: {error}"));
-            return Exit::Store;
-        }
-    };
-    match runtime.block_on(measure(args)) {
+pub async fn run(args: &ReportBenchArgs) -> Exit {
+    match measure(args).await {
         Ok(figures) => {
             let text = match args.format {
                 BenchFormat::Text => text(&figures),
