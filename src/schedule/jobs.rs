@@ -80,7 +80,10 @@ impl Jobs {
         for job in &mut self.jobs {
             let state = states.get(&job.fingerprint);
             job.prior = state.map_or(Prior::Pending, |state| prior(state, retry_failed));
-            job.attempts = state.map_or(0, |state| state.attempts);
+            // One that another scheduler is at counts when it has ended: how it ended is news.
+            job.attempts = state.map_or(0, |state| {
+                state.attempts - u32::from(state.status == Status::Running && state.attempts > 0)
+            });
         }
         let needed: Vec<usize> = self
             .jobs
@@ -205,6 +208,25 @@ mod tests {
                     "{class:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn an_attempt_under_way_is_none_that_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        for (status, known) in [
+            (Status::Running, 0),
+            (Status::Pending, 1),
+            (Status::Failed, 1),
+            (Status::Done, 1),
+        ] {
+            let mut jobs = Jobs {
+                jobs: vec![job(None, "a")],
+                origins: vec![(0, 0)],
+            };
+            let states = HashMap::from([("a".to_owned(), state(status, None))]);
+            jobs.apply(&states, false, folder.path());
+            assert_eq!(jobs.jobs[0].attempts, known, "{status:?}");
         }
     }
 

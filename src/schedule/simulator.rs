@@ -411,7 +411,10 @@ impl World {
             workers: BTreeMap::new(),
             judged: BTreeMap::new(),
             held: BTreeSet::new(),
-            seen: self.rows.iter().map(|row| row.attempts).collect(),
+            // One that another scheduler is at counts when it has ended.
+            seen: (self.rows.iter())
+                .map(|row| row.attempts - u32::from(row.state == Stored::Running))
+                .collect(),
             known: BTreeSet::new(),
             looking: false,
             failures: HashMap::new(),

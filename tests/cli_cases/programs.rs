@@ -101,7 +101,7 @@ fn an_interrupted_script_ends_with_the_same_numbers() {
     lab.ablate(&run("rough"), &[]).expect(0);
     let done = lab.ask("rough", attempts);
     assert_eq!(done[2]["status"], "done", "{done:?}");
-    assert!(done[2]["resumed_step"].as_i64() > left[1]["resumed_step"].as_i64());
+    assert!(done[2]["resumed_step"].as_i64() >= left[1]["resumed_step"].as_i64());
     let stage = stage(&lab, "rough");
     assert_eq!(self::stage(&lab, "calm"), stage);
     for file in ["model.json", "metrics.json", "checkpoint.json"] {
