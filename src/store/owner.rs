@@ -231,7 +231,10 @@ mod tests {
         assert_eq!(gone.life(dir), Life::Dead);
         gone.wait_for_end(dir);
         Owner::bury_dead(dir);
-        assert_eq!(files(dir).collect::<Vec<_>>(), std::slice::from_ref(&first.path));
+        assert_eq!(
+            files(dir).collect::<Vec<_>>(),
+            std::slice::from_ref(&first.path)
+        );
 
         // On another host nobody can tell, unless the file is gone.
         let far = Owner {
