@@ -15,10 +15,11 @@
 mod devices;
 mod model;
 mod queue;
+mod why;
 
 pub use model::*;
 
-use crate::schedule::policy::policy;
+use crate::schedule::policy::policy_of;
 use devices::SlotState;
 use queue::Queue;
 use std::collections::BTreeSet;
@@ -60,6 +61,19 @@ enum Canary {
     Chosen(usize),
 }
 
+/// Where and how an attempt ran that has failed.
+struct Place {
+    slot: usize,
+    /// A device that it ran on is known to be lost.
+    is_lost: bool,
+    /// Others may have used a part of its device.
+    is_share: bool,
+    /// Workers that ran, itself included.
+    workers: usize,
+    /// The next attempt needs less.
+    relieved: bool,
+}
+
 /// The state machine.
 #[derive(Debug, Clone)]
 pub struct Core {
@@ -67,8 +81,12 @@ pub struct Core {
     prior: Vec<Prior>,
     parents: Vec<Option<usize>>,
     children: Vec<Vec<usize>>,
-    /// Retries spent since the stage's last checkpoint.
+    /// Retries spent since the stage last got further than ever before.
     retries: Vec<u32>,
+    /// The furthest step of a checkpoint of each stage.
+    furthest: Vec<u64>,
+    /// Stages whose next attempt needs less than the last one.
+    relieved: BTreeSet<usize>,
     slots: Vec<SlotState>,
     /// How many devices each stage uses at once; 1 for those beyond its end.
     widths: Vec<usize>,
@@ -86,13 +104,15 @@ pub struct Core {
     elsewhere: BTreeSet<usize>,
     /// Stages that failed since it began.
     failures: u32,
-    /// Most workers on slots that share memory.
+    /// Most workers at once.
     limit: usize,
     limits: Limits,
     canary: Canary,
     /// No stage is started for now.
     on_hold: bool,
     phase: Phase,
+    /// Why no new stage is started, unless by a stop.
+    closed: Option<Closing>,
 }
 
 impl Core {
@@ -113,9 +133,11 @@ impl Core {
         Core {
             states: vec![State::Waiting; stages.len()],
             retries: vec![0; stages.len()],
+            furthest: vec![0; stages.len()],
+            relieved: BTreeSet::new(),
             children,
             queue: Queue::new(&stages),
-            limit: slots.iter().filter(|slot| slot.shares_memory).count(),
+            limit: slots.len(),
             slots: slots
                 .into_iter()
                 .enumerate()
@@ -144,6 +166,7 @@ impl Core {
                 Canary::Off
             },
             phase: Phase::New,
+            closed: None,
             parents: stages.iter().map(|stage| stage.parent).collect(),
             prior: stages.into_iter().map(|stage| stage.prior).collect(),
         }
@@ -157,8 +180,13 @@ impl Core {
         }
         match message {
             Message::Begin => self.begin(&mut actions),
-            Message::Checkpointed { stage } | Message::Relieved { stage } => {
-                self.retries[stage] = 0;
+            Message::Checkpointed {
+                stage,
+                step,
+                counts,
+            } => self.checkpointed(stage, step, counts),
+            Message::Relieved { stage } => {
+                self.relieved.insert(stage);
             }
             Message::Hold(hold) => self.on_hold = hold,
             Message::WorkerExited { stage, outcome } => self.exited(stage, outcome, &mut actions),
@@ -240,14 +268,27 @@ impl Core {
         let State::Running { slot } = self.states[stage] else {
             return;
         };
-        let is_lost = self
-            .slots_of(stage)
-            .iter()
-            .any(|&slot| self.slots[slot].closed);
+        let slots = self.slots_of(stage);
+        let place = Place {
+            slot,
+            is_lost: slots.iter().any(|&slot| self.slots[slot].closed),
+            is_share: slots.iter().any(|&slot| self.slots[slot].traits.is_share),
+            workers: self.running,
+            relieved: self.relieved.remove(&stage),
+        };
         self.free(stage);
         match outcome {
             Outcome::Done => self.done(stage, actions),
-            Outcome::Failed(failure) => self.failed(stage, (slot, is_lost), failure, actions),
+            Outcome::Failed(failure) => self.failed(stage, &place, failure, actions),
+        }
+    }
+
+    fn checkpointed(&mut self, stage: usize, step: u64, counts: bool) {
+        if step > self.furthest[stage] {
+            self.furthest[stage] = step;
+            if counts {
+                self.retries[stage] = 0;
+            }
         }
     }
 
@@ -330,26 +371,21 @@ impl Core {
     fn close(&mut self, cause: Closing, actions: &mut Vec<Action>) {
         if self.phase == Phase::Open {
             self.phase = Phase::Closing;
+            self.closed = Some(cause);
             actions.push(Action::Close(cause));
         }
     }
 
     fn over_budget(&mut self, actions: &mut Vec<Action>) {
         if matches!(self.phase, Phase::Open | Phase::Closing) {
+            self.closed = Some(Closing::Budget);
             actions.push(Action::Close(Closing::Budget));
             self.stop(actions);
         }
     }
 
-    /// `is_lost`: a device that it ran on is known to be lost.
-    fn failed(
-        &mut self,
-        stage: usize,
-        (slot, is_lost): (usize, bool),
-        failure: Failure,
-        actions: &mut Vec<Action>,
-    ) {
-        let policy = policy(failure.class);
+    fn failed(&mut self, stage: usize, place: &Place, failure: Failure, actions: &mut Vec<Action>) {
+        let policy = policy_of(failure.class, &failure.message);
         if self.phase != Phase::Open {
             // We ended it ourselves, or would have: it goes on next time. A fault of its own stays one.
             if policy.transient {
@@ -359,23 +395,30 @@ impl Core {
             }
             return;
         }
-        let mut free = false;
-        if policy.closes_device && self.slots[slot].traits.can_be_lost {
+        // With less to do it is another attempt, not the same once more.
+        let mut free = place.relieved;
+        if policy.closes_device && self.slots[place.slot].traits.can_be_lost {
             // Of several devices nobody knows which one it was.
-            if !is_lost && self.width(stage) == 1 {
-                self.close_device(slot, actions);
+            if !place.is_lost && self.width(stage) == 1 {
+                self.close_device(place.slot, actions);
             }
             // The device was to blame: moving to another one is not the stage's retry.
-            free = self.slots[slot].closed || is_lost;
-            free &= self.slots.iter().any(|slot| !slot.closed);
+            free |= (self.slots[place.slot].closed || place.is_lost)
+                && self.slots.iter().any(|slot| !slot.closed);
         }
-        if policy.lowers_concurrency && self.slots[slot].traits.shares_memory && self.limit > 1 {
-            self.limit -= 1;
+        // Alone it had all there is.
+        if policy.lowers_concurrency && place.workers > 1 && self.limit > 1 {
+            self.limit = self.limit.min(place.workers) - 1;
             actions.push(Action::LowerConcurrency {
                 workers: self.limit,
             });
         }
-        if free || self.retries[stage] < policy.retries {
+        let more = if place.is_share {
+            policy.more_on_shares
+        } else {
+            0
+        };
+        if free || self.retries[stage] < policy.retries + more {
             let after = policy.pause(self.retries[stage]);
             if !free {
                 self.retries[stage] += 1;
