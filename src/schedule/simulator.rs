@@ -131,7 +131,7 @@ fn any_scene(seed: u64) -> (Scene, f64) {
         limits,
         stops: rng.chance(0.4),
     };
-    let chaos = if rng.chance(0.8) { 0.02 } else { 0.0 };
+    let chaos = [0.0, 0.02, 0.02, 0.1][rng.below(4) as usize];
     (scene, chaos)
 }
 

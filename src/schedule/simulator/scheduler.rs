@@ -477,7 +477,7 @@ impl World {
             let state = &self.devices[device];
             if state.lost {
                 self.lose(by, device);
-                busy = slots.first().copied();
+                busy = Some(slot);
             } else if state.foreign || state.shares[share].is_some() {
                 self.schedulers[by].held.insert(slot);
                 if !std::mem::replace(&mut self.schedulers[by].asking, true) {
