@@ -1257,7 +1257,10 @@ async fn out_of_memory_takes_smaller_parts_where_that_is_allowed() {
     assert_eq!(bench.run(1).await.ends, [End::Done]);
     assert_eq!(told(&bench), None, "only where it is allowed");
     let message = &bench.attempts(0).await[0].2;
-    assert!(message.starts_with("the machine's memory is full"), "{message}");
+    assert!(
+        message.starts_with("the machine's memory is full"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -1267,7 +1270,10 @@ async fn the_same_step_on_the_same_gpu_is_not_tried_again() {
     let summary = bench.run(1).await;
     let (class, message) = failure(&summary.ends[0]);
     assert_eq!((class, summary.attempts), (FailureClass::OutOfMemory, 1));
-    assert!(message.starts_with("the memory of cuda:0 is full"), "{message}");
+    assert!(
+        message.starts_with("the memory of cuda:0 is full"),
+        "{message}"
+    );
     // The next execution may have another GPU for it.
     assert_eq!(bench.run(1).await.ends, [End::Done]);
 
@@ -1335,7 +1341,12 @@ fn has_left(bench: &Bench) -> bool {
 
 #[tokio::test]
 async fn a_store_without_room_makes_all_wait_but_limits_of_time() {
-    let bench = Bench::new(&[(None, "chatty 5000"), (None, "wait\ndone"), (Some(0), "done")]).await;
+    let bench = Bench::new(&[
+        (None, "chatty 5000"),
+        (None, "wait\ndone"),
+        (Some(0), "done"),
+    ])
+    .await;
     std::fs::write(bench.folder.path().join("rules"), "timeout 6000").unwrap();
     let summary = without_room(&bench, async |_| {
         until("the time to be over", || has_left(&bench)).await;
@@ -1354,7 +1365,12 @@ async fn a_store_without_room_makes_all_wait_but_limits_of_time() {
 
 #[tokio::test]
 async fn a_stop_drains_though_the_store_has_no_room() {
-    let bench = Bench::new(&[(None, "chatty 5000"), (None, "wait\ndone"), (Some(0), "done")]).await;
+    let bench = Bench::new(&[
+        (None, "chatty 5000"),
+        (None, "wait\ndone"),
+        (Some(0), "done"),
+    ])
+    .await;
     let result = without_room(&bench, async |sender| {
         sender.send(Input::Interrupt(libc::SIGINT)).unwrap();
     })
@@ -1367,8 +1383,19 @@ async fn a_stop_drains_though_the_store_has_no_room() {
     assert_eq!(summary.ends, vec![End::Done; 3]);
     assert_eq!(summary.attempts, 2, "what the first had done was taken in");
     let resumed = log::read(&bench.dir(1).events()).unwrap();
-    let goes_on = |kind: &EventKind| matches!(kind, EventKind::Started { resumed_step: 5, .. });
-    assert!(resumed.iter().any(|event| goes_on(&event.kind)), "{resumed:?}");
+    let goes_on = |kind: &EventKind| {
+        matches!(
+            kind,
+            EventKind::Started {
+                resumed_step: 5,
+                ..
+            }
+        )
+    };
+    assert!(
+        resumed.iter().any(|event| goes_on(&event.kind)),
+        "{resumed:?}"
+    );
 }
 
 #[tokio::test]

@@ -316,7 +316,10 @@ impl Facts {
             )],
         };
         if !self.running.is_empty() {
-            because.push(format!("{} stages run now:", self.running.len()));
+            because.push(match self.running.len() {
+                1 => "1 stage runs now:".to_owned(),
+                count => format!("{count} stages run now:"),
+            });
         }
         const SHOWN: usize = 8;
         because.extend(self.running.iter().take(SHOWN).map(|stage| {
@@ -510,7 +513,7 @@ pub(super) mod tests {
             &[
                 "(pid 5 on host lab",
                 "is at work on other stages",
-                "1 stages run now",
+                "1 stage runs now",
                 "e/v/s0 on cuda:0 of lab, since",
             ],
         );
@@ -533,7 +536,7 @@ pub(super) mod tests {
             told: told("elsewhere", &["another one has it"]),
             ..asked
         };
-        check(&elsewhere, "waits", &["1 stages run now"]);
+        check(&elsewhere, "waits", &["1 stage runs now"]);
         let silent = Facts {
             silent: vec![scheduler()],
             told: None,

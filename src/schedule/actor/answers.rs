@@ -123,11 +123,11 @@ impl Actor<'_> {
                 self.list_lost(lines);
             }
             Reason::Slots { wants, free } => {
-                let running = self.attempts.len();
+                let running = count(self.attempts.len(), "stage runs", "stages run");
                 lines.push(match (wants, free) {
-                    (1, _) => format!("for a slot: {running} stages run"),
-                    (_, 0) => format!("for {wants} devices: {running} stages run"),
-                    (_, free) => format!("for {wants} devices at once: {free} are free, {running} stages run"),
+                    (1, _) => format!("for a slot: {running}"),
+                    (_, 0) => format!("for {wants} devices at once: {running}"),
+                    (_, free) => format!("for {wants} devices at once: {free} are free, {running}"),
                 });
                 self.list_ahead(stage, lines);
                 self.list_running(lines);
@@ -193,10 +193,9 @@ impl Actor<'_> {
     }
 
     fn list_ahead(&self, stage: usize, lines: &mut Vec<String>) {
-        match self.core.ahead(stage) {
-            0 => {}
-            1 => lines.push("1 stage goes before it".to_owned()),
-            ahead => lines.push(format!("{ahead} stages go before it")),
+        let ahead = self.core.ahead(stage);
+        if ahead > 0 {
+            lines.push(count(ahead, "stage goes before it", "stages go before it"));
         }
     }
 
@@ -216,5 +215,13 @@ impl Actor<'_> {
     fn list_lost(&self, lines: &mut Vec<String>) {
         let lost = self.keeper.lost().iter();
         lines.extend(lost.map(|(uuid, what)| self.keeper.farewell(uuid, what)));
+    }
+}
+
+/// `1 stage runs`, `3 stages run`.
+fn count(number: usize, one: &str, many: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        _ => format!("{number} {many}"),
     }
 }
