@@ -21,8 +21,8 @@ mod reason;
 
 /// Say why a run waits, runs, failed, was retried, or would run again
 ///
-/// From the store: what each stage of the run is at, and of one that isn't known yet, which fields distinguish it from
-/// the nearest finished one. With --file: what `ablate run FILE` would do with the run, and why.
+/// From the store, and from the `ablate run` at work on it: what each stage of the run is at or waits for, and of one
+/// that isn't known yet, which fields distinguish it from the nearest finished one. With --file: what `ablate run FILE` would do with the run, and why.
 #[derive(Debug, Clone, Args)]
 pub struct WhyArgs {
     /// Id of a run (`EXPERIMENT/VARIANT/sSEED`), the beginning of one, or of a stage's fingerprint

@@ -14,6 +14,8 @@
 //! - every scheduler comes to its end, every stage to an end or to the next execution, and no lease of
 //!   a dead scheduler stays.
 
+mod devices;
+mod peers;
 mod scheduler;
 mod store;
 mod world;

@@ -55,22 +55,22 @@ impl Actor<'_> {
         }
     }
 
-    /// What is said of an attempt that a stop has ended.
-    pub(super) fn interruption(&self) -> Failure {
-        let cause = match (self.interrupted, self.closed) {
-            (Some(signal), _) => format!("interrupted by {}", signal_name(signal)),
-            (None, Some(Closing::Budget)) => "interrupted by the end of --budget".into(),
-            (None, _) => "interrupted".into(),
-        };
-        Failure {
-            class: FailureClass::Killed,
-            message: format!("{cause}; goes on from its last checkpoint"),
-        }
-    }
-
     fn signal_all(&mut self, signal: Signal) {
         self.attempts
             .values_mut()
             .for_each(|attempt| attempt.signal(signal));
+    }
+}
+
+/// What is said of an attempt that a stop has ended: by that signal, or by what the execution is limited by.
+pub(super) fn interruption(signal: Option<i32>, closed: Option<Closing>) -> Failure {
+    let cause = match (signal, closed) {
+        (Some(signal), _) => format!("interrupted by {}", signal_name(signal)),
+        (None, Some(Closing::Budget)) => "interrupted by the end of --budget".into(),
+        (None, _) => "interrupted".into(),
+    };
+    Failure {
+        class: FailureClass::Killed,
+        message: format!("{cause}; goes on from its last checkpoint"),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::devices::hardware;
 use super::ledger::{Claimed, Entry};
+use super::stopping::interruption;
 use super::{Actor, Input};
 use crate::schedule::core::{Action, Closing, End, Message, Standing};
 use crate::schedule::device::Slot;
@@ -85,9 +86,10 @@ impl Actor<'_> {
                 seen: self.ledger.seen(*stage),
             });
         }
-        let interruption = self.interruption();
+        let (signal, closed) = (self.interrupted, self.closed);
         let has_worker = |stage| self.attempts.contains_key(&stage);
-        let entry = self.ledger.entry(action, has_worker, || interruption)?;
+        let interrupted = || interruption(signal, closed);
+        let entry = self.ledger.entry(action, has_worker, interrupted)?;
         let name = |stage: usize| self.run.jobs[stage].fingerprint.clone();
         Some(match entry {
             Entry::End {

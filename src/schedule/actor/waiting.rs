@@ -78,6 +78,8 @@ impl Actor<'_> {
                 self.guard.gone(stage);
                 self.early.push_back(Input::Exited { stage, exit });
             }
+            // Said once is enough.
+            Input::Wrote | Input::Peers if self.early.contains(&input) => {}
             later => self.early.push_back(later),
         }
         Ok(())

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 const LOOK: Time = 30_000;
 
 /// Pause between looks at GPUs in use, and for space.
-const LOOK_AGAIN: Time = 2_000;
+pub(super) const LOOK_AGAIN: Time = 2_000;
 
 #[derive(Debug, Clone)]
 pub struct Worker {
@@ -46,42 +46,28 @@ pub struct Scheduler {
     pub alive: bool,
     pub workers: BTreeMap<usize, Worker>,
     pub known: BTreeSet<usize>,
-    core: Core,
-    messages: VecDeque<Message>,
+    pub(super) core: Core,
+    pub(super) messages: VecDeque<Message>,
     due: Vec<Action>,
-    ledger: Ledger<()>,
+    pub(super) ledger: Ledger<()>,
     /// It waits for the store to have room, and what came in meanwhile.
     waiting: Option<Batch>,
     early: VecDeque<Input>,
     looking: bool,
     /// Slots that others use, GPUs that it doesn't use any more.
-    held: BTreeSet<usize>,
-    asking: bool,
-    lost: BTreeSet<usize>,
+    pub(super) held: BTreeSet<usize>,
+    pub(super) asking: bool,
+    pub(super) lost: BTreeSet<usize>,
     on_hold: bool,
     failures: HashMap<usize, Failures>,
     furthest: HashMap<usize, u64>,
     /// Attempts that were relieved, by stage.
     relieved: HashMap<usize, u32>,
     /// Some stage was done since it began.
-    proven: bool,
+    pub(super) proven: bool,
 }
 
 impl World {
-    fn is_gpu(&self) -> bool {
-        self.scene.gpus > 0
-    }
-
-    /// The GPU of a slot, and which share of it.
-    fn device(&self, slot: usize) -> (usize, usize) {
-        (slot % self.scene.gpus, slot / self.scene.gpus)
-    }
-
-    fn slots_on(&self, device: usize) -> Vec<usize> {
-        let (gpus, shares) = (self.scene.gpus, self.scene.per_gpu);
-        (0..shares).map(|share| share * gpus + device).collect()
-    }
-
     pub fn start(&mut self) {
         let dead = |world: &World, owner: usize| !world.schedulers[owner].alive;
         // Workers of the dead are waited for, and so is a store without room.
@@ -465,65 +451,6 @@ impl World {
         Ok(())
     }
 
-    /// Leases the devices of a stage that is to be started; false if it can't be now.
-    fn lease(&mut self, by: usize, stage: usize) -> bool {
-        let slots = self.schedulers[by].core.slots_of(stage);
-        if !self.is_gpu() {
-            return true;
-        }
-        let mut busy = None;
-        for &slot in &slots {
-            let (device, share) = self.device(slot);
-            let state = &self.devices[device];
-            if state.lost {
-                self.lose(by, device);
-                busy = Some(slot);
-            } else if state.foreign || state.shares[share].is_some() {
-                self.schedulers[by].held.insert(slot);
-                if !std::mem::replace(&mut self.schedulers[by].asking, true) {
-                    self.tell(LOOK_AGAIN, by, Input::LookAgain);
-                }
-                busy = Some(slot);
-            } else {
-                self.schedulers[by].held.remove(&slot);
-                continue;
-            }
-            break;
-        }
-        if let Some(slot) = busy {
-            let busy = Message::SlotBusy { stage, slot };
-            self.schedulers[by].messages.push_back(busy);
-            return false;
-        }
-        for &slot in &slots {
-            let (device, share) = self.device(slot);
-            self.devices[device].shares[share] = Some((by, stage));
-        }
-        true
-    }
-
-    /// The scheduler doesn't use the GPU any more: what runs there can't be rescued.
-    fn lose(&mut self, by: usize, device: usize) {
-        if !self.schedulers[by].lost.insert(device) {
-            return;
-        }
-        for slot in self.slots_on(device) {
-            let lost = Message::DeviceLost { slot };
-            self.schedulers[by].messages.push_back(lost);
-        }
-        let workers = self.schedulers[by].workers.iter();
-        let on_it: Vec<usize> = workers
-            .filter(|(_, worker)| {
-                let mut slots = worker.slots.iter();
-                slots.any(|&slot| self.device(slot).0 == device)
-            })
-            .map(|(&stage, _)| stage)
-            .collect();
-        for stage in on_it {
-            self.kill_worker(by, stage, FailureClass::DeviceLost);
-        }
-    }
-
     fn carry_out(&mut self, by: usize, action: Action, claims: &mut VecDeque<Claim>) {
         match action {
             Action::Spawn { stage, .. } => {
@@ -603,103 +530,5 @@ impl World {
             self.tell(length / 2, by, checkpoint);
         }
         self.tell(length, by, Input::Exit { stage, attempt });
-    }
-
-    /// Whether the stage may run there now.
-    fn check_place(&self, by: usize, stage: usize, slots: &[usize]) {
-        let scheduler = &self.schedulers[by];
-        assert_eq!(
-            slots.len(),
-            self.widths[stage],
-            "as many devices as it uses"
-        );
-        for worker in scheduler.workers.values() {
-            let shared = worker.slots.iter().any(|slot| slots.contains(slot));
-            assert!(!shared, "two workers on a slot");
-        }
-        if self.scene.limits.canary && !scheduler.proven {
-            assert!(scheduler.workers.is_empty(), "beside the canary");
-        }
-        if !self.is_gpu() {
-            let needs = |stage: &usize| self.needs[*stage];
-            let used: u64 = scheduler.workers.keys().map(needs).sum();
-            let alone = scheduler.workers.is_empty();
-            assert!(alone || used + self.needs[stage] <= self.scene.memory);
-            return;
-        }
-        let devices: BTreeSet<usize> = slots.iter().map(|&slot| self.device(slot).0).collect();
-        assert_eq!(devices.len(), slots.len(), "two shares of one GPU");
-        for &slot in slots {
-            let (device, share) = self.device(slot);
-            let holder = self.devices[device].shares[share];
-            assert_eq!(holder, Some((by, stage)), "a GPU without a lease");
-        }
-    }
-
-    // -----------------------------------------------------------------------------------------
-    // Peers.
-
-    fn announce(&mut self, by: usize) {
-        for peer in 0..self.schedulers.len() {
-            if peer != by && self.schedulers[peer].alive && !std::mem::take(&mut self.lose_notice) {
-                let after = self.rng.below(40);
-                self.tell(after, peer, Input::Peers);
-            }
-        }
-    }
-
-    fn watch(&mut self, by: usize, owner: usize) {
-        if self.schedulers[by].known.insert(owner) && !self.schedulers[owner].alive {
-            self.tell(0, by, Input::OwnerGone(owner));
-        }
-    }
-
-    fn refresh(&mut self, by: usize) {
-        for stage in self.schedulers[by].core.elsewhere().clone() {
-            if let Some((owner, _)) = self.rows[stage].lease {
-                self.watch(by, owner);
-                continue;
-            }
-            let state = self.rows[stage].state();
-            let scheduler = &mut self.schedulers[by];
-            let standing = scheduler.ledger.standing(stage, &state);
-            scheduler.proven |= standing == Standing::Done;
-            scheduler
-                .messages
-                .push_back(Message::Told { stage, standing });
-        }
-    }
-
-    fn owner_gone(&mut self, by: usize, owner: usize) {
-        let holds = |row: &store::Row| row.lease.is_some_and(|(holder, _)| holder == owner);
-        if self.rows.iter().any(holds) {
-            // Its workers are gone some milliseconds after it.
-            self.tell(25, by, Input::WorkersGone(owner));
-        } else {
-            self.refresh(by);
-        }
-    }
-
-    fn take_over(&mut self, by: usize, owner: usize) -> Result<(), Dead> {
-        let left = |row: &store::Row| row.workers.iter().any(|&(whose, _)| whose == owner);
-        if self.rows.iter().any(left) {
-            self.tell(5, by, Input::WorkersGone(owner));
-            return Ok(());
-        }
-        if self.now < self.full_until {
-            self.tell(LOOK_AGAIN, by, Input::WorkersGone(owner));
-            return Ok(());
-        }
-        if self.step(by)? == Some(Fault::CommitFails) {
-            return Err(self.give_up(by));
-        }
-        for row in &mut self.rows {
-            if row.lease.is_some_and(|(holder, _)| holder == owner) {
-                row.abandon();
-            }
-        }
-        self.announce(by);
-        self.refresh(by);
-        Ok(())
     }
 }
