@@ -38,10 +38,8 @@ impl ProgramError {
     pub fn class(&self) -> FailureClass {
         let source = match self {
             ProgramError::NoProgram { .. } => return FailureClass::Bug,
-            ProgramError::Log(LogError::Io { source, .. })
-            | ProgramError::Read { source, .. }
-            | ProgramError::Prepare { source, .. } => source,
-            ProgramError::Log(_) => return FailureClass::IoError,
+            ProgramError::Log(error) => return error.class(),
+            ProgramError::Read { source, .. } | ProgramError::Prepare { source, .. } => source,
         };
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureClass::DiskFull,
@@ -179,8 +177,9 @@ impl Program {
         started: impl FnOnce(u32),
     ) -> Result<End, ProgramError> {
         let begun = Instant::now();
-        let (missed, resumed) = self.earlier()?;
+        // First, for it repairs what is read then.
         let mut log = EventLog::open(&self.dir.events(), self.launch.attempt)?;
+        let (missed, resumed) = self.earlier()?;
         for kind in missed {
             log.append(kind)?;
         }
