@@ -9,6 +9,7 @@
 
 mod devices;
 mod listening;
+mod renewal;
 mod stopping;
 mod transition;
 mod workers;
@@ -152,6 +153,7 @@ impl Execution<'_> {
             sender,
             ticking: false,
             looking: None,
+            lost_outputs: BTreeMap::new(),
             refreshing: false,
             finished: false,
             judged: BTreeMap::new(),
@@ -207,6 +209,8 @@ pub(super) struct Actor<'a> {
     ticking: bool,
     refreshing: bool,
     looking: Option<Instant>,
+    /// What is wrong with what finished stages have left, of those whose children have met it.
+    lost_outputs: BTreeMap<usize, String>,
     finished: bool,
     /// Attempts whose end the core has yet to rule on.
     judged: BTreeMap<usize, Judged>,

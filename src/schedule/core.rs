@@ -15,6 +15,7 @@
 mod devices;
 mod model;
 mod queue;
+mod renewal;
 
 pub use model::*;
 
@@ -90,6 +91,10 @@ pub struct Core {
     limit: usize,
     limits: Limits,
     canary: Canary,
+    /// Stages whose workers could not use what their parents have left.
+    orphans: BTreeSet<usize>,
+    /// Stages that were done once more for that.
+    renewed: BTreeSet<usize>,
     /// No stage is started for now.
     on_hold: bool,
     phase: Phase,
@@ -131,6 +136,8 @@ impl Core {
             needs: Vec::new(),
             capacity: u64::MAX,
             parked: Vec::new(),
+            orphans: BTreeSet::new(),
+            renewed: BTreeSet::new(),
             on_hold: false,
             ready: 0,
             running: 0,
@@ -161,6 +168,7 @@ impl Core {
                 self.retries[stage] = 0;
             }
             Message::Hold(hold) => self.on_hold = hold,
+            Message::ParentLost { stage } => self.parent_lost(stage),
             Message::WorkerExited { stage, outcome } => self.exited(stage, outcome, &mut actions),
             Message::SlotBusy { stage, slot } => self.slot_busy(stage, slot),
             Message::SlotFree { slot } => self.slots[slot].held = false,
@@ -349,6 +357,9 @@ impl Core {
         failure: Failure,
         actions: &mut Vec<Action>,
     ) {
+        if self.is_orphan(stage, &failure, actions) {
+            return;
+        }
         let policy = policy(failure.class);
         if self.phase != Phase::Open {
             // We ended it ourselves, or would have: it goes on next time. A fault of its own stays one.
@@ -517,7 +528,13 @@ impl Core {
         actions.push(Action::Finish);
     }
 
+    /// The stage may be started, unless its parent is being done again.
     fn make_ready(&mut self, stage: usize) {
+        let is_done = |parent: usize| self.states[parent] == State::Ended(End::Done);
+        if !self.parents[stage].is_none_or(is_done) {
+            self.states[stage] = State::Waiting;
+            return;
+        }
         self.states[stage] = State::Ready;
         self.ready += 1;
         self.queue.push(stage);

@@ -57,7 +57,9 @@ fn keep(path: &Path) -> io::Result<PathBuf> {
             }
         }
     }
-    Err(io::Error::other(format!("{MOST} of them are there already")))
+    Err(io::Error::other(format!(
+        "{MOST} of them are there already"
+    )))
 }
 
 /// What the log says of it, in its own place.

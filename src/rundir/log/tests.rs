@@ -164,10 +164,7 @@ fn a_changed_byte_is_found_with_its_line() {
                 panic!("{:?}", whole[kept])
             };
             let parts = ["events.jsonl.damaged-1", &format!("line {line}: ")];
-            assert!(
-                parts.iter().all(|part| message.contains(part)),
-                "{message}"
-            );
+            assert!(parts.iter().all(|part| message.contains(part)), "{message}");
             assert_eq!(whole.len(), kept + 2);
         }
     }

@@ -164,6 +164,7 @@ impl Actor<'_> {
                 after,
                 ..
             } => self.run.progress.retrying(stage, &failure, after),
+            Action::Renewed { stage } => self.renewed(stage),
             Action::CloseSlot { slot } => self.close_slot(slot),
             Action::LowerConcurrency { workers } => {
                 self.run.progress.note(&format!(

@@ -418,6 +418,12 @@ impl Program {
                 }
             }
         }
+        if end.code == Some(0)
+            && let Err(error) = self.check_inputs()
+        {
+            let message = format!("what the program has read may not be what was planned: {error}");
+            log.append(EventKind::Warning { message })?;
+        }
         control.look_at_signals();
         let stopped = control.is_stopped();
         let verdict = match end.code {
