@@ -11,6 +11,7 @@ mod answers;
 mod devices;
 pub(super) mod ledger;
 mod listening;
+mod renewal;
 mod stopping;
 mod transition;
 mod waiting;
@@ -159,6 +160,7 @@ impl Execution<'_> {
             sender,
             ticking: false,
             looking: None,
+            lost_outputs: BTreeMap::new(),
             refreshing: false,
             finished: false,
             pauses: BTreeMap::new(),
@@ -215,6 +217,8 @@ pub(super) struct Actor<'a> {
     ticking: bool,
     refreshing: bool,
     looking: Option<Instant>,
+    /// What is wrong with what finished stages have left, of those whose children have met it.
+    lost_outputs: BTreeMap<usize, String>,
     finished: bool,
     /// Pauses before retries, by stage.
     pauses: BTreeMap<usize, Pause>,

@@ -15,13 +15,15 @@
 mod devices;
 mod model;
 mod queue;
+mod renewal;
+mod retries;
 mod why;
 
 pub use model::*;
 
-use crate::schedule::policy::policy_of;
 use devices::SlotState;
 use queue::Queue;
+use retries::Place;
 use std::collections::BTreeSet;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -61,19 +63,6 @@ enum Canary {
     Chosen(usize),
 }
 
-/// Where and how an attempt ran that has failed.
-struct Place {
-    slot: usize,
-    /// A device that it ran on is known to be lost.
-    is_lost: bool,
-    /// Others may have used a part of its device.
-    is_share: bool,
-    /// Workers that ran, itself included.
-    workers: usize,
-    /// The next attempt needs less.
-    relieved: bool,
-}
-
 /// The state machine.
 #[derive(Debug, Clone)]
 pub struct Core {
@@ -108,6 +97,12 @@ pub struct Core {
     limit: usize,
     limits: Limits,
     canary: Canary,
+    /// Stages whose workers could not use what their parents have left.
+    orphans: BTreeSet<usize>,
+    /// Stages that were done once more for that.
+    renewed: BTreeSet<usize>,
+    /// Stages that could go on, but for their parents.
+    stranded: Vec<usize>,
     /// No stage is started for now.
     on_hold: bool,
     phase: Phase,
@@ -153,6 +148,9 @@ impl Core {
             needs: Vec::new(),
             capacity: u64::MAX,
             parked: Vec::new(),
+            orphans: BTreeSet::new(),
+            renewed: BTreeSet::new(),
+            stranded: Vec::new(),
             on_hold: false,
             ready: 0,
             running: 0,
@@ -189,6 +187,7 @@ impl Core {
                 self.relieved.insert(stage);
             }
             Message::Hold(hold) => self.on_hold = hold,
+            Message::ParentLost { stage } => self.parent_lost(stage),
             Message::WorkerExited { stage, outcome } => self.exited(stage, outcome, &mut actions),
             Message::SlotBusy { stage, slot } => self.slot_busy(stage, slot),
             Message::SlotFree { slot } => self.slots[slot].held = false,
@@ -201,6 +200,7 @@ impl Core {
             Message::Timer(Timer::Budget) => self.over_budget(&mut actions),
             Message::Stop => self.stop(&mut actions),
         }
+        self.block_stranded(&mut actions);
         self.dispatch(&mut actions);
         self.finish_if_over(&mut actions);
         actions
@@ -283,15 +283,6 @@ impl Core {
         }
     }
 
-    fn checkpointed(&mut self, stage: usize, step: u64, counts: bool) {
-        if step > self.furthest[stage] {
-            self.furthest[stage] = step;
-            if counts {
-                self.retries[stage] = 0;
-            }
-        }
-    }
-
     fn refused(&mut self, stage: usize, standing: Standing, actions: &mut Vec<Action>) {
         if !matches!(self.states[stage], State::Running { .. }) {
             return;
@@ -327,15 +318,7 @@ impl Core {
         match standing {
             Standing::Done => self.done(stage, actions),
             Standing::Failed(failure) => self.give_up(stage, failure, actions),
-            Standing::Free => {
-                let waits = self.parents[stage]
-                    .is_some_and(|parent| self.states[parent] != State::Ended(End::Done));
-                if waits {
-                    self.states[stage] = State::Waiting;
-                } else {
-                    self.make_ready(stage);
-                }
-            }
+            Standing::Free => self.make_ready(stage),
             Standing::Elsewhere => {}
         }
     }
@@ -381,70 +364,6 @@ impl Core {
             self.closed = Some(Closing::Budget);
             actions.push(Action::Close(Closing::Budget));
             self.stop(actions);
-        }
-    }
-
-    fn failed(&mut self, stage: usize, place: &Place, failure: Failure, actions: &mut Vec<Action>) {
-        let policy = policy_of(failure.class, &failure.message);
-        if self.phase != Phase::Open {
-            // We ended it ourselves, or would have: it goes on next time. A fault of its own stays one.
-            if policy.transient {
-                self.conclude(stage, End::Left, actions);
-            } else {
-                self.give_up(stage, failure, actions);
-            }
-            return;
-        }
-        // With less to do it is another attempt, not the same once more.
-        let mut free = place.relieved;
-        if policy.closes_device && self.slots[place.slot].traits.can_be_lost {
-            // Of several devices nobody knows which one it was.
-            if !place.is_lost && self.width(stage) == 1 {
-                self.close_device(place.slot, actions);
-            }
-            // The device was to blame: moving to another one is not the stage's retry.
-            free |= (self.slots[place.slot].closed || place.is_lost)
-                && self.slots.iter().any(|slot| !slot.closed);
-        }
-        // Alone it had all there is.
-        if policy.lowers_concurrency && place.workers > 1 && self.limit > 1 {
-            self.limit = self.limit.min(place.workers) - 1;
-            actions.push(Action::LowerConcurrency {
-                workers: self.limit,
-            });
-        }
-        let more = if place.is_share {
-            policy.more_on_shares
-        } else {
-            0
-        };
-        if free || self.retries[stage] < policy.retries + more {
-            let after = policy.pause(self.retries[stage]);
-            if !free {
-                self.retries[stage] += 1;
-            }
-            self.states[stage] = State::Pausing;
-            self.pausing += 1;
-            let retry = self.retries[stage];
-            actions.push(Action::Retrying {
-                stage,
-                failure,
-                retry,
-                after,
-            });
-            actions.push(Action::SetTimer {
-                timer: Timer::Retry { stage },
-                after,
-            });
-        } else {
-            self.give_up(stage, failure, actions);
-        }
-    }
-
-    fn retry(&mut self, stage: usize) {
-        if self.states[stage] == State::Pausing {
-            self.pausing -= 1;
-            self.make_ready(stage);
         }
     }
 
@@ -560,7 +479,14 @@ impl Core {
         actions.push(Action::Finish);
     }
 
+    /// The stage may be started, unless its parent is being done again.
     fn make_ready(&mut self, stage: usize) {
+        let is_done = |parent: usize| self.states[parent] == State::Ended(End::Done);
+        if !self.parents[stage].is_none_or(is_done) {
+            self.states[stage] = State::Waiting;
+            self.stranded.push(stage);
+            return;
+        }
         self.states[stage] = State::Ready;
         self.ready += 1;
         self.queue.push(stage);
@@ -572,7 +498,11 @@ impl Core {
     }
 
     fn block_descendants(&mut self, by: usize, actions: &mut Vec<Action>) {
-        let mut open = self.children[by].clone();
+        self.block_children(by, by, actions);
+    }
+
+    fn block_children(&mut self, stage: usize, by: usize, actions: &mut Vec<Action>) {
+        let mut open = self.children[stage].clone();
         while let Some(stage) = open.pop() {
             if self.states[stage] == State::Waiting && self.prior[stage] == Prior::Pending {
                 self.conclude(stage, End::Blocked { by }, actions);

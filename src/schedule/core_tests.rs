@@ -660,6 +660,7 @@ struct World {
     ended: Vec<Option<End>>,
     stops: bool,
     transcript: Vec<Action>,
+    renewed: std::collections::BTreeSet<usize>,
     finished: bool,
 }
 
@@ -706,6 +707,7 @@ impl World {
             rng,
             stops,
             transcript: Vec::new(),
+            renewed: std::collections::BTreeSet::new(),
             finished: false,
         }
     }
@@ -738,6 +740,11 @@ impl World {
     fn apply(&mut self, action: Action) {
         assert!(!self.finished, "nothing comes after the end: {action:?}");
         match &action {
+            Action::Renewed { stage } => {
+                assert_eq!(self.ended[*stage], Some(End::Done), "nothing to renew");
+                assert!(self.renewed.insert(*stage), "renewed twice");
+                self.ended[*stage] = None;
+            }
             Action::Spawn { stage, slot } => {
                 assert!(!self.core.is_stopping(), "no new stages after a stop");
                 assert_eq!(self.slots[*slot], None, "two workers on a slot");
@@ -762,6 +769,9 @@ impl World {
                         FailureClass::ALL[self.rng.below(FailureClass::ALL.len() as u64) as usize];
                     Outcome::Failed(failure(class))
                 };
+                if matches!(outcome, Outcome::Failed(_)) && self.rng.chance(0.2) {
+                    self.pending.push(Message::ParentLost { stage: *stage });
+                }
                 self.pending.push(Message::WorkerExited {
                     stage: *stage,
                     outcome,
@@ -782,6 +792,16 @@ impl World {
             Action::Finish => self.finished = true,
         }
         self.transcript.push(action);
+    }
+
+    fn has_renewed_ancestor(&self, mut stage: usize) -> bool {
+        while let Some(parent) = self.stages[stage].parent {
+            if self.renewed.contains(&parent) {
+                return true;
+            }
+            stage = parent;
+        }
+        false
     }
 
     /// Whether an ancestor failed, with none in between that was done all the same (by an earlier
@@ -817,7 +837,8 @@ proptest! {
                 }
                 Some(End::Left) => prop_assert!(stops || lost_all, "stage {} was left", stage),
                 Some(End::Done) if world.stages[stage].prior == Prior::Pending => {
-                    prop_assert!(!world.has_failed_ancestor(stage));
+                    // It may have been done, or at work, before its ancestor had to be done again.
+                    prop_assert!(!world.has_failed_ancestor(stage) || world.has_renewed_ancestor(stage));
                 }
                 _ => {}
             }
@@ -900,4 +921,119 @@ fn a_relieved_stage_spends_no_retry() {
     }
     let retries = u64::from(policy(class).retries);
     assert_eq!(tries(&mut core, class, |_| None), retries);
+}
+
+/// Two children of a stage that was done before, and what becomes of them when its weights are damaged.
+fn family() -> Core {
+    let known = Stage {
+        prior: Prior::Done,
+        ..stage(None, 1.0)
+    };
+    let stages = vec![known, stage(Some(0), 2.0), stage(Some(0), 1.0)];
+    Core::new(stages, cpu(1))
+}
+
+fn orphaned(core: &mut Core, stage: usize) -> Vec<Action> {
+    assert_eq!(core.handle(Message::ParentLost { stage }), []);
+    core.handle(failed(stage, FailureClass::Bug))
+}
+
+#[test]
+fn a_parent_whose_output_is_damaged_is_done_again_once() {
+    let mut core = family();
+    assert_eq!(spawned(&core.handle(Message::Begin)), [1]);
+    let actions = orphaned(&mut core, 1);
+    assert_eq!(actions[0], Action::Renewed { stage: 0 });
+    assert_eq!(spawned(&actions), [0], "the other child waits, too");
+    // That is no retry of the child: a failure of its own afterwards counts as the first.
+    assert_eq!(spawned(&core.handle(done(0))), [1]);
+    assert!(matches!(
+        core.handle(failed(1, FailureClass::Killed))[0],
+        Action::Retrying { retry: 1, .. }
+    ));
+    assert_eq!(core.end(0), Some(&End::Done));
+    assert!(spawned(&core.handle(done(2))).is_empty());
+    let again = core.handle(Message::Timer(Timer::Retry { stage: 1 }));
+    assert_eq!(spawned(&again), [1]);
+    // The second output is no better: the child's failure is its own.
+    let actions = orphaned(&mut core, 1);
+    assert!(matches!(core.end(1), Some(End::Failed(_))), "{actions:?}");
+    assert_eq!(actions.last(), Some(&Action::Finish));
+}
+
+#[test]
+fn a_parent_that_fails_when_it_is_done_again_blocks_its_children() {
+    let mut core = family();
+    core.handle(Message::Begin);
+    orphaned(&mut core, 1);
+    let actions = core.handle(failed(0, FailureClass::Config));
+    assert_eq!(core.end(1), Some(&End::Blocked { by: 0 }));
+    assert_eq!(core.end(2), Some(&End::Blocked { by: 0 }));
+    assert_eq!(actions.last(), Some(&Action::Finish));
+}
+
+#[test]
+fn whoever_was_at_work_when_the_parent_failed_again_is_blocked_in_the_end() {
+    let known = Stage {
+        prior: Prior::Done,
+        ..stage(None, 1.0)
+    };
+    let stages = vec![
+        known,
+        stage(Some(0), 4.0),
+        stage(Some(0), 3.0),
+        stage(Some(0), 2.0),
+        stage(Some(2), 1.0),
+    ];
+    let mut core = Core::new(stages, cpu(3));
+    assert_eq!(spawned(&core.handle(Message::Begin)), [1, 2, 3]);
+    assert_eq!(spawned(&orphaned(&mut core, 1)), [0]);
+    core.handle(failed(3, FailureClass::Killed));
+    core.handle(failed(0, FailureClass::Config));
+    assert_eq!(core.end(1), Some(&End::Blocked { by: 0 }));
+    // One that fails of the same, and one in its pause.
+    let actions = orphaned(&mut core, 2);
+    let retried = |action: &Action| matches!(action, Action::Retrying { stage: 2, .. });
+    assert!(
+        actions.iter().any(retried),
+        "its attempt has ended: {actions:?}"
+    );
+    assert_eq!(core.end(2), Some(&End::Blocked { by: 0 }));
+    assert_eq!(core.end(4), Some(&End::Blocked { by: 0 }));
+    let actions = core.handle(Message::Timer(Timer::Retry { stage: 3 }));
+    assert_eq!(core.end(3), Some(&End::Blocked { by: 0 }));
+    assert_eq!(actions.last(), Some(&Action::Finish));
+}
+
+#[test]
+fn grandparents_are_done_again_where_their_output_is_lost_too() {
+    let known = |parent| Stage {
+        prior: Prior::Done,
+        ..stage(parent, 1.0)
+    };
+    let stages = vec![known(None), known(Some(0)), stage(Some(1), 1.0)];
+    let mut core = Core::with_limits(
+        stages,
+        cpu(2),
+        Limits {
+            canary: true,
+            ..Limits::default()
+        },
+    );
+    assert_eq!(spawned(&core.handle(Message::Begin)), [2]);
+    assert_eq!(spawned(&orphaned(&mut core, 2)), [1]);
+    assert_eq!(spawned(&orphaned(&mut core, 1)), [0]);
+    assert_eq!(spawned(&core.handle(done(0))), [1]);
+    assert_eq!(spawned(&core.handle(done(1))), [2]);
+    assert_eq!(core.handle(done(2)).last(), Some(&Action::Finish));
+}
+
+#[test]
+fn a_stop_leaves_a_child_without_its_parent_for_the_next_time() {
+    let mut core = family();
+    core.handle(Message::Begin);
+    core.handle(Message::Stop);
+    let actions = orphaned(&mut core, 1);
+    assert_eq!(core.end(1), Some(&End::Left), "{actions:?}");
+    assert_eq!(core.end(0), Some(&End::Done));
 }

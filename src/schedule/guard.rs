@@ -176,6 +176,7 @@ impl Actor<'_> {
         let Outcome::Failed(failure) = outcome else {
             return Ok(());
         };
+        self.look_at_parent(stage, failure).await?;
         match failure.class {
             FailureClass::OutOfMemory => self.relieve(stage),
             FailureClass::IoError => {

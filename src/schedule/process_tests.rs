@@ -629,9 +629,13 @@ async fn failures_keep_their_cause_and_block_descendants() {
         message.ends_with("thread 'main' panicked at fake.rs: index out of bounds"),
         "{message}"
     );
+    // Its log is damaged by every attempt: the second has set the first one's aside.
     let (class, message) = failure(&summary.ends[6]);
-    assert_eq!(class, FailureClass::Bug);
-    assert!(message.contains("events.jsonl, line 2"), "{message}");
+    assert_eq!(class, FailureClass::IoError);
+    assert!(message.contains("events.jsonl, line "), "{message}");
+    assert_eq!(bench.attempts(6).await.len(), 2);
+    let aside = bench.dir(6).root().join("events.jsonl.damaged-1");
+    assert!(aside.exists());
     assert_eq!(summary.ends[7], End::Done, "its result is on disk");
     assert_eq!(summary.ends[8], End::Done);
     let log = std::fs::read_to_string(&summary.logs[&5]).unwrap();

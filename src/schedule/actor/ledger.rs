@@ -73,6 +73,11 @@ impl<Gone> Ledger<Gone> {
         self.seen[stage]
     }
 
+    /// All attempts so far are known.
+    pub(in crate::schedule) fn saw(&mut self, stage: usize, attempts: u32) {
+        self.seen[stage] = attempts;
+    }
+
     /// The stage is ours, for this attempt.
     pub(in crate::schedule) fn won(&mut self, stage: usize, attempt: u32) {
         self.seen[stage] = attempt;
@@ -100,7 +105,8 @@ impl<Gone> Ledger<Gone> {
                 End::Done => (*stage, Status::Done, None, false),
                 End::Failed(failure) => (*stage, Status::Failed, Some(failure.clone()), false),
                 End::Left => (*stage, Status::Pending, Some(interrupted()), false),
-                End::Blocked { .. } => return None,
+                // Not ours, unless it was between two attempts.
+                End::Blocked { .. } => (*stage, Status::Pending, None, false),
             },
             _ => return None,
         };

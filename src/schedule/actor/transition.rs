@@ -149,6 +149,7 @@ impl Actor<'_> {
                 self.run.progress.retrying(stage, &failure, after);
                 self.begin_pause(stage, failure, after);
             }
+            Action::Renewed { stage } => self.renewed(stage),
             Action::CloseSlot { slot } => self.close_slot(slot),
             Action::LowerConcurrency { workers } => {
                 self.run.progress.note(&format!(

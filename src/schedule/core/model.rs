@@ -99,6 +99,9 @@ pub enum Message {
         step: u64,
         counts: bool,
     },
+    /// What the stage's parent has left is damaged or gone, and the stage's worker has failed. Comes right before
+    /// [`Message::WorkerExited`].
+    ParentLost { stage: usize },
     /// The stage's worker is gone (or never came to be).
     WorkerExited { stage: usize, outcome: Outcome },
     /// The answer to [`Action::Spawn`] where the slot can't be used at the moment: somebody else is there.
@@ -161,6 +164,10 @@ pub enum Action {
         retry: u32,
         after: Duration,
     },
+    /// The stage, which was done, is to be done again: what it has left is damaged or gone.
+    Renewed {
+        stage: usize,
+    },
     /// The slot is not used again.
     CloseSlot {
         slot: usize,
@@ -171,7 +178,8 @@ pub enum Action {
     },
     /// No new stage is started from now on.
     Close(Closing),
-    /// The stage has ended (never sent for stages that were done or failed before).
+    /// The stage has ended (never sent for stages that were done or failed before, except for those that were
+    /// [renewed](Action::Renewed)).
     Ended {
         stage: usize,
         end: End,

@@ -92,6 +92,18 @@ impl Progress {
         self.note(&text);
     }
 
+    /// A stage that was done is to be done again, for `what` it has left.
+    pub fn renewed(&mut self, stage: usize, what: &str) {
+        let text = format!(
+            "renew  {}: {}",
+            self.view.label(stage),
+            sanitise(what, MESSAGE_WIDTH)
+        );
+        self.note(&text);
+        self.view.ended(stage, &Ended::Again, None);
+        self.hub.ended(stage, &Ended::Again, None);
+    }
+
     /// Something that concerns no single stage.
     pub fn note(&mut self, text: &str) {
         self.view.note(text);

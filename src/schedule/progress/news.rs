@@ -67,6 +67,8 @@ pub enum Ended {
     },
     Blocked,
     Left,
+    /// It was done, and is to be done again.
+    Again,
 }
 
 impl From<&End> for Ended {

@@ -38,10 +38,8 @@ impl ProgramError {
     pub fn class(&self) -> FailureClass {
         let source = match self {
             ProgramError::NoProgram { .. } => return FailureClass::Bug,
-            ProgramError::Log(LogError::Io { source, .. })
-            | ProgramError::Read { source, .. }
-            | ProgramError::Prepare { source, .. } => source,
-            ProgramError::Log(_) => return FailureClass::IoError,
+            ProgramError::Log(error) => return error.class(),
+            ProgramError::Read { source, .. } | ProgramError::Prepare { source, .. } => source,
         };
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureClass::DiskFull,
@@ -182,8 +180,9 @@ impl Program {
         started: impl FnOnce(u32),
     ) -> Result<End, ProgramError> {
         let begun = Instant::now();
-        let (missed, resumed) = self.earlier()?;
+        // First, for it repairs what is read then.
         let mut log = EventLog::open(&self.dir.events(), self.launch.attempt)?;
+        let (missed, resumed) = self.earlier()?;
         for kind in missed {
             log.append(kind)?;
         }
@@ -422,6 +421,12 @@ impl Program {
                     log.append(EventKind::Warning { message })?;
                 }
             }
+        }
+        if end.code == Some(0)
+            && let Err(error) = self.check_inputs()
+        {
+            let message = format!("what the program has read may not be what was planned: {error}");
+            log.append(EventKind::Warning { message })?;
         }
         control.look_at_signals();
         let stopped = control.is_stopped();
