@@ -3,6 +3,7 @@
 
 use super::{Order, StartError};
 use crate::schedule::device::Slot;
+use crate::worker::stop;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -30,10 +31,13 @@ pub fn surround(command: &mut Command, order: &Order) -> Result<(), StartError> 
     set_environment(command, &order.slot);
     let mask = affinity_mask(&order.slot.cores);
     let scheduler = std::process::id();
+    let standstill = stop::standstill_signal();
     // SAFETY: between fork and exec only system calls are made; nothing is allocated or locked.
     unsafe {
         command.pre_exec(move || {
             die_with_parent(scheduler)?;
+            // Until it listens: the signal would end it.
+            libc::signal(standstill, libc::SIG_IGN);
             close_descriptors_on_exec();
             bind_to_cores(&mask);
             Ok(())
