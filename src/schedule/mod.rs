@@ -26,7 +26,7 @@
 //! | [`eta`] | when it will be done |
 //! | `guard` | what the loop does about long attempts, a full disk and lost memory |
 //! | [`watchdog`] | attempts that take too long or stand still |
-//! | [`process_tree`] | what a worker and its processes are doing |
+//! | [`process_tree`] | what a worker and its processes are doing, and signals to all of them |
 //! | [`space`] | room on the store's disk |
 //! | [`relief`] | what a stage that ran out of memory may do with less |
 

@@ -12,6 +12,7 @@
 
 mod attempts;
 mod bulk;
+mod connection;
 mod error;
 mod extract;
 mod facts;
@@ -43,7 +44,7 @@ pub use attempts::{AttemptEnd, AttemptStart, StageState};
 pub use error::StoreError;
 pub use extract::View;
 pub use facts::{MachineRow, PlanRow, StageRow, TroubledAttempt};
-pub use garbage::{Garbage, Item, KeepWeights, Named, Policy as GarbagePolicy, Reason};
+pub use garbage::{Garbage, Item, KeepWeights, KeepWork, Named, Policy as GarbagePolicy, Reason};
 pub use gpus::AttemptGpu;
 pub use kin::{Leaseholder, SavedPlan};
 pub use leases::{Change, Claim, Lease};

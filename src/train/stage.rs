@@ -19,6 +19,7 @@ use crate::rundir::event::EventKind;
 use crate::rundir::layout::RunDir;
 use crate::rundir::predictions;
 use crate::rundir::stage::{Launch, StageSpec, Task};
+use crate::rundir::standstill::Stopwatch;
 use crate::weights::write_atomically;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::PathBuf;
@@ -45,7 +46,7 @@ pub fn run(
         });
     }
     let further = further::open(spec, launch, &dataset)?;
-    let started = Instant::now();
+    let started = Stopwatch::start();
     let mut stage = Stage {
         spec,
         launch,
@@ -114,13 +115,13 @@ impl Stage<'_> {
         };
         let mut best = self.best(observer)?;
 
-        let mut last_log = Instant::now();
+        let mut last_log = Stopwatch::start();
         let mut images_since_log = 0u64;
         let mut last_checkpoint = Instant::now();
         // A checkpoint after an epoch's last step still counts that epoch's steps.
         let first_epoch = ((position.step - position.epoch_steps) / per_epoch.max(1)) as usize;
         for epoch in first_epoch..recipe.train.epochs {
-            let epoch_start = Instant::now();
+            let epoch_start = Stopwatch::start();
             let start = position.epoch_steps as usize;
             let loader = Loader::train(
                 &self.dataset,
@@ -158,7 +159,7 @@ impl Stage<'_> {
                         images_per_second: images_since_log as f64
                             / last_log.elapsed().as_secs_f64(),
                     })?;
-                    last_log = Instant::now();
+                    last_log = Stopwatch::start();
                     images_since_log = 0;
                 }
                 let due = last_checkpoint.elapsed().as_secs_f64() >= self.launch.checkpoint_seconds;
@@ -545,7 +546,7 @@ fn started(launch: &Launch, resumed_step: u64, total_steps: u64) -> EventKind {
     }
 }
 
-fn resources(started: Instant, images: u64) -> EventKind {
+fn resources(started: Stopwatch, images: u64) -> EventKind {
     let usage = crate::rundir::host::usage();
     EventKind::Resources {
         peak_rss_bytes: usage.peak_rss_bytes,

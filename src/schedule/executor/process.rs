@@ -8,9 +8,11 @@ use super::{OnExit, Signal, StartError, Worker};
 use crate::schedule::outcome::Exit;
 use crate::worker::program::bare;
 use crate::worker::program::start::Start;
+use crate::worker::stop;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Instant;
 
 /// Starts the process, which leads a process group of its own; `program` is what errors call it. `on_exit`
 /// is called exactly once if this succeeds, and never otherwise.
@@ -23,7 +25,7 @@ pub fn start(order: Start, program: &str, on_exit: OnExit) -> Result<Box<dyn Wor
         .stack_size(256 * 1024)
         .spawn(move || {
             let kills_before = oom_kills();
-            match bare::spawn(&order) {
+            match bare::spawn(&order, stop::standstill_signal()) {
                 Ok(number) => {
                     let pid = number as libc::pid_t;
                     *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(pid);
@@ -46,7 +48,11 @@ pub fn start(order: Start, program: &str, on_exit: OnExit) -> Result<Box<dyn Wor
         source,
     };
     match answer.recv() {
-        Ok(Ok(pid)) => Ok(Box::new(LocalWorker { pid, process })),
+        Ok(Ok(pid)) => Ok(Box::new(LocalWorker {
+            pid,
+            process,
+            stopped: Mutex::default(),
+        })),
         Ok(Err(source)) => Err(failed(source)),
         Err(_) => Err(failed(io::Error::other("the thread that starts it ended"))),
     }
@@ -58,6 +64,8 @@ struct LocalWorker {
     /// The process group; `None` once it is reaped, so that a number that the system has given to
     /// another process is never signalled.
     process: Arc<Mutex<Option<libc::pid_t>>>,
+    /// Since when it stands still.
+    stopped: Mutex<Option<Instant>>,
 }
 
 impl Worker for LocalWorker {
@@ -75,6 +83,18 @@ impl Worker for LocalWorker {
         if let Some(group) = *self.process.lock().unwrap_or_else(PoisonError::into_inner) {
             // SAFETY: a system call without memory. The leader isn't reaped yet: the group is ours.
             unsafe { libc::killpg(group, number) };
+            let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+            match signal {
+                Signal::Suspend => {
+                    stopped.get_or_insert_with(Instant::now);
+                }
+                Signal::Resume => {
+                    if let Some(since) = stopped.take() {
+                        stop::tell_standstill(group, since.elapsed());
+                    }
+                }
+                Signal::Terminate | Signal::Kill => {}
+            }
         }
     }
 }

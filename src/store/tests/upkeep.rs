@@ -388,6 +388,7 @@ async fn garbage_is_what_no_kept_run_needs() {
     let all = GarbagePolicy {
         weights: KeepWeights::Results,
         copies: true,
+        ..GarbagePolicy::default()
     };
     let more = store.garbage(all).await.unwrap();
     // Stage 0 is the parent of stages that are not done: its weights stay.
@@ -401,7 +402,7 @@ async fn garbage_is_what_no_kept_run_needs() {
     );
     let none = GarbagePolicy {
         weights: KeepWeights::None,
-        copies: false,
+        ..GarbagePolicy::default()
     };
     let none = store.garbage(none).await.unwrap();
     let weights: Vec<&Item> = none

@@ -54,6 +54,8 @@ pub struct Control {
     guard: Mutex<Option<Arc<Guard>>>,
     stopped: AtomicBool,
     killed: AtomicBool,
+    /// Time that the program has stood still, and since when it does.
+    still: Mutex<(Duration, Option<Instant>)>,
     /// Signals to this process are requests, too.
     in_worker: bool,
 }
@@ -80,7 +82,14 @@ impl Control {
         match request {
             Request::Terminate => self.stopped.store(true, Ordering::Relaxed),
             Request::Kill => self.killed.store(true, Ordering::Relaxed),
-            Request::Suspend | Request::Resume => {}
+            Request::Suspend | Request::Resume => {
+                let mut still = self.still.lock().unwrap_or_else(PoisonError::into_inner);
+                let (time, since) = &mut *still;
+                match request {
+                    Request::Suspend => *since = since.or_else(|| Some(Instant::now())),
+                    _ => *time += since.take().map_or(Duration::ZERO, |since| since.elapsed()),
+                }
+            }
         }
         if let Some(guard) = &*guard {
             guard.request(request);
@@ -96,6 +105,11 @@ impl Control {
             guard.request(Request::Kill);
         }
         *own = Some(Arc::clone(guard));
+    }
+
+    /// Time that the program has stood still.
+    fn still(&self) -> Duration {
+        self.still.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Whether the program was asked to leave.
@@ -115,6 +129,17 @@ pub struct Program {
     pid: AtomicU32,
     /// What has watched its reports: the system takes some 15 ms to end that, for which nobody need wait.
     watched: Mutex<Option<Watch>>,
+    /// Until it reports something: where it goes on from as far as we know, if earlier attempts have come farther.
+    resumes: Mutex<Option<u64>>,
+}
+
+/// How far earlier attempts have come, in steps.
+#[derive(Debug, Clone, Copy, Default)]
+struct Earlier {
+    /// The last that was reported as a checkpoint.
+    resumed: u64,
+    /// The last that was reported.
+    reached: u64,
 }
 
 /// Time after which reports that come without a pause are read.
@@ -159,6 +184,7 @@ impl Program {
             program,
             pid: AtomicU32::new(0),
             watched: Mutex::default(),
+            resumes: Mutex::default(),
         })
     }
 
@@ -182,7 +208,9 @@ impl Program {
         let begun = Instant::now();
         // First, for it repairs what is read then.
         let mut log = EventLog::open(&self.dir.events(), self.launch.attempt)?;
-        let (missed, resumed) = self.earlier()?;
+        let (missed, earlier) = self.earlier()?;
+        *self.resumes.lock().unwrap_or_else(PoisonError::into_inner) =
+            (earlier.resumed < earlier.reached).then_some(earlier.resumed);
         for kind in missed {
             log.append(kind)?;
         }
@@ -210,7 +238,7 @@ impl Program {
         self.pid.store(guard.program(), Ordering::Relaxed);
         started(guard.program());
         let result = log
-            .append(self.started(resumed, 0))
+            .append(self.started(earlier.reached, 0))
             .map_err(ProgramError::from)
             .and_then(|_| self.listen(&guard, control, &mut watch, &mut reports, &mut log));
         if result.is_err() {
@@ -224,25 +252,28 @@ impl Program {
         Ok(end)
     }
 
-    /// What the last attempt has reported and nobody has taken in, for its scheduler died; and the step that this one
-    /// resumes from.
-    fn earlier(&self) -> Result<(Vec<EventKind>, u64), ProgramError> {
+    /// What the last attempt has reported and nobody has taken in, for its scheduler died; and how far earlier attempts
+    /// have come.
+    fn earlier(&self) -> Result<(Vec<EventKind>, Earlier), ProgramError> {
         let Some(last) = self.launch.attempt.checked_sub(1).filter(|last| *last > 0) else {
-            return Ok((Vec::new(), 0));
+            return Ok((Vec::new(), Earlier::default()));
         };
         let events = log::read(&self.dir.events())?;
-        let step = |events: &mut dyn Iterator<Item = &EventKind>| {
-            events
-                .filter_map(|kind| match kind {
-                    EventKind::Checkpointed { step, .. } => Some(*step),
-                    _ => None,
-                })
-                .last()
-        };
-        let known = step(&mut events.iter().map(|event| &event.kind));
         let missed = self.missed(last, &events);
-        let resumed = step(&mut missed.iter()).or(known).unwrap_or(0);
-        Ok((missed, resumed))
+        let mut earlier = Earlier::default();
+        for kind in events.iter().map(|event| &event.kind).chain(&missed) {
+            match kind {
+                EventKind::Checkpointed { step, .. } => earlier.resumed = *step,
+                EventKind::Step { step, .. }
+                | EventKind::Epoch { step, .. }
+                | EventKind::Evaluated { step, .. } => {
+                    earlier.reached = earlier.reached.max(*step);
+                }
+                _ => {}
+            }
+        }
+        earlier.reached = earlier.reached.max(earlier.resumed);
+        Ok((missed, earlier))
     }
 
     fn missed(&self, attempt: u32, events: &[Event]) -> Vec<EventKind> {
@@ -267,7 +298,10 @@ impl Program {
         let mut all = Reports::default().read(&bytes);
         // Its end is not for this attempt to say again.
         all.retain(|kind| !matches!(kind, EventKind::Failed { .. }));
-        all.split_off(taken.len().min(all.len()))
+        // Where it went on from without a word, the word was ours.
+        let is_start = |kind: Option<&EventKind>| matches!(kind, Some(EventKind::Started { .. }));
+        let ours = is_start(taken.first().map(|event| &event.kind)) && !is_start(all.first());
+        all.split_off((taken.len() - usize::from(ours)).min(all.len()))
     }
 
     fn check_inputs(&self) -> Result<(), InputError> {
@@ -390,10 +424,23 @@ impl Program {
                 } => self.started(resumed_step, total_steps),
                 kind => kind,
             };
+            self.begin(Some(&kind), log)?;
             log.append(kind)?;
             if durable {
                 log.sync()?;
             }
+        }
+        Ok(())
+    }
+
+    /// Says where the program goes on from, before its first report or the end: what came behind that counts no more.
+    /// A program that says so itself knows best.
+    fn begin(&self, report: Option<&EventKind>, log: &mut EventLog) -> Result<(), ProgramError> {
+        let mut resumes = self.resumes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(resumed) = resumes.take()
+            && !matches!(report, Some(EventKind::Started { .. }))
+        {
+            log.append(self.started(resumed, 0))?;
         }
         Ok(())
     }
@@ -407,6 +454,9 @@ impl Program {
         end: End,
         wall: Duration,
     ) -> Result<(), ProgramError> {
+        if end.code == Some(0) {
+            self.begin(None, log)?;
+        }
         let results = self.dir.work().join(RESULTS);
         let from_file = end.code == Some(0) && results.exists();
         if from_file {
@@ -442,7 +492,7 @@ impl Program {
         log.append(EventKind::Resources {
             peak_rss_bytes: end.peak_rss_bytes,
             cpu_seconds: end.cpu_seconds,
-            wall_seconds: wall.as_secs_f64(),
+            wall_seconds: wall.saturating_sub(control.still()).as_secs_f64(),
             images: 0,
         })?;
         let failed = |class, message: String| Some(EventKind::Failed { class, message });
@@ -473,7 +523,9 @@ impl Program {
         log.sync()?;
         if done {
             // All of it is in the log. Where it can't be removed it does no harm.
-            let _ = std::fs::remove_file(self.dir.reports(self.launch.attempt));
+            for attempt in 1..=self.launch.attempt {
+                let _ = std::fs::remove_file(self.dir.reports(attempt));
+            }
         }
         Ok(())
     }
