@@ -14,6 +14,8 @@ mod heatmap;
 mod legend;
 mod pdf;
 mod picture;
+mod published_curves;
+mod reason;
 mod raster;
 mod rows;
 mod samples;
@@ -70,25 +72,40 @@ pub enum PlotError {
     Pdf { plot: String, message: String },
 }
 
-/// The plots that the experiment file lists, else all that the results allow. One that the results don't allow is
-/// left out.
-pub fn plots(data: &ExperimentData) -> Result<Vec<Plot>, PlotError> {
+/// The plots of an experiment, and why some that its file asks for are missing.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plots {
+    pub drawn: Vec<Plot>,
+    /// Sentences for readers of the report.
+    pub missing: Vec<String>,
+}
+
+/// The plots that the experiment file lists, else all that the results allow.
+pub fn plots(data: &ExperimentData) -> Result<Plots, PlotError> {
     plots_of(&Cells::new(data)?)
 }
 
 /// [`plots`] of results that are grouped already.
-pub(super) fn plots_of(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
-    let mut plots = match &cells.data.experiment.report.plots {
+pub(super) fn plots_of(cells: &Cells<'_>) -> Result<Plots, PlotError> {
+    let mut plots = Plots::default();
+    match &cells.data.experiment.report.plots {
         Some(specs) => {
-            let mut plots = Vec::new();
             for spec in specs {
-                plots.extend(wanted::plots(cells, spec)?);
+                let found = wanted::plots(cells, spec)?;
+                if found.is_empty() {
+                    plots.missing.push(reason::missing(cells, spec));
+                }
+                // `usual` beside one of its kinds: each plot once.
+                for plot in found {
+                    if !plots.drawn.contains(&plot) || spec.name.is_some() {
+                        plots.drawn.push(plot);
+                    }
+                }
             }
-            plots
         }
-        None => usual(cells)?,
-    };
-    tell_apart(&mut plots);
+        None => plots.drawn = usual(cells)?,
+    }
+    tell_apart(&mut plots.drawn);
     Ok(plots)
 }
 
@@ -111,12 +128,13 @@ fn usual(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
     for cost in [Cost::Flops, Cost::Parameters] {
         plots.extend(against_cost::plot(cells, &headline, cost, None)?);
     }
-    for what in [
+    plots.extend(curves::plots(
+        cells,
         Curves::Metric(&headline.metric),
-        Curves::TrainLoss,
-        Curves::EvalLoss,
-        Curves::LearningRate,
-    ] {
+        None,
+    )?);
+    plots.extend(published_curves::plots(cells, None)?);
+    for what in [Curves::TrainLoss, Curves::EvalLoss, Curves::LearningRate] {
         plots.extend(curves::plots(cells, what, None)?);
     }
     plots.extend(samples::plot(cells, "samples".to_owned(), None)?);

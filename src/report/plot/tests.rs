@@ -1,4 +1,4 @@
-use super::{Cost, Plot, against_cost, pdf, plots, png, raster};
+use super::{Cost, Plot, PlotError, against_cost, pdf, png, raster};
 use crate::report::data::ExperimentData;
 use crate::report::table::build::headline;
 use crate::report::table::cells::Cells;
@@ -6,6 +6,11 @@ use crate::report::table::fixture::{self, Fixture};
 use crate::spec::report::{PlotKind, PlotSpec, PlotX};
 use crate::store::rows::Status;
 use resvg::usvg;
+
+/// The plots that are drawn.
+fn plots(data: &ExperimentData) -> Result<Vec<Plot>, PlotError> {
+    super::plots(data).map(|plots| plots.drawn)
+}
 
 /// Experiments of every shape that plots must stand: few and many variants, one and three seeds, long
 /// and hostile labels, missing and failed cells.

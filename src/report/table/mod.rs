@@ -8,6 +8,7 @@ mod caption;
 pub(in crate::report) mod cells;
 mod changes;
 mod comparisons;
+pub(in crate::report) mod deviations;
 mod effects;
 mod pivot;
 mod published;
