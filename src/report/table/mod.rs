@@ -154,6 +154,8 @@ pub enum Cell {
     /// A p value.
     Probability(f64),
     Estimate(Estimate),
+    /// Whether a published number lies in our interval, and that interval.
+    Within(Within),
     /// A word of ours, and how good the news is.
     Word(String, Tone),
 }
@@ -191,8 +193,9 @@ pub struct Value {
     pub mean: f64,
     /// Standard deviation over seeds; `None` for one run.
     pub sd: Option<f64>,
-    pub n: usize,
-    pub planned: usize,
+    /// Runs; `None` where nobody says how many (a published number).
+    pub n: Option<usize>,
+    pub planned: Option<usize>,
     /// For one run: the image-level interval of its accuracy.
     pub images: Option<Interval>,
     pub best: bool,
@@ -239,6 +242,26 @@ impl Estimate {
             ),
             None => self.number(self.value),
         }
+    }
+}
+
+/// Whether a number lies in an interval.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Within {
+    pub inside: bool,
+    pub interval: Interval,
+    pub decimals: usize,
+}
+
+impl Within {
+    fn text(&self) -> String {
+        let bound = |value| metric::number(value, self.decimals);
+        format!(
+            "{} [{}, {}]",
+            if self.inside { "yes" } else { "no" },
+            bound(self.interval.low),
+            bound(self.interval.high)
+        )
     }
 }
 
@@ -300,6 +323,11 @@ impl Cell {
             ),
             Cell::Probability(p) => words(probability(*p), false, Tone::Plain),
             Cell::Estimate(estimate) => words(estimate.text(), false, Tone::Plain),
+            Cell::Within(within) => words(
+                within.text(),
+                false,
+                if within.inside { Tone::Good } else { Tone::Bad },
+            ),
             Cell::Word(word, tone) => words(word.clone(), false, *tone),
         }
     }
@@ -333,8 +361,8 @@ impl Value {
                 bound(interval.high)
             ));
         }
-        if self.says_n {
-            text.push_str(&format!(" (n = {})", self.n));
+        if let Some(n) = self.n.filter(|_| self.says_n) {
+            text.push_str(&format!(" (n = {n})"));
         }
         text
     }

@@ -2,7 +2,7 @@
 
 use super::build::{headline, title};
 use super::cells::{Cells, Source};
-use super::{Cell, Column, Estimate, Kind, Row, State, Table, Tone, Value, caption};
+use super::{Cell, Column, Estimate, Kind, Row, State, Table, Tone, Value, Within, caption};
 use crate::report::data::Variant;
 use crate::report::statistics::{Sample, TEstimate};
 use crate::rundir::stage::StageSpec;
@@ -75,7 +75,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Option<Table> {
             ..Column::new("published", Kind::Value)
         },
         Column::new("ours − published", Kind::Estimate),
-        Column::new("in our prediction interval", Kind::Word),
+        Column::new("in our prediction interval", Kind::Estimate),
     ];
     if has_baseline {
         columns.push(Column::new("Δ ours", Kind::Delta));
@@ -149,8 +149,9 @@ fn row(
         Cell::Value(Value {
             mean: theirs.value,
             sd: theirs.std,
-            n: 1,
-            planned: 1,
+            // How many runs a published number is of is rarely said.
+            n: None,
+            planned: None,
             images: None,
             best: false,
             decimals: published,
@@ -163,10 +164,14 @@ fn row(
             None => missing(),
         },
         match sample.map(|sample| TEstimate::prediction(&sample)) {
-            Some(Some(interval)) if interval.contains(theirs.value) => {
-                Cell::Word("yes".to_owned(), Tone::Good)
+            Some(Some(interval)) => Cell::Within(Within {
+                inside: interval.contains(theirs.value),
+                interval,
+                decimals,
+            }),
+            Some(None) if cells.values(variant.index, &source).len() > 1 => {
+                Cell::Word("unknown (no spread)".to_owned(), Tone::Faint)
             }
-            Some(Some(_)) => Cell::Word("no".to_owned(), Tone::Bad),
             Some(None) => Cell::Word("unknown (n = 1)".to_owned(), Tone::Faint),
             None => missing(),
         },
@@ -257,7 +262,7 @@ fn words(cells: &Cells<'_>, rows: &[Row], has_baseline: bool) -> String {
     let headline = headline(cells);
     // Ours stand in the third column.
     let n = rows.iter().filter_map(|row| match row.cells.get(2) {
-        Some(Cell::Value(value)) => Some(value.n),
+        Some(Cell::Value(value)) => value.n,
         _ => None,
     });
     let n = match (n.clone().min(), n.max()) {
