@@ -36,8 +36,8 @@ pub fn caption(
             .push("\u{201c}At … px\u{201d}: the same weights at that test resolution".to_owned());
     }
     let (least, most) = (
-        values().map(|value| value.n).min(),
-        values().map(|value| value.n).max(),
+        values().filter_map(|value| value.n).min(),
+        values().filter_map(|value| value.n).max(),
     );
     match (least, most) {
         (Some(1), Some(1)) => {

@@ -1,7 +1,7 @@
 //! What sets an experiment's setting apart from the published ones that its file references.
 
 use super::cells::Cells;
-use super::published::matches;
+use super::published::{matches, source};
 use crate::report::data::Variant;
 use crate::rundir::stage::StageSpec;
 use crate::spec::published::{self, Published};
@@ -20,7 +20,7 @@ pub(in crate::report) fn setting(cells: &Cells<'_>) -> Option<String> {
         for variant in &cells.variants {
             // Of a curve or a number of the file's own the setting isn't known.
             if matches(reference, variant) && row.is_some() {
-                deviations.add(cells, variant, row);
+                deviations.add(cells, variant, row, &source(cells, reference).set);
             }
         }
     }
@@ -51,7 +51,13 @@ pub(super) struct Deviations {
 }
 
 impl Deviations {
-    pub fn add(&mut self, cells: &Cells<'_>, variant: &Variant<'_>, row: Option<&'static Published>) {
+    pub fn add(
+        &mut self,
+        cells: &Cells<'_>,
+        variant: &Variant<'_>,
+        row: Option<&'static Published>,
+        evaluated_on: &str,
+    ) {
         let stages = variant.runs.first().map(|run| {
             let configs = &cells.data.background.configs;
             run.stages
@@ -81,12 +87,16 @@ impl Deviations {
         self.compare("training data", trained.join("->"), row.train_set.clone());
         let tested = set(&last.recipe.data.name);
         // `IN-1k val` is the validation split of IN-1k.
-        if !row.dataset.starts_with(&tested) {
-            self.compare(
-                "evaluation data",
-                format!("{tested} val"),
-                row.dataset.clone(),
-            );
+        let alike = match row.evaluation_set() {
+            Some(theirs) => theirs == evaluated_on,
+            None => evaluated_on == "val" && row.dataset.starts_with(&tested),
+        };
+        if !alike {
+            let ours = match evaluated_on {
+                "val" => format!("{tested} val"),
+                other => other.to_owned(),
+            };
+            self.compare("evaluation data", ours, row.dataset.clone());
         }
         self.compare("model", model(last), row.model.clone());
         let epochs: Vec<String> = stages

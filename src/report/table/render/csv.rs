@@ -32,7 +32,12 @@ impl Render for Csv {
                 Kind::Value if *with_images => &["sd", "n", "image low", "image high"],
                 Kind::Value => &["sd", "n"],
                 Kind::Delta | Kind::Estimate => &["low", "high"],
-                Kind::Label | Kind::Count | Kind::Probability | Kind::Word | Kind::Mixed => &[],
+                Kind::Label
+                | Kind::Count
+                | Kind::Probability
+                | Kind::Word
+                | Kind::Source
+                | Kind::Mixed => &[],
             };
             heads.extend(parts.iter().map(|part| format!("{head} {part}")));
         }
@@ -50,7 +55,7 @@ impl Render for Csv {
                         fields.extend([
                             number(Some(value.mean)),
                             number(value.sd),
-                            value.n.to_string(),
+                            value.n.map(|n| n.to_string()).unwrap_or_default(),
                         ]);
                         if *with_images {
                             fields.push(number(value.images.map(|interval| interval.low)));
@@ -66,6 +71,11 @@ impl Render for Csv {
                         number(Some(estimate.value)),
                         number(estimate.interval.map(|interval| interval.low)),
                         number(estimate.interval.map(|interval| interval.high)),
+                    ]),
+                    (Cell::Within(within), _) => fields.extend([
+                        if within.inside { "yes" } else { "no" }.to_owned(),
+                        number(Some(within.interval.low)),
+                        number(Some(within.interval.high)),
                     ]),
                     (Cell::Probability(p), _) => fields.push(number(Some(*p))),
                     (Cell::Count { n, .. }, _) => fields.push(n.to_string()),

@@ -104,7 +104,7 @@ fn data(cell: &Cell, column: &Column) -> String {
         Cell::Estimate(estimate) => Some(estimate.value.to_string()),
         // Cells without a number come last.
         Cell::State(_) => Some(String::new()),
-        Cell::Label(_) | Cell::Word(..) => None,
+        Cell::Label(_) | Cell::Word(..) | Cell::Within(_) => None,
     };
     let sort = match sort {
         Some(sort) => format!(" data-sort=\"{sort}\""),

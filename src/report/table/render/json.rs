@@ -2,7 +2,7 @@
 
 use super::Render;
 use crate::report::statistics::Interval;
-use crate::report::table::{Cell, Delta, Estimate, Table, Value, Verdict};
+use crate::report::table::{Cell, Delta, Estimate, Table, Value, Verdict, Within};
 use serde_json::{Value as Json, json};
 
 /// One object: `name`, `title`, `caption`, `footnotes`, `columns` (`head`, `group`, `kind`) and `rows`
@@ -96,5 +96,8 @@ fn cell(cell: &Cell) -> Json {
             let (low, high) = bounds(*interval);
             json!({"text": text, "mean": value, "low": low, "high": high})
         }
+        Cell::Within(Within {
+            inside, interval, ..
+        }) => json!({"text": text, "inside": inside, "low": interval.low, "high": interval.high}),
     }
 }

@@ -261,8 +261,8 @@ fn number(cell: &Cell) -> Option<Number> {
                 }
                 (None, None) => {}
             }
-            if value.says_n {
-                tail.push(format!("($n = {}$)", value.n));
+            if let Some(n) = value.n.filter(|_| value.says_n) {
+                tail.push(format!("($n = {n}$)"));
             }
             Number {
                 text,
