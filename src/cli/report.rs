@@ -4,7 +4,7 @@ use super::exit::Exit;
 use super::planning::say;
 use crate::report::frame::FrameError;
 use crate::report::table::render::{
-    Csv, Html, JsonForm, Latex, Markdown, Render, Terminal, may_colour,
+    Csv, Html, JsonForm, Latex, Markdown, Render, Terminal, csv_on_screen, may_colour,
 };
 use crate::report::write::{self, WriteError};
 use crate::report::{load, summary_table};
@@ -12,7 +12,7 @@ use crate::spec::problem::Problems;
 use crate::store::rows::ExperimentRow;
 use crate::store::{Store, StoreError};
 use clap::{Args, ValueEnum};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 /// Print the comparison table of experiments and write their reports (tables, plots, data)
@@ -167,6 +167,8 @@ async fn report(args: &ReportArgs, store: &Store) -> Result<(String, Vec<PathBuf
             }
             .render(&table),
             Format::Md => Markdown.render(&table),
+            // A file or a program gets every label as it is.
+            Format::Csv if std::io::stdout().is_terminal() => csv_on_screen(&Csv.render(&table)),
             Format::Csv => Csv.render(&table),
             Format::Json => JsonForm.render(&table),
             Format::Html => Html.render(&table),

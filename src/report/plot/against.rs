@@ -348,3 +348,65 @@ fn csv(axis: &str, series: &[Series], published: &[Reference]) -> Result<String,
     .map_err(|source| frame::FrameError { what: "the plot against an axis", source })?;
     Ok(frame::to_csv(frame)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(label: &str, xs: &[f64]) -> Series {
+        let points = xs.iter().map(|x| Point {
+            x: *x,
+            values: vec![49.0, 50.0, 51.0],
+            sample: Sample::of(&[49.0, 50.0, 51.0]).expect("three"),
+            interval: None,
+        });
+        Series {
+            label: label.to_owned(),
+            points: points.collect(),
+        }
+    }
+
+    fn places(all: &[Series]) -> (Chart, Places) {
+        let axis = |scale: Scale| Axis {
+            label: String::new(),
+            scale,
+            ticks: Vec::new(),
+        };
+        let x = axis(Scale::linear(24.0, 64.0).padded(0.06));
+        let chart = Chart::new(x, axis(Scale::linear(40.0, 60.0)), Vec::new());
+        let places = Places::new(&chart, all);
+        (chart, places)
+    }
+
+    /// Marks that share a value don't cover each other, and none comes near the next value's.
+    #[test]
+    fn marks_have_room_of_their_own() {
+        let sides = [24.0, 32.0, 40.0, 48.0, 56.0, 64.0];
+        for count in 1..=4 {
+            let all: Vec<Series> = (0..count).map(|_| series("s", &sides)).collect();
+            let (chart, places) = places(&all);
+            assert_eq!(places.with_runs, count <= MOST_WITH_RUNS);
+            assert_eq!(places.side_by_side, count > 1);
+            let mut xs: Vec<f64> = (0..count)
+                .flat_map(|index| {
+                    let (chart, places) = (&chart, &places);
+                    sides.map(|side| chart.x.scale.at(side) + places.shift(index, side))
+                })
+                .collect();
+            xs.sort_by(f64::total_cmp);
+            for pair in xs.windows(2) {
+                assert!(pair[1] - pair[0] > 2.0 * style::MARK, "{count}: {pair:?}");
+            }
+            assert!(xs[0] > chart.panel.left && *xs.last().unwrap() < chart.panel.right);
+        }
+    }
+
+    #[test]
+    fn a_mark_alone_at_its_value_stands_there() {
+        let (_, places) = places(&[series("a", &[24.0, 40.0]), series("b", &[32.0, 64.0])]);
+        assert!(!places.side_by_side);
+        for (index, x) in [(0, 24.0), (0, 40.0), (1, 32.0), (1, 64.0)] {
+            assert_eq!(places.shift(index, x), 0.0);
+        }
+    }
+}

@@ -30,6 +30,8 @@ mod wanted;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wanted_tests;
 
 pub use against_cost::Cost;
 pub use pdf::pdf;

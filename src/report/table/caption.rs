@@ -1,7 +1,7 @@
 //! The words under a table: what the numbers are, over how many runs, against what.
 
 use super::cells::{Cells, Source};
-use super::{Cell, Row};
+use super::{Cell, MARKED, Row};
 use crate::report::metric::Metric;
 use crate::report::statistics::Method;
 use crate::report::text::sentence;
@@ -76,7 +76,7 @@ pub fn caption(
             Best::Column => "column",
         };
         sentences.push(format!(
-            "Marked (bold or *): the best of its {place}; values that print alike share it"
+            "{MARKED}: the best of its {place}; values that print alike share it"
         ));
     }
     sentences

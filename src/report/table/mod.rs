@@ -21,6 +21,8 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod kind_tests;
 #[cfg(test)]
+mod published_tests;
+#[cfg(test)]
 mod tests;
 
 pub use build::{summary_table, tables};
@@ -33,6 +35,8 @@ use super::statistics::{Interval, Method};
 pub struct Table {
     /// Stem of its files (`table`).
     pub name: String,
+    /// Name of its experiment, so that a document may have tables of several.
+    pub experiment: String,
     pub title: String,
     pub columns: Vec<Column>,
     pub rows: Vec<Row>,
@@ -389,7 +393,15 @@ impl Delta {
     }
 }
 
+/// How a caption names the mark of the best values until a rendering says how it marks them.
+pub const MARKED: &str = "Marked (bold or *)";
+
 impl Table {
+    /// The caption, with what the best values are marked by (`Bold`, `*`).
+    pub fn caption_with(&self, mark: &str) -> String {
+        self.caption.replace(MARKED, mark)
+    }
+
     /// The table as people are shown it: with [sources](Kind::Source) as footnotes, and with rows as columns if it is
     /// [`transposed`](Table::transposed).
     pub fn shown(&self) -> std::borrow::Cow<'_, Table> {

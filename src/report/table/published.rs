@@ -156,6 +156,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Option<Table> {
         footnotes,
         columns,
         rows,
+        experiment: String::new(),
         transposed: false,
     })
 }

@@ -2,10 +2,12 @@
 
 use super::Render;
 use crate::report::table::{Cell, Kind, Table};
+use crate::report::text::clean;
 
 /// CSV as RFC 4180 describes it, with line feeds. A value column becomes its mean, `sd`, `n` and the bounds
 /// of the image-level interval, a delta column its mean and bounds; a cell without a number says its state
-/// in the first field. Labels are left as they are (a leading `=` too) and quoted where they must be.
+/// in the first field. Labels are left as they are (a leading `=` too) and quoted where they must be: programs read it,
+/// and what is changed can't be matched any more. [`on_screen`] is for people.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Csv;
 
@@ -90,6 +92,11 @@ impl Render for Csv {
         }
         text
     }
+}
+
+/// CSV for a terminal: without what could move its cursor, change its colours or turn the direction of writing.
+pub fn on_screen(text: &str) -> String {
+    text.lines().map(|line| clean(line) + "\n").collect()
 }
 
 fn state(cell: &Cell, fields: usize) -> Vec<String> {

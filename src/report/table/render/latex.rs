@@ -29,10 +29,10 @@ impl Render for Latex {
         let mut out = String::from(HEAD);
         out.push_str("\\begin{table}[htbp]\n\\centering\n");
         out.push_str(&format!(
-            "\\caption{{{} {}}}\n\\label{{tab:{}}}\n",
+            "\\caption{{{} {}}}\n\\label{{{}}}\n",
             title(&table.title),
-            escape(&table.caption),
-            table.name
+            escape(&table.caption_with("Bold")),
+            label(table)
         ));
         out.push_str(SETUP);
         let specification: String = columns.iter().map(Set::specification).collect();
@@ -103,6 +103,20 @@ const SETUP: &str =
     "\\sisetup{mode = text, reset-text-series = false, uncertainty-mode = separate, \
 retain-explicit-plus = true, table-number-alignment = center}
 ";
+
+/// The table's label, which no other experiment's table has.
+fn label(table: &Table) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    let name = |text: &str| -> String {
+        text.chars()
+            .map(|c| if plain(c) { c } else { '-' })
+            .collect()
+    };
+    match table.experiment.as_str() {
+        "" => format!("tab:{}", name(&table.name)),
+        experiment => format!("tab:{}-{}", name(experiment), name(&table.name)),
+    }
+}
 
 /// The title in bold, ended by a full stop.
 fn title(title: &str) -> String {
