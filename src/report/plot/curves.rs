@@ -29,6 +29,14 @@ pub(super) struct Line {
     pub points: Vec<(u32, Sample)>,
 }
 
+impl Line {
+    /// Whether seeds differ, by more than the rounding of their mean.
+    pub fn varies(&self) -> bool {
+        let mut points = self.points.iter();
+        points.any(|(_, sample)| sample.sd > Some(1e-12 * sample.mean.abs()))
+    }
+}
+
 /// Which curves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Curves<'a> {
@@ -91,8 +99,7 @@ fn plot(
         Some((set, metric)) => (Some(set), cells.data.metric(metric)),
         None => (None, cells.data.metric(metric_name)),
     };
-    let varies = |line: &Line| line.points.iter().any(|(_, sample)| sample.sd > Some(0.0));
-    let with_bands = lines.len() <= MOST_BANDS && lines.iter().any(varies);
+    let with_bands = lines.len() <= MOST_BANDS && lines.iter().any(Line::varies);
     let band = |sample: &Sample| {
         if with_bands {
             sample.sd.unwrap_or(0.0)
@@ -170,7 +177,7 @@ fn plot(
                             at(*epoch, sample.mean + sign * sample.sd.unwrap_or(0.0))
                         })
                     };
-                    if varies(line) {
+                    if line.varies() {
                         let outline: Vec<_> = edge(1.0).chain(edge(-1.0).rev()).collect();
                         canvas.area(&outline, look.colour, style::BAND);
                     }
@@ -200,7 +207,7 @@ fn plot(
     if samples().any(|(_, sample)| sample.n > 1) {
         let spread = if with_bands {
             ", band: ± one standard deviation".to_owned()
-        } else if lines.iter().any(varies) {
+        } else if lines.iter().any(Line::varies) {
             format!(", without bands, which {} lines would hide", lines.len())
         } else {
             ", all alike".to_owned()

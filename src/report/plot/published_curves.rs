@@ -195,7 +195,7 @@ fn plot(
         for (index, (line, look)) in ours.iter().zip(&looks).enumerate() {
             let end = line.points.last().map_or(1.0, |point| f64::from(point.0));
             let x = |epoch: u32| at_x(f64::from(epoch), end);
-            if with_bands && line.points.iter().any(|(_, sample)| sample.sd > Some(0.0)) {
+            if with_bands && line.varies() {
                 let edge = |sign: f64| {
                     line.points.iter().map(move |(epoch, sample)| {
                         at(x(*epoch), sample.mean + sign * sample.sd.unwrap_or(0.0))
@@ -232,7 +232,7 @@ fn plot(
          of the published setting, which isn't ours ({}).",
         sentence(&metric.words),
         n_words(samples().map(|(_, sample)| sample.n)),
-        if with_bands && samples().any(|(_, sample)| sample.sd > Some(0.0)) {
+        if with_bands && ours.iter().any(Line::varies) {
             " with bands of one standard deviation"
         } else {
             ""

@@ -52,6 +52,7 @@ fn gallery() -> Vec<ExperimentData> {
             .costs(|variant| [6e12, 8e12, 12e12, 16e12][variant], |_| 210_000)
             .configurations("epochs")
             .data,
+        super::wanted_tests::with_references(),
         fixture::crop(1).predictions().data,
         fixture::epochs(1).predictions().data,
         fixture::fixres(2).data,
@@ -139,6 +140,7 @@ fn every_kind_is_there() {
         "fixres/curves-finetune-train_loss",
         "grid/by-learning-rate",
         "test-resolutions/by-test-resolution",
+        "referenced/curves-published",
     ] {
         assert!(
             names.iter().any(|other| other == name),

@@ -105,8 +105,9 @@ fn a_plot_that_is_asked_for_and_missing_says_why() {
     assert!(because(many, kind(PlotKind::Curves)).starts_with("30 lines can't be told apart"));
 }
 
-fn with_references() -> ExperimentData {
+pub(super) fn with_references() -> ExperimentData {
     let mut data = fixture::epochs(3).data;
+    data.experiment.name = "referenced".to_owned();
     let at = |label: &str| vec![Some(label.to_owned())];
     data.experiment.report.reference = vec![
         ReferenceSpec {
@@ -149,7 +150,7 @@ fn published_numbers_stand_in_the_plot_along_their_axis() {
     assert!(published[2].starts_with("published,16.0,,81."), "{published:?}");
     assert_eq!(published.len(), 3);
     assert!(plot.caption.contains("Crosses: the published numbers"));
-    assert!(plot.svg.contains(">published<") && plot.svg.contains(">ours<"));
+    assert!(plot.svg.contains("\npublished\n") && plot.svg.contains("\nours\n"));
 }
 
 #[test]

@@ -189,7 +189,7 @@ fn mistakes_name_their_position_and_the_valid_names() {
     );
     refused(
         "{plots: [{metric: top1}]}",
-        &["needs a `kind`; known: curves, against"],
+        &["needs a `kind`; known: usual, result, curves, against"],
     );
     refused(
         "{tables: [{sort: lss}]}",
