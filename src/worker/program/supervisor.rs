@@ -115,6 +115,8 @@ pub struct Program {
     program: CommandSpec,
     /// Once it runs.
     pid: AtomicU32,
+    /// What has watched its reports: the system takes some 15 ms to end that, for which nobody need wait.
+    watched: Mutex<Option<Watch>>,
 }
 
 /// Time after which reports that come without a pause are read.
@@ -158,6 +160,7 @@ impl Program {
             launch,
             program,
             pid: AtomicU32::new(0),
+            watched: Mutex::default(),
         })
     }
 
@@ -217,6 +220,7 @@ impl Program {
         while !guard.wait(None, None) {}
         let end = guard.reap();
         result?;
+        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
         self.conclude(&mut log, &mut reports, control, end, begun.elapsed())?;
         Ok(end)
     }
