@@ -141,9 +141,10 @@ async fn report(args: &ReportArgs, store: &Store) -> Result<(String, Vec<PathBuf
     let chosen = choose(store.experiments().await?, &args.experiments, store.dir())?;
     let (mut text, mut files) = (String::new(), Vec::new());
     for (position, mut experiment) in chosen.into_iter().enumerate() {
-        let path = args.experiments.iter().find(|name| {
-            file::is_file(name) && stored(&[&experiment], name).is_some()
-        });
+        let path = args
+            .experiments
+            .iter()
+            .find(|name| file::is_file(name) && stored(&[&experiment], name).is_some());
         let changed = match path {
             Some(path) => file::apply(&mut experiment, path)?,
             None => false,
@@ -211,6 +212,9 @@ pub(super) fn choose(
             Some(found) if chosen.iter().any(|known| known.name == found.name) => {}
             Some(found) => chosen.push(found.clone()),
             None => {
+                if let Some(problems) = file::problems(name) {
+                    return Err(ReportError::Problems(problems));
+                }
                 return Err(ReportError::Unknown {
                     name: name.clone(),
                     store: store.display().to_string(),
@@ -231,7 +235,11 @@ fn stem(name: &str) -> Option<&str> {
 
 /// The experiment that an argument stands for: by its name, or by a file of that name, or one that names it.
 fn stored<'a>(all: &[&'a ExperimentRow], argument: &str) -> Option<&'a ExperimentRow> {
-    let called = |name: &str| all.iter().find(|experiment| experiment.name == name).copied();
+    let called = |name: &str| {
+        all.iter()
+            .find(|experiment| experiment.name == name)
+            .copied()
+    };
     called(argument)
         .or_else(|| called(stem(argument)?))
         .or_else(|| called(&file::is_file(argument).then(|| file::name(Path::new(argument)))??))

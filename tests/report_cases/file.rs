@@ -22,7 +22,10 @@ fn a_files_report_section_counts_as_it_is_now() {
     let plain = |text: String| text.replace("\\`", "`");
     assert!(plain(read("as-is", "report.md")).contains(sentence));
     let page = read("as-is", "index.html").replace("&#x60;", "`");
-    assert!(page.contains(sentence) && page.contains("of edited.yaml as it was when this page was made"));
+    assert!(
+        page.contains(sentence)
+            && page.contains("of edited.yaml as it was when this page was made")
+    );
     assert!(place.path().join("as-is/tiny/forest.svg").exists());
     assert!(!place.path().join("as-is/tiny/result.svg").exists());
     assert!(page.contains("no checkpoint, epoch or seed was chosen by its result"));
@@ -33,7 +36,10 @@ fn a_files_report_section_counts_as_it_is_now() {
     let output = place.ablate(&["report", "broken.yaml", "--out", "broken"]);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{message}");
-    let line = 1 + broken.lines().position(|line| line.contains("train.epoch]")).unwrap();
+    let line = 1 + broken
+        .lines()
+        .position(|line| line.contains("train.epoch]"))
+        .unwrap();
     assert!(
         message.contains(&format!("broken.yaml:{line}:"))
             && message.contains("unknown axis `train.epoch`; did you mean `train.epochs`?"),
@@ -41,10 +47,15 @@ fn a_files_report_section_counts_as_it_is_now() {
     );
 
     // Other axes are other runs: the stored section, and a warning.
-    let other = wide().replace("augment.crop", "augment.hflip").replace("[rrc, src]", "[0, 0.5]");
+    let other = wide()
+        .replace("augment.crop", "augment.hflip")
+        .replace("[rrc, src]", "[0, 0.5]");
     let other = other.replace("rrc", "0").replace("src", "0.5");
     std::fs::write(place.path().join("axes.yaml"), other).unwrap();
     let (_, warning) = place.done(&["report", "axes.yaml", "--out", "axes", "--no-plots"]);
-    assert!(warning.contains("warning: axes.yaml has other axes (augment.hflip, train.epochs)"), "{warning}");
+    assert!(
+        warning.contains("warning: axes.yaml has other axes (augment.hflip, train.epochs)"),
+        "{warning}"
+    );
     assert_eq!(read("axes", "table.csv"), read("as-run", "table.csv"));
 }

@@ -7,12 +7,19 @@ use crate::plan::model::AxisInfo;
 use crate::report::ExperimentData;
 use crate::spec::axes::Axis;
 use crate::spec::experiment::{self, Experiment, Options};
+use crate::spec::problem::Problems;
 use crate::store::rows::ExperimentRow;
 use std::path::Path;
 
 /// The name that the experiment file at `path` gives its experiment.
 pub fn name(path: &Path) -> Option<String> {
     Some(experiment::load(path, &Options::default()).ok()?.name)
+}
+
+/// What is wrong with the file that an argument names, where it is one.
+pub fn problems(argument: &str) -> Option<Problems> {
+    let read = || experiment::load(Path::new(argument), &Options::default());
+    is_file(argument).then(read)?.err()
 }
 
 /// Whether an argument is the path of a file that is there.
@@ -35,7 +42,11 @@ pub fn apply(row: &mut ExperimentRow, path: &str) -> Result<bool, ReportError> {
     if read.name != row.name {
         return Ok(false);
     }
-    let names = |axes: &[AxisInfo]| axes.iter().map(|axis| axis.name.clone()).collect::<Vec<_>>();
+    let names = |axes: &[AxisInfo]| {
+        axes.iter()
+            .map(|axis| axis.name.clone())
+            .collect::<Vec<_>>()
+    };
     let own: Vec<String> = read.axes.iter().map(|axis| axis.name.clone()).collect();
     if own != names(&row.axes) {
         say(format_args!(
@@ -47,8 +58,10 @@ pub fn apply(row: &mut ExperimentRow, path: &str) -> Result<bool, ReportError> {
         return Ok(false);
     }
     let baseline = baseline(&read);
-    let changed =
-        read.report != row.report || baseline != row.baseline || read.title != row.title || read.claim != row.claim;
+    let changed = read.report != row.report
+        || baseline != row.baseline
+        || read.title != row.title
+        || read.claim != row.claim;
     row.baseline = baseline;
     row.report = read.report;
     row.title = read.title;

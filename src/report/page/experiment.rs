@@ -32,8 +32,7 @@ pub struct Content<'a> {
 }
 
 /// Said where the trainer of this program made the numbers.
-pub const FINAL_WEIGHTS: &str =
-    "Every number is of the weights at the end of training: no checkpoint, epoch or seed was chosen by its result.";
+pub const FINAL_WEIGHTS: &str = "Every number is of the weights at the end of training: no checkpoint, epoch or seed was chosen by its result.";
 
 /// The page of an experiment as HTML.
 pub fn page(content: &Content<'_>) -> Result<String, PageError> {
@@ -412,7 +411,9 @@ fn provenance(data: &ExperimentData) -> Vec<Fact> {
     if let Some(plan) = &data.background.plan {
         fact("experiment file", &plan.path, true);
         if let Some(path) = &data.background.report_section {
-            let words = format!("of {path} as it was when this page was made; it has changed since the runs");
+            let words = format!(
+                "of {path} as it was when this page was made; it has changed since the runs"
+            );
             fact("report section", &words, false);
         }
         fact("profile", &plan.profile, false);

@@ -48,16 +48,16 @@ pub enum Curves<'a> {
     LearningRate,
 }
 
-/// For each stage, or `only` one, the curves of `what`, where recorded.
+/// For each stage, or `only` one, the curves of `what`, where recorded; `curves` is the frame of all of them.
 pub fn plots(
     cells: &Cells<'_>,
+    curves: &DataFrame,
     what: Curves<'_>,
     only: Option<&str>,
 ) -> Result<Vec<Plot>, PlotError> {
     if cells.variants.len() > MOST_LINES {
         return Ok(Vec::new());
     }
-    let curves = frame::curves(cells.data)?;
     let on_sets = |metric: &str| -> Vec<String> {
         let sets = cells.sets().iter();
         sets.map(|set| format!("{set}/{metric}")).collect()
@@ -74,7 +74,7 @@ pub fn plots(
             continue;
         }
         for name in &names {
-            let points = frame::curve_points(&curves, stage, name)?;
+            let points = frame::curve_points(curves, stage, name)?;
             // A set that only the final weights are evaluated on has no curve.
             if points.iter().all(|point| point.epoch == points[0].epoch) {
                 continue;

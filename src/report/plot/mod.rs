@@ -15,8 +15,8 @@ mod legend;
 mod pdf;
 mod picture;
 mod published_curves;
-mod reason;
 mod raster;
+mod reason;
 mod rows;
 mod samples;
 mod scale;
@@ -39,7 +39,7 @@ pub use picture::Picture;
 pub use raster::png;
 
 use super::data::ExperimentData;
-use super::frame::FrameError;
+use super::frame::{self, FrameError};
 use super::table::build::headline;
 use super::table::cells::Cells;
 use curves::Curves;
@@ -130,14 +130,12 @@ fn usual(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
     for cost in [Cost::Flops, Cost::Parameters] {
         plots.extend(against_cost::plot(cells, &headline, cost, None)?);
     }
-    plots.extend(curves::plots(
-        cells,
-        Curves::Metric(&headline.metric),
-        None,
-    )?);
-    plots.extend(published_curves::plots(cells, None)?);
+    let frame = frame::curves(cells.data)?;
+    let metric = Curves::Metric(&headline.metric);
+    plots.extend(curves::plots(cells, &frame, metric, None)?);
+    plots.extend(published_curves::plots(cells, &frame, None)?);
     for what in [Curves::TrainLoss, Curves::EvalLoss, Curves::LearningRate] {
-        plots.extend(curves::plots(cells, what, None)?);
+        plots.extend(curves::plots(cells, &frame, what, None)?);
     }
     plots.extend(samples::plot(cells, "samples".to_owned(), None)?);
     Ok(plots)

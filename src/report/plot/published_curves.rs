@@ -28,8 +28,13 @@ struct Theirs {
     points: Vec<(f64, f64)>,
 }
 
-/// One plot per stage, or of `only` one, that the file references curves for; their metric is top-1.
-pub fn plots(cells: &Cells<'_>, only: Option<&str>) -> Result<Vec<Plot>, PlotError> {
+/// One plot per stage, or of `only` one, that the file references curves for; their metric is top-1. `curves` is the
+/// frame of all of ours.
+pub fn plots(
+    cells: &Cells<'_>,
+    curves: &DataFrame,
+    only: Option<&str>,
+) -> Result<Vec<Plot>, PlotError> {
     let references: Vec<&ReferenceSpec> = cells
         .data
         .experiment
@@ -41,7 +46,6 @@ pub fn plots(cells: &Cells<'_>, only: Option<&str>) -> Result<Vec<Plot>, PlotErr
     if references.is_empty() {
         return Ok(Vec::new());
     }
-    let curves = frame::curves(cells.data)?;
     let last = cells.data.stages().last();
     let mut plots = Vec::new();
     for (position, stage) in cells.data.stages().iter().enumerate() {
@@ -61,7 +65,7 @@ pub fn plots(cells: &Cells<'_>, only: Option<&str>) -> Result<Vec<Plot>, PlotErr
             continue;
         }
         let set = &cells.sets()[0];
-        let points = frame::curve_points(&curves, stage, &format!("{set}/top1"))?;
+        let points = frame::curve_points(curves, stage, &format!("{set}/top1"))?;
         let ours = curves::lines(&own, position, &points, false);
         plots.extend(plot(cells, stage, set, &ours, theirs(&of_stage))?);
     }
@@ -110,25 +114,29 @@ fn plot(
     let ends: Vec<f64> = ours
         .iter()
         .filter_map(|line| Some(f64::from(line.points.last()?.0)))
-        .chain(theirs.iter().filter_map(|curve| Some(curve.points.last()?.0)))
+        .chain(
+            theirs
+                .iter()
+                .filter_map(|curve| Some(curve.points.last()?.0)),
+        )
         .collect();
     let Some((shortest, longest)) = extent(ends).filter(|_| !ours.is_empty()) else {
         return Ok(None);
     };
     let shares = longest > shortest * SAME;
     let at_x = |epoch: f64, end: f64| {
-        if shares {
-            100.0 * epoch / end
-        } else {
-            epoch
-        }
+        if shares { 100.0 * epoch / end } else { epoch }
     };
     let with_bands = ours.len() <= MOST_BANDS;
     let band = |sd: Option<f64>| if with_bands { sd.unwrap_or(0.0) } else { 0.0 };
     let samples = || ours.iter().flat_map(|line| &line.points);
     let values = samples()
         .flat_map(|(_, s)| [s.mean - band(s.sd), s.mean + band(s.sd)])
-        .chain(theirs.iter().flat_map(|curve| curve.points.iter().map(|point| point.1)));
+        .chain(
+            theirs
+                .iter()
+                .flat_map(|curve| curve.points.iter().map(|point| point.1)),
+        );
     let Some((low, high)) = extent(values) else {
         return Ok(None);
     };
@@ -255,7 +263,13 @@ fn csv(ours: &[Line], theirs: &[Theirs]) -> Result<String, PlotError> {
     for line in ours {
         rows.extend(line.points.iter().map(|(epoch, sample)| {
             let n = Some(sample.n as u64);
-            (line.label.clone(), f64::from(*epoch), n, sample.mean, sample.sd)
+            (
+                line.label.clone(),
+                f64::from(*epoch),
+                n,
+                sample.mean,
+                sample.sd,
+            )
         }));
     }
     for curve in theirs {

@@ -46,7 +46,9 @@ fn because(cells: &Cells<'_>, spec: &PlotSpec) -> String {
             format!("no run has a {metric} of two epochs, which `eval.every` decides on")
         }
         PlotKind::Loss | PlotKind::Lr => "no run has recorded two epochs".to_owned(),
-        PlotKind::Samples => "the variants' augmentation isn't known, or all have the same".to_owned(),
+        PlotKind::Samples => {
+            "the variants' augmentation isn't known, or all have the same".to_owned()
+        }
         _ if known == 0 => none,
         PlotKind::Result => format!("{of} rows are no plot any more"),
         PlotKind::Against => cost(cells, wanted::cost(spec), known),
@@ -67,13 +69,17 @@ fn because(cells: &Cells<'_>, spec: &PlotSpec) -> String {
         }
         PlotKind::Forest => format!("no variant and its baseline both have a {metric}{after}"),
         PlotKind::Slopes => {
-            format!("no variant shares two seeds with its baseline that both have a {metric}{after}, or more than twelve do")
+            format!(
+                "no variant shares two seeds with its baseline that both have a {metric}{after}, or more than twelve do"
+            )
         }
         PlotKind::Heatmap => {
             let varying = cells.data.experiment.axes.iter();
             let varying = varying.filter(|axis| axis.labels.len() > 1).count();
             if varying == 2 {
-                format!("fewer than two cells of the grid have a {metric}{after}, or the grid is too large to be read")
+                format!(
+                    "fewer than two cells of the grid have a {metric}{after}, or the grid is too large to be read"
+                )
             } else {
                 format!("it needs two axes that vary, and {varying} do")
             }

@@ -6,6 +6,7 @@ use super::{
     Plot, PlotError, forest, heatmap, published_curves, samples, slopes, sweep, test_resolution,
     variants,
 };
+use crate::report::frame;
 use crate::report::table::build::headline;
 use crate::report::table::cells::{Cells, Source};
 use crate::spec::report::{PlotKind, PlotSpec, PlotX};
@@ -20,18 +21,24 @@ pub fn plots(cells: &Cells<'_>, spec: &PlotSpec) -> Result<Vec<Plot>, PlotError>
         PlotKind::Usual => super::usual(cells)?,
         PlotKind::Result => one(variants::plot(cells)?),
         PlotKind::Curves => {
-            let mut plots = curves::plots(cells, Curves::Metric(&source.metric), stage)?;
+            let frame = frame::curves(cells.data)?;
+            let metric = Curves::Metric(&source.metric);
+            let mut plots = curves::plots(cells, &frame, metric, stage)?;
             if source.metric == "top1" {
-                plots.extend(published_curves::plots(cells, stage)?);
+                plots.extend(published_curves::plots(cells, &frame, stage)?);
             }
             plots
         }
         PlotKind::Loss => {
-            let mut plots = curves::plots(cells, Curves::TrainLoss, stage)?;
-            plots.extend(curves::plots(cells, Curves::EvalLoss, stage)?);
+            let frame = frame::curves(cells.data)?;
+            let mut plots = curves::plots(cells, &frame, Curves::TrainLoss, stage)?;
+            plots.extend(curves::plots(cells, &frame, Curves::EvalLoss, stage)?);
             plots
         }
-        PlotKind::Lr => curves::plots(cells, Curves::LearningRate, stage)?,
+        PlotKind::Lr => {
+            let frame = frame::curves(cells.data)?;
+            curves::plots(cells, &frame, Curves::LearningRate, stage)?
+        }
         PlotKind::Against => one(against_cost::plot(cells, &source, cost(spec), None)?),
         PlotKind::Resolution => {
             let mut plots = sweep::plots(cells, &source, "resolution")?;

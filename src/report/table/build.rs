@@ -27,9 +27,7 @@ pub fn tables(data: &ExperimentData) -> Result<Vec<Table>, FrameError> {
 pub(in crate::report) fn tables_of(cells: &Cells<'_>) -> Vec<Table> {
     let specs = specs(cells);
     // Further test resolutions have a table of their own.
-    let brief = specs
-        .iter()
-        .any(|spec| spec.kind == TableKind::Resolutions);
+    let brief = specs.iter().any(|spec| spec.kind == TableKind::Resolutions);
     specs
         .iter()
         .filter_map(|spec| table(cells, spec, brief))

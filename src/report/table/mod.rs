@@ -423,8 +423,11 @@ impl Table {
         }
         let mut table = self.clone();
         // Letters that heads use are taken.
-        let mut letters = ('a'..='z')
-            .filter(|letter| self.columns.iter().all(|column| column.note != Some(*letter)));
+        let mut letters = ('a'..='z').filter(|letter| {
+            self.columns
+                .iter()
+                .all(|column| column.note != Some(*letter))
+        });
         let mut known: Vec<(String, String)> = Vec::new();
         for (row, from) in table.rows.iter_mut().zip(&self.rows) {
             let parts: Vec<String> = sources
@@ -458,8 +461,14 @@ impl Table {
         }
         table.columns.retain(|column| column.kind != Kind::Source);
         table.columns.push(Column::new("source", Kind::Label));
-        let notes = known.into_iter().map(|(letter, words)| format!("{letter}: {words}"));
-        let others = table.footnotes.iter().filter(|note| !begins_with_letter(note)).count();
+        let notes = known
+            .into_iter()
+            .map(|(letter, words)| format!("{letter}: {words}"));
+        let others = table
+            .footnotes
+            .iter()
+            .filter(|note| !begins_with_letter(note))
+            .count();
         let lettered = table.footnotes.len() - others;
         table.footnotes.splice(lettered..lettered, notes);
         Cow::Owned(table)

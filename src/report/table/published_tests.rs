@@ -11,7 +11,9 @@ use crate::spec::report::{Direction, ReferenceSpec};
 fn text(table: &Table, row: usize, head: &str) -> String {
     let mut columns = table.columns.iter();
     let column = columns.position(|column| column.full_head() == head);
-    table.rows[row].cells[column.expect("the column")].words().text
+    table.rows[row].cells[column.expect("the column")]
+        .words()
+        .text
 }
 
 #[test]
@@ -29,9 +31,7 @@ fn a_published_statement_is_agreed_with_or_not() {
         let all = tables(&data).unwrap();
         let table = all.iter().find(|table| table.name == "published").unwrap();
         (0..table.rows.len())
-            .map(|row| {
-                ["published", "Δ published", "direction"].map(|head| text(table, row, head))
-            })
+            .map(|row| ["published", "Δ published", "direction"].map(|head| text(table, row, head)))
             .collect()
     };
     // ViT-S: +0.9 [+0.2, +1.6]; the interval of ViT-Ti holds zero or not by its own numbers.
@@ -39,7 +39,10 @@ fn a_published_statement_is_agreed_with_or_not() {
     assert_eq!(better[1], ["no number", "better", "the same"]);
     assert_eq!(said(Direction::Worse, None)[1][2], "opposite");
     // Not clearly different is not the same, unless a margin says what is.
-    assert_eq!(said(Direction::None, None)[1][1..], ["no difference", "opposite"]);
+    assert_eq!(
+        said(Direction::None, None)[1][1..],
+        ["no difference", "opposite"]
+    );
     assert_eq!(said(Direction::None, Some(0.5))[1][2], "undecided");
     assert_eq!(said(Direction::None, Some(2.0))[1][2], "the same");
     assert_eq!(said(Direction::None, Some(0.1))[1][2], "opposite");
@@ -60,15 +63,29 @@ fn sources_are_notes_for_people_and_words_for_machines() {
     let article = "an article about the paper (Chinese blog, 2022-05-15)";
     assert!(markdown.contains("| b |\n"), "{markdown}");
     assert!(
-        markdown.contains(&format!("\n- b: {article}; how it was read: article about the paper\n")),
+        markdown.contains(&format!(
+            "\n- b: {article}; how it was read: article about the paper\n"
+        )),
         "{markdown}"
     );
-    assert!(markdown.contains("statement: BCE vs CE: little effect"), "{markdown}");
+    assert!(
+        markdown.contains("statement: BCE vs CE: little effect"),
+        "{markdown}"
+    );
     // `a` is the note of a head.
     assert!(table.shown().footnotes[0].starts_with("a: "));
     let csv = Csv.render(table);
-    assert!(csv.lines().next().unwrap().ends_with("statement,source,how it was read"), "{csv}");
-    assert!(csv.contains(&format!("\"{article}\",article about the paper")), "{csv}");
+    assert!(
+        csv.lines()
+            .next()
+            .unwrap()
+            .ends_with("statement,source,how it was read"),
+        "{csv}"
+    );
+    assert!(
+        csv.contains(&format!("\"{article}\",article about the paper")),
+        "{csv}"
+    );
 }
 
 #[test]

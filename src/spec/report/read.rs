@@ -1,7 +1,8 @@
 //! Reads the `report` section; every problem has its position and the valid names.
 
 use super::{
-    Correction, Direction, PlotKind, PlotSpec, PlotX, ReferenceSpec, ReportSpec, Sort, TableKind, TableSpec,
+    Correction, Direction, PlotKind, PlotSpec, PlotX, ReferenceSpec, ReportSpec, Sort, TableKind,
+    TableSpec,
 };
 use crate::spec::axes::{self, Axis};
 use crate::spec::document::{Content, Entry, Node, ScalarKind};
@@ -600,7 +601,8 @@ impl Reader<'_> {
                 self.error(node.position, message, hint);
             }
             (None, _) if reference.direction.is_some() => {
-                let message = "`direction` is for an `id` that is published as a statement".to_owned();
+                let message =
+                    "`direction` is for an `id` that is published as a statement".to_owned();
                 self.error(node.position, message, None);
             }
             (Some(_), Some(_)) => {
@@ -634,9 +636,7 @@ impl Reader<'_> {
     fn published(&mut self, node: &Node) -> Option<String> {
         let id = self.text(node, "`id`")?;
         match published::result(&id) {
-            Some(row)
-                if row.value.is_none() || METRICS.contains(&row.metric.as_str()) =>
-            {
+            Some(row) if row.value.is_none() || METRICS.contains(&row.metric.as_str()) => {
                 return Some(id);
             }
             Some(row) => {

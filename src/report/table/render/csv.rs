@@ -122,3 +122,17 @@ fn quote(field: &str) -> String {
         field.to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::on_screen;
+
+    #[test]
+    fn a_terminal_gets_nothing_that_acts() {
+        let csv = "label,top-1\n\"a\u{1b}[31mred\u{202e}\u{9b}0m\",1.5\n=1+1,2\n";
+        assert_eq!(
+            on_screen(csv),
+            "label,top-1\n\"a\\u{1b}[31mred\\u{202e}\\u{9b}0m\",1.5\n=1+1,2\n"
+        );
+    }
+}

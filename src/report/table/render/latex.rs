@@ -27,7 +27,8 @@ impl Render for Latex {
             .collect();
         let width: usize = columns.iter().map(Set::width).sum();
         let mut out = String::from(HEAD);
-        out.push_str("\\begin{table}[htbp]\n\\centering\n");
+        // A caption above a table touches its rule in the standard classes.
+        out.push_str("\\begin{table}[htbp]\n\\centering\n\\setlength{\\belowcaptionskip}{5pt}\n");
         out.push_str(&format!(
             "\\caption{{{} {}}}\n\\label{{{}}}\n",
             title(&table.title),
@@ -387,7 +388,8 @@ fn escape(text: &str) -> String {
             '≥' => out.push_str("$\\ge$"),
             '∞' => out.push_str("$\\infty$"),
             '·' => out.push_str("$\\cdot$"),
-            '✓' => out.push_str("$\\surd$"),
+            '✓' | '√' => out.push_str("$\\surd$"),
+            '²' => out.push_str("$^2$"),
             '…' => out.push_str("\\ldots{}"),
             '–' => out.push_str("\\textendash{}"),
             '—' => out.push_str("\\textemdash{}"),
