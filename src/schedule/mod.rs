@@ -50,6 +50,7 @@ pub mod reconcile;
 pub mod relief;
 pub mod signals;
 pub mod space;
+mod symptom;
 pub mod watchdog;
 
 #[cfg(test)]
