@@ -22,6 +22,7 @@ use crate::schedule::device::cpu::Cpu;
 use crate::schedule::device::gpus::{GpuFault, Gpus};
 use crate::schedule::device::keeper::{Answer, Keeper};
 use crate::schedule::device::{GpuShare, Slot};
+use crate::schedule::energy::Meter;
 use crate::schedule::execution::{Job, JobFiles, ScheduleError, Settings, Summary};
 use crate::schedule::executor::{Executor, Order, Signal, Worker};
 use crate::schedule::guard::Guard;
@@ -125,6 +126,7 @@ impl Execution<'_> {
             .collect();
         let own = self.me.owner().path(self.dir);
         let keeper = Keeper::new(self.gpus.clone(), self.slots.clone());
+        let meter = Meter::new(self.gpus.clone());
         let faults = sender.clone();
         // Nobody listens any more once all is done.
         keeper.watch(Box::new(move |fault| {
@@ -138,6 +140,7 @@ impl Execution<'_> {
         let mut actor = Actor {
             core,
             keeper,
+            meter,
             leased: HashMap::new(),
             asking_gpus: false,
             attempts: BTreeMap::new(),
@@ -203,6 +206,8 @@ pub(super) struct Actor<'a> {
     pub(super) early: VecDeque<Input>,
     pub(super) guard: Guard,
     keeper: Keeper,
+    /// Energy of the attempts under way.
+    meter: Meter,
     /// What stages that are about to start have leased.
     leased: HashMap<usize, Slot>,
     /// A look at GPUs that others use is on its way.
@@ -230,6 +235,7 @@ struct Judged {
     number: u32,
     exit: Exit,
     log: PathBuf,
+    energy_joules: Option<f64>,
 }
 
 /// Most reads of a log per tick: a worker that writes faster than we read must not keep us.
@@ -479,21 +485,23 @@ impl Actor<'_> {
         if !keep {
             self.held.remove(&stage);
         }
-        let Some(Judged { number, exit, log }) = self.judged.remove(&stage) else {
+        let Some(judged) = self.judged.remove(&stage) else {
             // Where we don't wait for a worker's end, others must: our lease stays until we are gone.
             let gone = !self.attempts.contains_key(&stage);
             return (held && gone && !keep).then_some(Change::Release { fingerprint });
         };
-        logs.insert(stage, log);
+        let exit = judged.exit;
+        logs.insert(stage, judged.log);
         Some(Change::End {
             fingerprint,
-            attempt: number,
+            attempt: judged.number,
             end: AttemptEnd {
                 status,
                 failure: failure.map(|failure| failure.class),
                 message: failure.map(|failure| failure.message.clone()),
                 exit_code: exit.code,
                 signal: exit.signal,
+                energy_joules: judged.energy_joules,
             },
             keep,
         })
@@ -712,6 +720,7 @@ impl Actor<'_> {
         };
         self.seen[stage] = number;
         self.held.insert(stage);
+        self.meter.begin(stage, &order.slot);
         self.started += 1;
         self.attempts
             .insert(stage, Attempt::new(&dir, number, slot_index));
@@ -859,6 +868,7 @@ impl Actor<'_> {
             // The system has no notices (left): then it must be polled.
             self.ensure_tick();
         }
+        self.meter.look();
         self.run.progress.tick();
         Ok(())
     }
@@ -975,6 +985,7 @@ impl Actor<'_> {
                 number: attempt.number,
                 exit,
                 log: attempt.log.clone(),
+                energy_joules: self.meter.end(stage),
             },
         );
         self.messages

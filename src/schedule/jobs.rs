@@ -267,6 +267,7 @@ mod tests {
                     classes: 9,
                     train_images: 100,
                     val_images: 10,
+                    kept_bytes: 0,
                 },
             })
         };
@@ -322,6 +323,7 @@ mod tests {
                     classes: 9,
                     train_images: 100,
                     val_images: 10,
+                    kept_bytes: 0,
                 },
             })
         };

@@ -185,6 +185,7 @@ fn plan_of(variants: usize, seeds: usize) -> Result<Plan, BenchError> {
                 classes: 9,
                 train_images: 1000,
                 val_images: 100,
+                kept_bytes: 0,
             },
         })
     };
