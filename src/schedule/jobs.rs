@@ -94,7 +94,9 @@ impl Jobs {
         for mut job in needed {
             // Up the chain as long as one is missing.
             while self.jobs[job].prior == Prior::Done
-                && !RunDir::in_store(dir, &self.jobs[job].fingerprint).keeps_output()
+                && RunDir::in_store(dir, &self.jobs[job].fingerprint)
+                    .missing_output()
+                    .is_some()
             {
                 self.jobs[job].prior = Prior::Pending;
                 match self.jobs[job].parent {

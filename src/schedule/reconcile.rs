@@ -19,7 +19,7 @@ pub struct Found {
     pub events: usize,
     /// Attempts that nobody had seen the end of.
     pub attempts: u64,
-    /// Logs that can't be read to their end. Their stages run again, and their workers refuse the log.
+    /// Logs that can't be read to their end. Their stages run again, and their workers set the log aside.
     pub damaged: Vec<LogError>,
 }
 

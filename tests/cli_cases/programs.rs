@@ -346,3 +346,84 @@ fn programs_and_the_trainer_hand_weights_on() {
     assert_eq!(results.len(), 2, "{results:?}");
     assert_eq!(results[0]["value"], results[1]["value"]);
 }
+
+#[test]
+fn a_parent_that_has_lost_its_output_is_done_again() {
+    let lab = Lab::with_pictures(8);
+    let text = |epochs: u32| {
+        format!(
+            "{}stages:
+  train: {{}}
+  copy:
+    from: train
+    command: [sh, -c, 'cp \"$ABLATE_PARENT_WEIGHTS\" \"$ABLATE_RUN_DIR/final.safetensors\"; echo x > \"$ABLATE_RUN_DIR/note\"']
+    outputs: [final.safetensors, note]
+  tune: {{from: copy, set: {{train.epochs: {epochs}}}}}
+",
+            SMALL
+                .replace("seeds: 2", "seeds: 1")
+                .replace("[ce, bce]", "[ce]")
+        )
+    };
+    let run = |store: &str, epochs: u32| {
+        lab.write("chain.yaml", &text(epochs));
+        lab.ablate(&format!("run chain.yaml --store {store}"), &[])
+            .expect(0)
+    };
+    run("calm", 1);
+    for epochs in 2..=4 {
+        run("calm", epochs);
+    }
+    run("s", 1);
+    let of = |name: &str| -> Vec<String> {
+        lab.ask(
+            "s",
+            "SELECT DISTINCT stage, fingerprint FROM v_attempts WHERE variant = 'ce' ORDER BY 1",
+        )
+        .iter()
+        .filter(|row| row["stage"] == name)
+        .map(|row| row["fingerprint"].as_str().unwrap().to_owned())
+        .collect()
+    };
+    let (train, copy) = (of("train")[0].clone(), of("copy")[0].clone());
+    let attempts = |stage: &str| -> usize {
+        let sql = format!("SELECT attempt FROM v_attempts WHERE fingerprint = '{stage}'");
+        lab.ask("s", &sql).len()
+    };
+
+    // What a program has promised is gone: it is done again before its child. So is the stage before it, where that
+    // has nothing left either.
+    let copied = lab.path(&format!("s/stages/{copy}/checkpoints/final.safetensors"));
+    std::fs::remove_file(copied).unwrap();
+    run("s", 2);
+    assert_eq!((attempts(&train), attempts(&copy)), (1, 2));
+    std::fs::remove_file(lab.path(&format!("s/stages/{copy}/work/note"))).unwrap();
+    let weights = lab.path(&format!("s/stages/{train}/checkpoints/final.safetensors"));
+    std::fs::remove_file(&weights).unwrap();
+    run("s", 3);
+    assert_eq!((attempts(&train), attempts(&copy)), (2, 3));
+
+    // Damaged weights are there, and found out by the child.
+    let changed = text(4).replace("from: copy", "from: train");
+    lab.write("chain.yaml", &changed);
+    lab.ablate("run chain.yaml --store calm", &[]).expect(0);
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&weights, &bytes).unwrap();
+    lab.ablate("run chain.yaml --store s", &[])
+        .expect(0)
+        .says(&["renew  train", "its checksum doesn't match"]);
+    assert_eq!(attempts(&train), 3);
+    run("s", 4);
+    let finals = |store: &str| -> Vec<(String, Vec<u8>)> {
+        lab.stages(store)
+            .into_iter()
+            .map(|stage| {
+                let path = format!("{store}/stages/{stage}/checkpoints/final.safetensors");
+                (stage, lab.read(&path))
+            })
+            .collect()
+    };
+    assert!(finals("calm") == finals("s"));
+}

@@ -38,10 +38,8 @@ impl ProgramError {
     pub fn class(&self) -> FailureClass {
         let source = match self {
             ProgramError::NoProgram { .. } => return FailureClass::Bug,
-            ProgramError::Log(LogError::Io { source, .. })
-            | ProgramError::Read { source, .. }
-            | ProgramError::Prepare { source, .. } => source,
-            ProgramError::Log(_) => return FailureClass::IoError,
+            ProgramError::Log(error) => return error.class(),
+            ProgramError::Read { source, .. } | ProgramError::Prepare { source, .. } => source,
         };
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureClass::DiskFull,
@@ -115,6 +113,8 @@ pub struct Program {
     program: CommandSpec,
     /// Once it runs.
     pid: AtomicU32,
+    /// What has watched its reports: the system takes some 15 ms to end that, for which nobody need wait.
+    watched: Mutex<Option<Watch>>,
 }
 
 /// Time after which reports that come without a pause are read.
@@ -158,6 +158,7 @@ impl Program {
             launch,
             program,
             pid: AtomicU32::new(0),
+            watched: Mutex::default(),
         })
     }
 
@@ -179,8 +180,9 @@ impl Program {
         started: impl FnOnce(u32),
     ) -> Result<End, ProgramError> {
         let begun = Instant::now();
-        let (missed, resumed) = self.earlier()?;
+        // First, for it repairs what is read then.
         let mut log = EventLog::open(&self.dir.events(), self.launch.attempt)?;
+        let (missed, resumed) = self.earlier()?;
         for kind in missed {
             log.append(kind)?;
         }
@@ -217,6 +219,7 @@ impl Program {
         while !guard.wait(None, None) {}
         let end = guard.reap();
         result?;
+        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
         self.conclude(&mut log, &mut reports, control, end, begun.elapsed())?;
         Ok(end)
     }
@@ -418,6 +421,12 @@ impl Program {
                     log.append(EventKind::Warning { message })?;
                 }
             }
+        }
+        if end.code == Some(0)
+            && let Err(error) = self.check_inputs()
+        {
+            let message = format!("what the program has read may not be what was planned: {error}");
+            log.append(EventKind::Warning { message })?;
         }
         control.look_at_signals();
         let stopped = control.is_stopped();
