@@ -101,7 +101,7 @@ fn energy_is_shared_by_the_attempts() {
     let total: f64 = shares.iter().sum();
     assert!(total <= last as f64 + 1e-6, "{shares:?} of {last}");
     lab.ablate("report small --out report", &[]).expect(0);
-    let page = String::from_utf8(lab.read("report/index.html")).unwrap();
+    let page = String::from_utf8(lab.read("report/small/index.html")).unwrap();
     assert!(page.contains("Energy is an attempt"), "the page says so");
 }
 
@@ -118,7 +118,7 @@ fn where_no_energy_is_counted_nothing_is_said_of_it() {
     let rows = lab.ask("ablate-store", "SELECT energy_joules AS j FROM v_attempts");
     assert!(rows.iter().all(|row| row["j"].is_null()), "{rows:?}");
     lab.ablate("report small --out report", &[]).expect(0);
-    let page = String::from_utf8(lab.read("report/index.html")).unwrap();
+    let page = String::from_utf8(lab.read("report/small/index.html")).unwrap();
     assert!(!page.contains("Energy is"));
 }
 
