@@ -44,3 +44,5 @@ mod stages;
 mod terminal;
 #[path = "cli_cases/upkeep.rs"]
 mod upkeep;
+#[path = "cli_cases/waiting.rs"]
+mod waiting;

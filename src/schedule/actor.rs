@@ -7,16 +7,21 @@
 //!
 //! Nothing is polled: while nothing happens, nothing runs.
 
+mod answers;
 mod devices;
+pub(super) mod ledger;
 mod listening;
 mod renewal;
 mod stopping;
 mod transition;
+mod waiting;
 mod workers;
 
 use crate::schedule::attempt::Attempt;
 use crate::schedule::clock::{Clock, Stopwatch};
-use crate::schedule::core::{Closing, Core, End, Limits, Message, SlotTraits, Standing, Timer};
+use crate::schedule::core::{
+    Action, Closing, Core, End, Limits, Message, SlotTraits, Standing, Timer,
+};
 use crate::schedule::device::cpu::Cpu;
 use crate::schedule::device::gpus::{GpuFault, Gpus};
 use crate::schedule::device::keeper::Keeper;
@@ -29,14 +34,15 @@ use crate::schedule::outcome::Exit;
 use crate::schedule::peers::Peers;
 use crate::schedule::progress::Progress;
 use crate::schedule::progress::news::Request;
-use crate::schedule::signals;
 use crate::store::{Change, OwnerLock, Store};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use answers::Pause;
+use ledger::Ledger;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use transition::Judged;
+use transition::Gone;
 use workers::Starts;
 
 /// What happens from the loop's point of view.
@@ -121,6 +127,7 @@ impl Execution<'_> {
             .map(|slot| SlotTraits {
                 can_be_lost: slot.is_gpu(),
                 shares_memory: !slot.is_gpu(),
+                is_share: slot.is_share(),
             })
             .collect();
         let own = self.me.owner().path(self.dir);
@@ -141,9 +148,9 @@ impl Execution<'_> {
             leased: HashMap::new(),
             asking_gpus: false,
             attempts: BTreeMap::new(),
-            seen: self.jobs.iter().map(|job| job.attempts).collect(),
-            held: HashSet::new(),
+            ledger: Ledger::new(self.jobs.iter().map(|job| job.attempts).collect()),
             messages: VecDeque::from([Message::Begin]),
+            due: Vec::new(),
             changes: Vec::new(),
             backlog: 0,
             unnamed: Vec::new(),
@@ -156,7 +163,8 @@ impl Execution<'_> {
             lost_outputs: BTreeMap::new(),
             refreshing: false,
             finished: false,
-            judged: BTreeMap::new(),
+            pauses: BTreeMap::new(),
+            store_is_full: None,
             logs: BTreeMap::new(),
             interrupted: None,
             closed: None,
@@ -181,12 +189,12 @@ pub(super) struct Actor<'a> {
     pub(super) core: Core,
     /// Attempts under way, by stage.
     pub(super) attempts: BTreeMap<usize, Attempt>,
-    /// Attempts of each stage that we know of.
-    pub(super) seen: Vec<u32>,
-    /// Stages whose leases are ours.
-    held: HashSet<usize>,
+    /// What is known of stages that are shared with others.
+    pub(super) ledger: Ledger<Gone>,
     /// Messages that the core has yet to take.
     pub(super) messages: VecDeque<Message>,
+    /// What the core asked for while the store was waited for.
+    due: Vec<Action>,
     /// Changes that the store has yet to make, and how many events are among them.
     changes: Vec<Change>,
     backlog: usize,
@@ -212,8 +220,10 @@ pub(super) struct Actor<'a> {
     /// What is wrong with what finished stages have left, of those whose children have met it.
     lost_outputs: BTreeMap<usize, String>,
     finished: bool,
-    /// Attempts whose end the core has yet to rule on.
-    judged: BTreeMap<usize, Judged>,
+    /// Pauses before retries, by stage.
+    pauses: BTreeMap<usize, Pause>,
+    /// The store has no room, in the words that the user was told.
+    store_is_full: Option<String>,
     logs: BTreeMap<usize, PathBuf>,
     interrupted: Option<i32>,
     closed: Option<Closing>,
@@ -281,23 +291,9 @@ impl Actor<'_> {
             Input::WorkersGone(id) => self.take_over(&id).await?,
             Input::Watch => self.watch(),
             Input::Space => self.space_is_due(),
-            Input::Interrupt(signal) => {
-                let (stopping, killing) = (self.core.is_stopping(), self.core.is_killing());
-                let stops = signals::stops(signal, stopping, killing);
-                if stops > 0 {
-                    self.interrupt(signal);
-                }
-                self.messages
-                    .extend(std::iter::repeat_n(Message::Stop, stops));
-            }
-            Input::Suspend => {
-                self.clock.stop();
-                self.signal_all(Signal::Suspend);
-                signals::stand_still();
-                self.signal_all(Signal::Resume);
-                self.clock.go_on();
-            }
-            Input::Asked(Request::CheckDevices) => self.check_devices(),
+            Input::Interrupt(signal) => self.interrupt(signal),
+            Input::Suspend => self.suspend(),
+            Input::Asked(request) => self.answer(request),
             Input::Fault(GpuFault { uuid, what }) => self.lose(&uuid, &what),
             Input::LookAgain => {
                 self.asking_gpus = false;

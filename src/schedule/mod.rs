@@ -57,6 +57,8 @@ mod core_devices_tests;
 #[cfg(test)]
 mod core_tests;
 #[cfg(test)]
+mod core_why_tests;
+#[cfg(test)]
 mod process_tests;
 #[cfg(test)]
 mod simulator;

@@ -1,12 +1,9 @@
 //! The other schedulers of the store: what became of the stages that they have, and what is left when one
 //! of them dies.
 
-use crate::rundir::event::FailureClass;
 use crate::schedule::actor::{Actor, Input};
-use crate::schedule::core::{Failure, Standing};
 use crate::schedule::execution::ScheduleError;
 use crate::schedule::reconcile;
-use crate::store::rows::Status;
 use crate::store::{Lease, Life, Owner};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -103,16 +100,7 @@ impl Actor<'_> {
             let Some(state) = states.get(&name) else {
                 continue;
             };
-            let is_new = state.attempts > self.seen[stage];
-            let standing = match state.status {
-                Status::Done => Standing::Done,
-                Status::Failed if is_new => Standing::Failed(Failure {
-                    class: state.failure.unwrap_or(FailureClass::Bug),
-                    message: state.message.clone().unwrap_or_default(),
-                }),
-                _ => Standing::Free,
-            };
-            self.seen[stage] = state.attempts;
+            let standing = self.ledger.standing(stage, state);
             self.tell(stage, standing);
         }
         Ok(())
@@ -145,7 +133,13 @@ impl Actor<'_> {
 
     /// Its workers are gone, too: whatever it had is free.
     pub(super) async fn take_over(&mut self, id: &str) -> Result<(), ScheduleError> {
-        let found = reconcile::take_over(self.run.store, self.run.dir, id).await?;
+        let found = loop {
+            match reconcile::take_over(self.run.store, self.run.dir, id).await {
+                Ok(found) => break found,
+                Err(error) => self.wait_for_space(error).await?,
+            }
+        };
+        self.store_has_space();
         for error in &found.damaged {
             self.note(&format!("warning: {error}"));
         }

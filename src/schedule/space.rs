@@ -80,6 +80,12 @@ impl Space {
             Change::Back { free } => format!("{folder}: {} left: going on", show(free)),
         }
     }
+
+    /// Why no stage is started, while it is short.
+    pub fn why_short(&self) -> String {
+        let free = free_bytes(&self.folder).unwrap_or(0);
+        self.describe(Change::Short { free })
+    }
 }
 
 /// Bytes that this user can still write to the file system of `path`.

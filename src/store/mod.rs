@@ -46,7 +46,7 @@ pub use extract::View;
 pub use facts::{MachineRow, PlanRow, StageRow, TroubledAttempt};
 pub use garbage::{Garbage, Item, KeepWeights, KeepWork, Named, Policy as GarbagePolicy, Reason};
 pub use gpus::AttemptGpu;
-pub use kin::Leaseholder;
+pub use kin::{Leaseholder, SavedPlan};
 pub use leases::{Change, Claim, Lease};
 pub(crate) use lock::utc;
 pub use lock::{StoreHolder, StoreLock};

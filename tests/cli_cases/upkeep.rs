@@ -264,7 +264,8 @@ fn nothing_is_removed_beside_a_run() {
     let waiting = runs[0]["run"].as_str().unwrap();
     lab.ablate("why --store s", &[waiting]).expect(0).shows(&[
         ": waits",
-        "for a device: 1 stages run now",
+        "for a slot: 1 stage runs",
+        &format!("so says `ablate run` (pid {pid} on host "),
         "nearest finished stage",
     ]);
     run.signal(libc::SIGINT);

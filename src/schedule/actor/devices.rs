@@ -35,7 +35,9 @@ impl Actor<'_> {
             }
             Answer::Lost { uuid, what } => {
                 self.lose(&uuid, &what);
-                *slots.first()?
+                // The one that is lost: nothing would free another one again.
+                let is_it = |slot: &&usize| self.keeper.uuids(**slot).contains(&uuid);
+                *slots.iter().find(is_it)?
             }
         };
         self.messages

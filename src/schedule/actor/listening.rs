@@ -1,7 +1,7 @@
 //! What workers say in their event logs.
 
 use super::{Actor, Input};
-use crate::rundir::event::{Event, EventKind};
+use crate::rundir::event::EventKind;
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::LogError;
 use crate::schedule::attempt;
@@ -91,8 +91,21 @@ impl Actor<'_> {
                 Err(error) => return Ok(Err(error)),
             };
             let (slot, number) = (attempt.slot, attempt.number);
-            for event in events.iter().filter(|event| event.attempt == number) {
-                self.hear(stage, slot, event);
+            for event in &events {
+                let is_own = event.attempt == number;
+                if is_own {
+                    self.run.progress.heard(slot, stage, event);
+                    self.guard.heard(stage);
+                }
+                if let EventKind::Checkpointed { step, .. } = event.kind {
+                    // What it writes because it was asked to leave is no progress of its own.
+                    let counts = is_own && !self.guard.is_condemned(stage);
+                    self.messages.push_back(Message::Checkpointed {
+                        stage,
+                        step,
+                        counts,
+                    });
+                }
             }
             self.backlog += events.len();
             self.changes.push(Change::Events {
@@ -104,13 +117,5 @@ impl Actor<'_> {
             }
         }
         Ok(Ok(true))
-    }
-
-    fn hear(&mut self, stage: usize, slot: usize, event: &Event) {
-        self.run.progress.heard(slot, stage, event);
-        self.guard.heard(stage);
-        if matches!(event.kind, EventKind::Checkpointed { .. }) {
-            self.messages.push_back(Message::Checkpointed { stage });
-        }
     }
 }

@@ -29,10 +29,11 @@ impl Actor<'_> {
         };
         let states = self.run.store.stage_states(&[fingerprint]).await?;
         // However often others have done it: it has to be done again.
-        self.seen[parent] = states
+        let attempts = states
             .into_values()
             .next()
             .map_or(0, |state| state.attempts);
+        self.ledger.saw(parent, attempts);
         self.lost_outputs.insert(parent, what);
         self.messages.push_back(Message::ParentLost { stage });
         Ok(())

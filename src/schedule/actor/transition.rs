@@ -1,19 +1,20 @@
 //! What the core asks for, made durable and then carried out: one transaction of the store at a time.
 
+use super::devices::hardware;
+use super::ledger::{Claimed, Entry};
+use super::stopping::interruption;
 use super::{Actor, Input};
-use crate::schedule::core::{Action, Closing, End, Failure, Message, Standing};
+use crate::schedule::core::{Action, Closing, End, Message, Standing};
 use crate::schedule::device::Slot;
 use crate::schedule::execution::ScheduleError;
 use crate::schedule::executor::Signal;
 use crate::schedule::outcome::Exit;
-use crate::store::rows::Status;
 use crate::store::{AttemptEnd, Change, Claim};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// An attempt that has ended, and on which the core has yet to rule.
-pub(super) struct Judged {
-    pub(super) number: u32,
+/// What is kept of an attempt that has ended.
+pub(in crate::schedule) struct Gone {
     pub(super) exit: Exit,
     pub(super) log: PathBuf,
 }
@@ -22,7 +23,7 @@ impl Actor<'_> {
     /// Lets the core take its messages, and carries out what it asks for, until it asks for no more.
     pub(super) async fn settle(&mut self) -> Result<(), ScheduleError> {
         loop {
-            let mut actions = Vec::new();
+            let mut actions = std::mem::take(&mut self.due);
             while let Some(message) = self.messages.pop_front() {
                 actions.extend(self.core.handle(message));
             }
@@ -41,7 +42,7 @@ impl Actor<'_> {
                 self.run.me.announce();
             }
             for action in actions {
-                self.carry_out(action, &mut claims, &mut logs).await?;
+                self.carry_out(action, &mut claims, &mut logs);
             }
         }
         // What remains are events.
@@ -70,87 +71,68 @@ impl Actor<'_> {
     /// The change that an action makes to the store. Puts the log of an attempt that ends with it into
     /// `logs`.
     fn change_of(&mut self, action: &Action, logs: &mut HashMap<usize, PathBuf>) -> Option<Change> {
-        match action {
-            Action::Spawn { stage, .. } => {
-                let slot = self.lease(*stage)?;
-                let device = match slot.is_gpu() {
-                    true => slot.name.clone(),
-                    false => slot.device.clone(),
-                };
-                self.leased.insert(*stage, slot);
-                Some(Change::Claim {
-                    fingerprint: self.run.jobs[*stage].fingerprint.clone(),
-                    device,
-                    seen: self.seen[*stage],
-                })
-            }
-            Action::Retrying { stage, failure, .. } => {
-                self.attempt_end(*stage, (Status::Pending, Some(failure)), true, logs)
-            }
-            Action::Ended { stage, end } => {
-                let left;
-                let outcome = match end {
-                    End::Done => (Status::Done, None),
-                    End::Failed(failure) => (Status::Failed, Some(failure)),
-                    End::Left => {
-                        left = self.interruption();
-                        (Status::Pending, Some(&left))
-                    }
-                    End::Blocked { .. } => return None,
-                };
-                self.attempt_end(*stage, outcome, false, logs)
-            }
-            _ => None,
+        if let Action::Spawn { stage, .. } = action {
+            let slot = self.lease(*stage)?;
+            let device = match slot.is_gpu() {
+                true => slot.name.clone(),
+                false => slot.device.clone(),
+            };
+            let gpus = hardware(&slot);
+            self.leased.insert(*stage, slot);
+            return Some(Change::Claim {
+                fingerprint: self.run.jobs[*stage].fingerprint.clone(),
+                device,
+                gpus,
+                seen: self.ledger.seen(*stage),
+            });
         }
-    }
-
-    /// How the stage's last attempt ended and what that makes of the stage; or, where no attempt has ended
-    /// since the last call, only that a stage of ours is given back.
-    fn attempt_end(
-        &mut self,
-        stage: usize,
-        (status, failure): (Status, Option<&Failure>),
-        keep: bool,
-        logs: &mut HashMap<usize, PathBuf>,
-    ) -> Option<Change> {
-        let fingerprint = self.run.jobs[stage].fingerprint.clone();
-        let held = self.held.contains(&stage);
-        if !keep {
-            self.held.remove(&stage);
-        }
-        let Some(Judged { number, exit, log }) = self.judged.remove(&stage) else {
-            // Where we don't wait for a worker's end, others must: our lease stays until we are gone.
-            let gone = !self.attempts.contains_key(&stage);
-            return (held && gone && !keep).then_some(Change::Release { fingerprint });
-        };
-        logs.insert(stage, log);
-        Some(Change::End {
-            fingerprint,
-            attempt: number,
-            end: AttemptEnd {
+        let (signal, closed) = (self.interrupted, self.closed);
+        let has_worker = |stage| self.attempts.contains_key(&stage);
+        let interrupted = || interruption(signal, closed);
+        let entry = self.ledger.entry(action, has_worker, interrupted)?;
+        let name = |stage: usize| self.run.jobs[stage].fingerprint.clone();
+        Some(match entry {
+            Entry::End {
+                stage,
+                attempt,
                 status,
-                failure: failure.map(|failure| failure.class),
-                message: failure.map(|failure| failure.message.clone()),
-                exit_code: exit.code,
-                signal: exit.signal,
+                failure,
+                gone: Gone { exit, log },
+                keep,
+            } => {
+                logs.insert(stage, log);
+                Change::End {
+                    fingerprint: name(stage),
+                    attempt,
+                    end: AttemptEnd {
+                        status,
+                        failure: failure.as_ref().map(|failure| failure.class),
+                        message: failure.map(|failure| failure.message),
+                        exit_code: exit.code,
+                        signal: exit.signal,
+                    },
+                    keep,
+                }
+            }
+            Entry::Release { stage } => Change::Release {
+                fingerprint: name(stage),
             },
-            keep,
         })
     }
 
-    async fn carry_out(
+    fn carry_out(
         &mut self,
         action: Action,
         claims: &mut impl Iterator<Item = Claim>,
         logs: &mut HashMap<usize, PathBuf>,
-    ) -> Result<(), ScheduleError> {
+    ) {
         match action {
             Action::Spawn { stage, slot } => {
                 // Nothing was claimed where its devices are busy.
                 if let Some(leased) = self.leased.remove(&stage)
                     && let Some(claim) = claims.next()
                 {
-                    self.claimed(stage, (slot, leased), claim).await?;
+                    self.claimed(stage, (slot, leased), claim);
                 }
             }
             Action::Terminate { stage } => self.signal(stage, Signal::Terminate),
@@ -163,7 +145,10 @@ impl Actor<'_> {
                 failure,
                 after,
                 ..
-            } => self.run.progress.retrying(stage, &failure, after),
+            } => {
+                self.run.progress.retrying(stage, &failure, after);
+                self.begin_pause(stage, failure, after);
+            }
             Action::Renewed { stage } => self.renewed(stage),
             Action::CloseSlot { slot } => self.close_slot(slot),
             Action::LowerConcurrency { workers } => {
@@ -187,32 +172,49 @@ impl Actor<'_> {
             }
             Action::Finish => self.finished = true,
         }
-        Ok(())
+    }
+
+    /// Lets the core take its messages while the store is waited for. What needs no store is carried out at once;
+    /// the rest is due when the store has room.
+    pub(super) fn hasten(&mut self) {
+        while let Some(message) = self.messages.pop_front() {
+            for action in self.core.handle(message) {
+                let at_once = match &action {
+                    // A stage whose claim is waited for is told once it has a worker.
+                    Action::Terminate { stage } | Action::Kill { stage } => {
+                        self.attempts.contains_key(stage)
+                    }
+                    Action::SetTimer { .. } | Action::Close(_) => true,
+                    _ => false,
+                };
+                if at_once {
+                    self.carry_out(action, &mut std::iter::empty(), &mut HashMap::new());
+                } else {
+                    self.due.push(action);
+                }
+            }
+        }
     }
 
     /// The answer of the store to the claim on a stage.
-    async fn claimed(
-        &mut self,
-        stage: usize,
-        (slot, leased): (usize, Slot),
-        claim: Claim,
-    ) -> Result<(), ScheduleError> {
-        let standing = match claim {
-            Claim::Won { attempt } => return self.spawn(stage, (slot, leased), attempt).await,
-            Claim::Held(owner) => {
+    fn claimed(&mut self, stage: usize, (slot, leased): (usize, Slot), claim: Claim) {
+        let standing = match Claimed::from(claim) {
+            Claimed::Won(attempt) => {
+                self.spawn(stage, (slot, leased), attempt);
+                return;
+            }
+            Claimed::Held(owner) => {
                 self.peers.watch(&owner);
                 Standing::Elsewhere
             }
-            Claim::Done => {
-                self.elsewhere += 1;
-                Standing::Done
+            Claimed::Over(standing) => {
+                self.elsewhere += usize::from(standing == Standing::Done);
+                standing
             }
-            Claim::Failed { class, message } => Standing::Failed(Failure { class, message }),
         };
         self.keeper.release(stage);
         self.messages
             .push_back(Message::Refused { stage, standing });
-        Ok(())
     }
 
     /// What the user is told when no new stages are started any more.

@@ -1,9 +1,8 @@
 //! Attempts: begun, named, ended, judged.
 
-use super::devices::hardware;
-use super::transition::Judged;
+use super::transition::Gone;
 use super::{Actor, Input};
-use crate::rundir::event::FailureClass;
+use crate::rundir::event::{FailureClass, HOST_MEMORY_FULL, device_memory_full};
 use crate::rundir::host;
 use crate::rundir::layout::RunDir;
 use crate::rundir::stage::Launch;
@@ -23,21 +22,10 @@ pub(super) type Starts = Arc<Mutex<HashMap<(usize, u32), Result<Box<dyn Worker>,
 impl Actor<'_> {
     /// Begins the attempt that was claimed: writes the run directory and starts the worker, on a thread
     /// of its own, for both may wait for the disk.
-    pub(super) async fn spawn(
-        &mut self,
-        stage: usize,
-        (slot_index, slot): (usize, Slot),
-        number: u32,
-    ) -> Result<(), ScheduleError> {
+    pub(super) fn spawn(&mut self, stage: usize, (slot_index, slot): (usize, Slot), number: u32) {
         let job = &self.run.jobs[stage];
         let files = (self.run.files)(stage);
         let dir = RunDir::in_store(self.run.dir, &job.fingerprint);
-        if !slot.gpus.is_empty() {
-            let (store, gpus) = (self.run.store, hardware(&slot));
-            store
-                .set_attempt_gpus(&job.fingerprint, number, &gpus)
-                .await?;
-        }
         let accumulation = self.guard.begin(stage, &files.rules, &files.spec, &dir);
         let launch = Launch {
             attempt: number,
@@ -66,8 +54,8 @@ impl Actor<'_> {
             slot,
             task: files.spec.task,
         };
-        self.seen[stage] = number;
-        self.held.insert(stage);
+        self.ledger.won(stage, number);
+        self.pauses.remove(&stage);
         self.started += 1;
         self.attempts
             .insert(stage, Attempt::new(&dir, number, slot_index));
@@ -103,7 +91,6 @@ impl Actor<'_> {
                 worker.signal(Signal::Kill);
             }
         });
-        Ok(())
     }
 
     pub(super) async fn worker_started(
@@ -190,12 +177,33 @@ impl Actor<'_> {
                 attempt::last_lines(&attempt.log).as_deref(),
             ),
         };
+        let outcome = self.whose_memory(attempt.slot, outcome);
         let outcome = match (outcome, self.guard.end(stage)) {
             // We ended it ourselves, whatever it said to that.
             (Outcome::Failed(_), Some(cause)) => Outcome::Failed(cause),
             (outcome, _) => outcome,
         };
         self.judge(stage, &attempt, exit, outcome).await
+    }
+
+    /// Sees to it that the message of an `out_of_memory` begins with whose memory was full: on a GPU the GPU's,
+    /// unless the worker or the kernel said that it was the machine's.
+    fn whose_memory(&self, slot: usize, outcome: Outcome) -> Outcome {
+        let Outcome::Failed(Failure { class, message }) = outcome else {
+            return outcome;
+        };
+        let is_unknown = class == FailureClass::OutOfMemory && class.memory(&message).is_none();
+        let message = if is_unknown {
+            let slot = &self.run.slots[slot];
+            let whose = match slot.is_gpu() {
+                true => device_memory_full(&slot.name),
+                false => HOST_MEMORY_FULL.to_owned(),
+            };
+            format!("{whose}: {message}")
+        } else {
+            message
+        };
+        Outcome::Failed(Failure { class, message })
     }
 
     /// Lets the core rule on an attempt that has ended.
@@ -207,14 +215,9 @@ impl Actor<'_> {
         outcome: Outcome,
     ) -> Result<(), ScheduleError> {
         self.consider(stage, &outcome).await?;
-        self.judged.insert(
-            stage,
-            Judged {
-                number: attempt.number,
-                exit,
-                log: attempt.log.clone(),
-            },
-        );
+        let log = attempt.log.clone();
+        self.ledger
+            .judged(stage, attempt.number, Gone { exit, log });
         self.messages
             .push_back(Message::WorkerExited { stage, outcome });
         Ok(())

@@ -31,10 +31,8 @@ impl Core {
             // What it has left the second time is no better.
             State::Ended(End::Done) if self.renewed.contains(&parent) => return false,
             State::Ended(End::Done) => self.renew(parent, actions),
-            State::Ended(_) => {
-                self.conclude(stage, End::Left, actions);
-                return true;
-            }
+            // It was done again, and failed, while this one was still at work.
+            State::Ended(_) => self.stranded.push(stage),
             // It is being done again.
             _ => {}
         }
@@ -49,6 +47,25 @@ impl Core {
             after: Duration::ZERO,
         });
         true
+    }
+
+    /// Blocks stages whose parents failed when they were done again, and that were at work, in a pause or elsewhere
+    /// meanwhile.
+    pub(super) fn block_stranded(&mut self, actions: &mut Vec<Action>) {
+        for stage in std::mem::take(&mut self.stranded) {
+            let Some(parent) = self.parents[stage] else {
+                continue;
+            };
+            let by = match self.states[parent] {
+                State::Ended(End::Failed(_)) => parent,
+                State::Ended(End::Blocked { by }) => by,
+                _ => continue,
+            };
+            if self.states[stage] == State::Waiting {
+                self.conclude(stage, End::Blocked { by }, actions);
+                self.block_children(stage, by, actions);
+            }
+        }
     }
 
     fn renew(&mut self, parent: usize, actions: &mut Vec<Action>) {

@@ -6,20 +6,17 @@
 
 use super::{OnExit, Signal, StartError, Worker};
 use crate::schedule::outcome::Exit;
+use crate::worker::program::bare;
+use crate::worker::program::start::Start;
 use crate::worker::stop;
 use std::io;
 use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
-/// Starts `command`, which leads a process group of its own; `program` is what errors call it. `on_exit`
+/// Starts the process, which leads a process group of its own; `program` is what errors call it. `on_exit`
 /// is called exactly once if this succeeds, and never otherwise.
-pub fn start(
-    mut command: Command,
-    program: &str,
-    on_exit: OnExit,
-) -> Result<Box<dyn Worker>, StartError> {
+pub fn start(order: Start, program: &str, on_exit: OnExit) -> Result<Box<dyn Worker>, StartError> {
     let process = Arc::new(Mutex::new(None));
     let shared = Arc::clone(&process);
     let (started, answer) = mpsc::sync_channel(1);
@@ -28,14 +25,14 @@ pub fn start(
         .stack_size(256 * 1024)
         .spawn(move || {
             let kills_before = oom_kills();
-            match command.spawn() {
-                Ok(child) => {
-                    let pid = child.id() as libc::pid_t;
+            match bare::spawn(&order) {
+                Ok(number) => {
+                    let pid = number as libc::pid_t;
                     *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(pid);
                     // The receiver waits for exactly this answer.
-                    let _ = started.send(Ok(child.id()));
+                    let _ = started.send(Ok(number));
                     // Its log descriptors are of no use any more.
-                    drop(command);
+                    drop(order);
                     let mut exit = reap(pid, &shared);
                     exit.oom_kill = oom_kills() > kills_before;
                     on_exit(exit);

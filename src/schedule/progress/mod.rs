@@ -13,7 +13,7 @@ use crate::rundir::event::Event;
 use crate::schedule::core::{End, Failure};
 use crate::schedule::eta;
 use hub::Hub;
-use news::{Began, Ended};
+use news::{Because, Began, Ended};
 use std::time::Duration;
 use text::MESSAGE_WIDTH;
 
@@ -108,6 +108,11 @@ impl Progress {
     pub fn note(&mut self, text: &str) {
         self.view.note(text);
         self.hub.said(text);
+    }
+
+    /// Tells whoever has asked why stages are as they are.
+    pub fn why(&mut self, stages: Vec<Because>) {
+        self.hub.why(stages);
     }
 
     /// Called now and then while workers run.

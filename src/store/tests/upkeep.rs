@@ -87,10 +87,14 @@ async fn full(dir: &Path) -> (Store, Sample) {
         driver: "570".to_owned(),
         memory: 80 << 30,
     };
+    let writer = store.writer(crate::store::open::Durability::Full);
+    let mut writer = writer.await.unwrap();
+    let gpus = [gpu("GPU-1"), gpu("GPU-2")];
     store
-        .set_attempt_gpus(&failed, attempt, &[gpu("GPU-1"), gpu("GPU-2")])
+        .note_gpus(&mut writer.connection, (&failed, attempt), &gpus)
         .await
         .unwrap();
+    drop(writer);
     store
         .end_attempt(&failed, attempt, &end(Status::Failed))
         .await

@@ -284,7 +284,7 @@ fn handle(pid: libc::pid_t) -> Option<OwnedFd> {
     }
 }
 
-fn unblocked() -> libc::sigset_t {
+pub(super) fn unblocked() -> libc::sigset_t {
     // SAFETY: a set is plain data for which zeroes are valid, and sigemptyset fills it.
     unsafe {
         let mut none = std::mem::zeroed();
@@ -295,7 +295,7 @@ fn unblocked() -> libc::sigset_t {
 
 /// A stack for a process that shares our memory.
 #[derive(Debug)]
-struct Stack {
+pub(super) struct Stack {
     start: *mut libc::c_void,
 }
 
@@ -308,7 +308,7 @@ impl Stack {
     /// Only what is touched takes memory.
     const SIZE: usize = 64 << 10;
 
-    fn new() -> io::Result<Stack> {
+    pub(super) fn new() -> io::Result<Stack> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: new memory, of a size that isn't 0.
@@ -320,7 +320,7 @@ impl Stack {
     }
 
     /// Where it begins: it grows downwards.
-    fn top(&self) -> *mut u8 {
+    pub(super) fn top(&self) -> *mut u8 {
         self.start.cast::<u8>().wrapping_add(Stack::SIZE)
     }
 

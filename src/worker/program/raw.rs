@@ -111,6 +111,15 @@ pub fn block(signals: Signals) {
     };
 }
 
+/// Ignores a signal from now on.
+pub fn ignore(signal: libc::c_int) {
+    let action = [libc::SIG_IGN, 0, 0, 0];
+    let from = &raw const action as usize;
+    let size = size_of::<Signals>();
+    // SAFETY: the kernel's structure begins with the handler, and is no longer than this.
+    unsafe { call(libc::SYS_rt_sigaction, [signal as usize, from, 0, size, 0]) };
+}
+
 /// Waits for one of `signals`, which are blocked, at most `nanoseconds` below a second, or without end. Negative: there
 /// was none.
 pub fn wait_for(signals: Signals, nanoseconds: Option<u32>) -> libc::c_int {

@@ -129,6 +129,8 @@ pub struct Program {
     pid: AtomicU32,
     /// Until it reports something: where it goes on from as far as we know, if earlier attempts have come farther.
     resumes: Mutex<Option<u64>>,
+    /// What has watched its reports: the system takes some 15 ms to end that, for which nobody need wait.
+    watched: Mutex<Option<Watch>>,
 }
 
 /// How far earlier attempts have come, in steps.
@@ -182,6 +184,7 @@ impl Program {
             program,
             pid: AtomicU32::new(0),
             resumes: Mutex::default(),
+            watched: Mutex::default(),
         })
     }
 
@@ -244,6 +247,7 @@ impl Program {
         while !guard.wait(None, None) {}
         let end = guard.reap();
         result?;
+        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
         self.conclude(&mut log, &mut reports, control, end, begun.elapsed())?;
         Ok(end)
     }
