@@ -23,7 +23,7 @@ use crate::rundir::log::{self, EventLog};
 use crate::rundir::stage::{DataShape, Launch, StageSpec, TRAINER_REVISION, Task};
 use crate::spec::execution::{ExecutionRules, OutOfMemory};
 use crate::store::rows::Status;
-use crate::store::{OwnerLock, Parts, Provenance, Store};
+use crate::store::{OwnerLock, Parts, Provenance, Store, StoreError};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -1379,8 +1379,11 @@ async fn a_stop_drains_though_the_store_has_no_room() {
         sender.send(Input::Interrupt(libc::SIGINT)).unwrap();
     })
     .await;
-    let error = result.unwrap_err().to_string();
-    assert!(error.contains("full"), "{error}");
+    let error = result.unwrap_err();
+    let full = ScheduleError::Store(StoreError::Full {
+        path: bench.folder.path().join("ablate.db"),
+    });
+    assert_eq!(error.to_string(), full.to_string());
     assert!(has_left(&bench), "it was asked to leave");
     bench.store.limit_pages(1_000_000).await;
     let summary = bench.run(2).await;
