@@ -12,6 +12,7 @@ use super::jobs::Jobs;
 use super::progress::{Progress, Style};
 use super::reconcile::reconcile;
 use super::signals;
+use crate::model::parameter::HostParameter;
 use crate::plan::model::{
     Cost, ExperimentInfo, Fingerprint, PlannedRun, PlannedStage, ReportSpec, Variant,
 };
@@ -24,6 +25,7 @@ use crate::rundir::stage::{DataShape, Launch, StageSpec, TRAINER_REVISION, Task}
 use crate::spec::execution::{ExecutionRules, OutOfMemory};
 use crate::store::rows::Status;
 use crate::store::{OwnerLock, Parts, Provenance, Store, StoreError};
+use crate::train::checkpoint;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -194,7 +196,13 @@ fn fake_worker() {
 
 fn finish(dir: &RunDir, log: &mut EventLog) {
     std::fs::create_dir_all(dir.checkpoints()).unwrap();
-    std::fs::write(dir.weights(), "weights").unwrap();
+    let weight = HostParameter {
+        name: "w".into(),
+        shape: vec![1],
+        values: vec![0.5],
+    };
+    // Verified where a child fails.
+    checkpoint::write_final(&dir.weights(), "fake", &[weight]).unwrap();
     log.append(EventKind::Evaluated {
         epoch: 0,
         step: 10,

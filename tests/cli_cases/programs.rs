@@ -378,7 +378,7 @@ fn a_parent_that_has_lost_its_output_is_done_again() {
     let of = |name: &str| -> Vec<String> {
         lab.ask(
             "s",
-            "SELECT DISTINCT stage, fingerprint FROM v_attempts WHERE variant = 'ce' ORDER BY 1",
+            "SELECT DISTINCT stage, fingerprint FROM v_attempts ORDER BY 1",
         )
         .iter()
         .filter(|row| row["stage"] == name)
@@ -442,7 +442,7 @@ stages:
       - -c
       - |
         cd "$ABLATE_RUN_DIR"; mkdir -p deep more; echo c > ckpt; echo o > deep/out; echo t > deep/tmp; echo m > more/m
-        echo weights > final.safetensors; echo '{"accuracy": 1}' > metrics.json
+        echo weights > final.safetensors; echo '{{"accuracy": 1}}' > metrics.json
     outputs: [deep/out, final.safetensors]
     metrics: [accuracy]
 seeds: 1
@@ -599,7 +599,7 @@ seeds: 1
     lab.ablate("run late.yaml --store s --quiet", &[]).expect(0);
     let curve = |says: &str| -> Vec<i64> {
         let sql = format!(
-            "SELECT step FROM v_metrics WHERE variant = '{says}' AND metric = 'accuracy' ORDER BY step"
+            "SELECT step FROM v_metrics WHERE variant = '{says}' AND metric = 'val/accuracy' ORDER BY step"
         );
         let rows = lab.ask("s", &sql);
         rows.iter()

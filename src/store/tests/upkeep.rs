@@ -32,10 +32,15 @@ async fn train(store: &Store, sample: &Sample, index: u32, top1: f64) {
     let first = store.begin_attempt(&fingerprint, &start()).await.unwrap();
     let mut events = history(top1);
     for event in &mut events {
-        event.seq += 3;
+        event.seq += 4;
         event.attempt = first + 1;
     }
-    let lost = [started(0), step(3, 9.0), step(5, 8.0)];
+    let deviated = EventKind::Deviated {
+        what: "train.accumulation".to_owned(),
+        planned: "1".to_owned(),
+        actual: "2".to_owned(),
+    };
+    let lost = [started(0), deviated, step(3, 9.0), step(5, 8.0)];
     let mut log: Vec<Event> = lost
         .into_iter()
         .zip(1..)
@@ -132,6 +137,9 @@ async fn a_lost_database_is_rebuilt_row_by_row() {
     assert_eq!(before["v_tags"].len(), 3);
     assert_eq!(before["v_gpus"].len(), 2);
     assert!(before["v_attempts"].len() == 7 && !before["v_metrics"].is_empty());
+    let deviated = before["v_attempts"].iter();
+    let deviated = deviated.filter(|row| row.contains("train.accumulation: 1 -> 2"));
+    assert_eq!(deviated.count(), 3);
     store.close().await.unwrap();
     check(dir).await.unwrap();
     for damage in ["cut", "overwritten", "removed"] {
