@@ -24,6 +24,8 @@ pub struct Background {
     pub machines: Vec<MachineRow>,
     /// Model and driver.
     pub gpus: Vec<(String, String)>,
+    /// The file whose `report` section was read for this report, where it isn't the stored one.
+    pub report_section: Option<String>,
 }
 
 /// What a variant costs, over all stages of a run and the mean over its runs.
@@ -64,6 +66,7 @@ impl Background {
             attempts: store.troubled_attempts(name, MOST_ATTEMPTS).await?,
             machines: store.machines(name).await?,
             gpus: store.gpus_of(name).await?,
+            report_section: None,
         })
     }
 

@@ -127,10 +127,10 @@ pub struct Program {
     program: CommandSpec,
     /// Once it runs.
     pid: AtomicU32,
-    /// Until it reports something: where it goes on from as far as we know, if earlier attempts have come farther.
-    resumes: Mutex<Option<u64>>,
     /// What has watched its reports: the system takes some 15 ms to end that, for which nobody need wait.
     watched: Mutex<Option<Watch>>,
+    /// Until it reports something: where it goes on from as far as we know, if earlier attempts have come farther.
+    resumes: Mutex<Option<u64>>,
 }
 
 /// How far earlier attempts have come, in steps.
@@ -183,8 +183,8 @@ impl Program {
             launch,
             program,
             pid: AtomicU32::new(0),
-            resumes: Mutex::default(),
             watched: Mutex::default(),
+            resumes: Mutex::default(),
         })
     }
 
