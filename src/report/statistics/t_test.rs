@@ -89,10 +89,12 @@ impl TEstimate {
     }
 
     /// The interval in which one further run lies, for the mean of `n` runs of standard deviation
-    /// `sd`: `mean ± t sd sqrt(1 + 1/n)`; `None` below two runs.
+    /// `sd`: `mean ± t sd sqrt(1 + 1/n)`; `None` below two runs, or where
+    /// they don't vary.
     pub fn prediction(sample: &Sample) -> Option<Interval> {
         let n = sample.n as f64;
-        let half = t_quantile(n - 1.0) * sample.sd? * (1.0 + 1.0 / n).sqrt();
+        let sd = sample.sd.filter(|sd| *sd > 0.0)?;
+        let half = t_quantile(n - 1.0) * sd * (1.0 + 1.0 / n).sqrt();
         Some(Interval::around(sample.mean, half))
     }
 }

@@ -25,9 +25,12 @@ pub fn tables(data: &ExperimentData) -> Result<Vec<Table>, FrameError> {
 
 /// [`tables`] from cells that are made.
 pub(in crate::report) fn tables_of(cells: &Cells<'_>) -> Vec<Table> {
-    specs(cells)
+    let specs = specs(cells);
+    // Further test resolutions have a table of their own.
+    let brief = specs.iter().any(|spec| spec.kind == TableKind::Resolutions);
+    specs
         .iter()
-        .filter_map(|spec| table(cells, spec, false))
+        .filter_map(|spec| table(cells, spec, brief))
         .collect()
 }
 
@@ -118,6 +121,7 @@ fn table(cells: &Cells<'_>, spec: &TableSpec, brief: bool) -> Option<Table> {
         table.title = title.clone();
     }
     table.name = spec.name.clone();
+    table.experiment = cells.data.experiment.name.clone();
     table.footnotes.extend(spec.footnotes.iter().cloned());
     table.transposed = spec.transposed;
     Some(table)

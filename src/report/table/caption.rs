@@ -1,7 +1,7 @@
 //! The words under a table: what the numbers are, over how many runs, against what.
 
 use super::cells::{Cells, Source};
-use super::{Cell, Row};
+use super::{Cell, MARKED, Row};
 use crate::report::metric::Metric;
 use crate::report::statistics::Method;
 use crate::report::text::sentence;
@@ -36,8 +36,8 @@ pub fn caption(
             .push("\u{201c}At … px\u{201d}: the same weights at that test resolution".to_owned());
     }
     let (least, most) = (
-        values().map(|value| value.n).min(),
-        values().map(|value| value.n).max(),
+        values().filter_map(|value| value.n).min(),
+        values().filter_map(|value| value.n).max(),
     );
     match (least, most) {
         (Some(1), Some(1)) => {
@@ -76,7 +76,7 @@ pub fn caption(
             Best::Column => "column",
         };
         sentences.push(format!(
-            "Marked (bold or *): the best of its {place}; values that print alike share it"
+            "{MARKED}: the best of its {place}; values that print alike share it"
         ));
     }
     sentences

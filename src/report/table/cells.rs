@@ -337,8 +337,8 @@ impl<'a> Cells<'a> {
         Cell::Value(Value {
             mean: sample.mean,
             sd: sample.sd,
-            n: sample.n,
-            planned,
+            n: Some(sample.n),
+            planned: Some(planned),
             images: self.image_interval(variant, source),
             best: false,
             decimals,

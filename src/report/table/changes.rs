@@ -171,6 +171,7 @@ fn steps(
         footnotes: caption::footnotes(cells),
         columns,
         rows,
+        experiment: String::new(),
         transposed: false,
     }
 }

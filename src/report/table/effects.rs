@@ -130,6 +130,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Option<Table> {
             Column::new("p (Holm)", Kind::Probability),
         ],
         rows,
+        experiment: String::new(),
         transposed: false,
     })
 }

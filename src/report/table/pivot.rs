@@ -183,6 +183,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Table {
         footnotes: caption::footnotes(cells),
         columns,
         rows,
+        experiment: String::new(),
         transposed: false,
     }
 }

@@ -86,6 +86,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Option<Table> {
         footnotes: caption::footnotes(cells),
         columns,
         rows,
+        experiment: String::new(),
         transposed: false,
     })
 }

@@ -98,6 +98,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec, brief: bool) -> Table {
         footnotes: caption::footnotes(cells),
         columns,
         rows,
+        experiment: String::new(),
         transposed: false,
     }
 }

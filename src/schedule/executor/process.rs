@@ -25,7 +25,7 @@ pub fn start(order: Start, program: &str, on_exit: OnExit) -> Result<Box<dyn Wor
         .stack_size(256 * 1024)
         .spawn(move || {
             let kills_before = oom_kills();
-            match bare::spawn(&order) {
+            match bare::spawn(&order, stop::standstill_signal()) {
                 Ok(number) => {
                     let pid = number as libc::pid_t;
                     *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(pid);

@@ -9,16 +9,17 @@ use super::raw;
 use super::start::{self, Start};
 use std::io;
 
-/// Starts the process; returns its number. It gets SIGKILL when the calling thread ends.
+/// Starts the process; returns its number. It gets SIGKILL when the calling thread ends. The signal `ignored` has no
+/// effect on it until it says what it wants of it.
 ///
 /// # Errors
 /// No process can be started, or its file can't be executed.
-pub fn spawn(start: &Start) -> io::Result<u32> {
+pub fn spawn(start: &Start, ignored: libc::c_int) -> io::Result<u32> {
     let stack = Stack::new()?;
     let mut birth = Birth {
         start: start.raw(),
         parent: std::process::id() as libc::pid_t,
-        standstill: crate::worker::stop::standstill_signal(),
+        ignored,
         error: 0,
     };
     let mut before: libc::sigset_t = unblocked();
@@ -57,8 +58,7 @@ pub fn spawn(start: &Start) -> io::Result<u32> {
 struct Birth {
     start: start::Raw,
     parent: libc::pid_t,
-    /// What would end it before it listens.
-    standstill: libc::c_int,
+    ignored: libc::c_int,
     /// Why the file could not be executed; 0: it was.
     error: i32,
 }
@@ -73,7 +73,7 @@ extern "C" fn process(birth: *mut libc::c_void) -> libc::c_int {
     if raw::parent() != birth.parent {
         raw::exit(libc::EXIT_FAILURE);
     }
-    raw::ignore(birth.standstill);
+    raw::ignore(birth.ignored);
     // SAFETY: all signals are blocked, and what it points to lives in our parent.
     birth.error = unsafe { birth.start.execute() };
     raw::exit(127)

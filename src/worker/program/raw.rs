@@ -111,12 +111,13 @@ pub fn block(signals: Signals) {
     };
 }
 
-/// Ignores a signal from now on.
+/// Lets `signal` have no effect on this process.
 pub fn ignore(signal: libc::c_int) {
+    // Handler, flags, restorer and mask, as the kernel has them.
     let action = [libc::SIG_IGN, 0, 0, 0];
     let from = &raw const action as usize;
     let size = size_of::<Signals>();
-    // SAFETY: the kernel's structure begins with the handler, and is no longer than this.
+    // SAFETY: the action is readable, and the size of its set is given.
     unsafe { call(libc::SYS_rt_sigaction, [signal as usize, from, 0, size, 0]) };
 }
 

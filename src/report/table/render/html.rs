@@ -59,7 +59,7 @@ impl Render for Html {
         out.push_str("</tbody>\n</table></div>\n");
         out.push_str(&format!(
             "<p class=\"notes\">{}</p>\n",
-            escape(&table.caption)
+            escape(&table.caption_with("Bold"))
         ));
         if !table.footnotes.is_empty() {
             out.push_str("<ul class=\"notes\">\n");
@@ -104,7 +104,7 @@ fn data(cell: &Cell, column: &Column) -> String {
         Cell::Estimate(estimate) => Some(estimate.value.to_string()),
         // Cells without a number come last.
         Cell::State(_) => Some(String::new()),
-        Cell::Label(_) | Cell::Word(..) => None,
+        Cell::Label(_) | Cell::Word(..) | Cell::Within(_) => None,
     };
     let sort = match sort {
         Some(sort) => format!(" data-sort=\"{sort}\""),
