@@ -2,7 +2,7 @@
 
 use super::environment;
 use super::guard::{End, Guard, Request};
-use super::reports::Reports;
+use super::reports::{DEFAULT_SET, Measure, Reports};
 use super::start::Start;
 use super::watch::{CAP, Watch};
 use crate::plan::inputs::{self, InputError};
@@ -140,6 +140,15 @@ struct Earlier {
     resumed: u64,
     /// The last that was reported.
     reached: u64,
+}
+
+/// What a promise is compared with: the metric's name on the set that results are shown of; on another, which keeps no
+/// promise, `set/metric`.
+fn promised_name(measure: &Measure) -> String {
+    match measure.set == DEFAULT_SET {
+        true => measure.metric.clone(),
+        false => format!("{}/{}", measure.set, measure.metric),
+    }
 }
 
 /// Time after which reports that come without a pause are read.
@@ -459,17 +468,19 @@ impl Program {
         }
         let results = self.dir.work().join(RESULTS);
         let from_file = end.code == Some(0) && results.exists();
+        let mut fault = None;
         if from_file {
-            match read_up_to(&results, RESULTS_CAP) {
-                Ok(bytes) => {
-                    for kind in reports.add_file(&bytes) {
-                        log.append(kind)?;
-                    }
+            let warnings = match read_up_to(&results, RESULTS_CAP) {
+                Ok(bytes) => reports.add_file(&bytes),
+                Err(error) => vec![EventKind::Warning {
+                    message: format!("metrics.json: {error}"),
+                }],
+            };
+            for kind in warnings {
+                if let EventKind::Warning { message } = &kind {
+                    fault.get_or_insert_with(|| message.clone());
                 }
-                Err(error) => {
-                    let message = format!("metrics.json: {error}");
-                    log.append(EventKind::Warning { message })?;
-                }
+                log.append(kind)?;
             }
         }
         if end.code == Some(0)
@@ -481,7 +492,7 @@ impl Program {
         control.look_at_signals();
         let stopped = control.is_stopped();
         let verdict = match end.code {
-            Some(0) => self.verdict(reports),
+            Some(0) => self.verdict(reports, fault.as_deref()),
             _ => Ok(()),
         };
         if end.code == Some(0) && verdict.is_ok() {
@@ -530,20 +541,21 @@ impl Program {
         Ok(())
     }
 
-    /// Whether all that was promised is there; brings it to the disk.
-    fn verdict(&self, reports: &Reports) -> Result<(), (FailureClass, String)> {
-        let found: Vec<&str> = reports
-            .metrics()
-            .keys()
-            .map(|measure| measure.metric.as_str())
-            .collect();
+    /// Whether all that was promised is there; brings it to the disk. `fault`: what is wrong with `metrics.json`.
+    fn verdict(
+        &self,
+        reports: &Reports,
+        fault: Option<&str>,
+    ) -> Result<(), (FailureClass, String)> {
+        let found: Vec<String> = reports.metrics().keys().map(promised_name).collect();
         let missing: Vec<&str> = self
             .program
             .metrics
             .iter()
             .map(String::as_str)
-            .filter(|name| !found.contains(name))
+            .filter(|name| !found.iter().any(|found| found == name))
             .collect();
+        let found: Vec<&str> = found.iter().map(String::as_str).collect();
         let quoted = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
             names.join(", ")
@@ -555,10 +567,14 @@ impl Program {
                 1..=10 => format!("; it has reported {}", quoted(&found)),
                 many => format!("; it has reported {many} others"),
             });
+            if let Some(fault) = fault {
+                message.push_str(&format!("; {fault}"));
+            }
             return Err((FailureClass::Incomplete, message));
         }
         for (measure, measured) in reports.metrics() {
-            if self.program.metrics.contains(&measure.metric) && !measured.value.is_finite() {
+            if self.program.metrics.contains(&promised_name(measure)) && !measured.value.is_finite()
+            {
                 let message = format!("the promised `{}` is {}", measure.metric, measured.value);
                 return Err((FailureClass::Diverged, message));
             }
