@@ -1,7 +1,7 @@
 //! One arm: the values of one metric over the seeds of one variant.
 
 use super::{CONFIDENCE, Interval};
-use statrs::distribution::{ContinuousCDF, StudentsT};
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 /// Summary of a sample.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,6 +43,9 @@ impl Sample {
 /// The quantile of Student's t with `df` degrees of freedom that leaves (1 - [`CONFIDENCE`]) / 2
 /// above it; infinite where `df` is not positive.
 pub fn t_quantile(df: f64) -> f64 {
+    if df == f64::INFINITY {
+        return Normal::standard().inverse_cdf(0.5 + CONFIDENCE / 2.0);
+    }
     match StudentsT::new(0.0, 1.0, df) {
         Ok(t) => t.inverse_cdf(0.5 + CONFIDENCE / 2.0),
         Err(_) => f64::INFINITY,
