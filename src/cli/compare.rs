@@ -20,7 +20,7 @@ use std::path::Path;
 ///
 /// A and B are ids of runs (`crop/src,20/s0`), variants (`crop/src,20`) or names of experiments (their variants
 /// are matched by name). Differences are B - A, with their 95 % interval: over seeds, paired where both sides
-/// have the same ones, and over the images of the evaluation set where both sides saw the same.
+/// share some, and over seeds and images of the evaluation set where both sides saw the same.
 #[derive(Debug, Clone, Args)]
 pub struct CompareArgs {
     /// Run, variant or experiment
@@ -321,7 +321,13 @@ fn effects_text(effects: &[Effect]) -> String {
             .difference
             .map_or("—".to_owned(), |mean| signed(mean, decimals));
         let (interval, over) = match (effect.interval, effect.method) {
-            (Some(interval), Some(method)) => (bounds(interval), format!("seeds, {method}")),
+            (Some(interval), Some(method)) => (
+                bounds(interval),
+                match effect.pairs {
+                    Some(pairs) => format!("seeds, {method} ({pairs} pairs)"),
+                    None => format!("seeds, {method}"),
+                },
+            ),
             _ => ("—".to_owned(), String::new()),
         };
         rows.push(vec![
@@ -339,27 +345,42 @@ fn effects_text(effects: &[Effect]) -> String {
                 String::new(),
                 signed(images.difference, decimals),
                 bounds(images.interval),
-                "images".to_owned(),
+                format!("{}, bootstrap", images.over),
             ]);
-            let mut note = format!(
-                "{}: {} images, of which only A is right on {}, only B on {}",
-                metric.short, images.images, images.only_a, images.only_b
-            );
-            if images.pairs > 1 {
+            let mut note = format!("{}: {} images", metric.short, images.images);
+            if let (Some(only_a), Some(only_b)) = (images.only_a, images.only_b) {
                 note.push_str(&format!(
-                    " ({} pairs of runs with the same seed)",
-                    images.pairs
+                    ", of which only A is right on {only_a}, only B on {only_b}"
                 ));
+            }
+            match images.pairs {
+                Some(1) => {}
+                Some(pairs) => note.push_str(&format!(
+                    " (summed over {pairs} pairs of runs with the same seed)"
+                )),
+                None => note.push_str("; no seed is shared, so all runs of both are compared"),
             }
             if let (Some(exact), Some(mid)) = (images.exact_p, images.mid_p) {
                 note.push_str(&format!(
                     "; McNemar's test: p = {exact:.4}, mid-p = {mid:.4}"
                 ));
             }
-            note.push_str(
-                ". The interval over images is about these trained models, not about other seeds.",
-            );
+            note.push_str(match images.over {
+                "images" => ". The interval over images is about these trained models, not about other seeds.",
+                _ => {
+                    ". The interval over seeds and images takes both as samples (two-way bootstrap); few seeds make it \
+                     rough."
+                }
+            });
             notes.push(note);
+        }
+        if let Some(detectable) = effect.detectable {
+            notes.push(format!(
+                "{}: with this spread over seeds a true difference of {} would be told from zero with a probability of \
+                 80 %.",
+                metric.short,
+                metric.amount(&number(detectable, decimals))
+            ));
         }
     }
     let mut text = grid(&head, rows, &[1, 2, 3, 4]);

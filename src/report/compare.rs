@@ -4,12 +4,10 @@ use super::background::differing_fields;
 use super::data::{ExperimentData, Variant};
 use super::frame::FrameError;
 use super::metric::Metric;
-use super::statistics::{self, Difference, Sample};
+use super::statistics::{self, Bitset, Difference, Sample};
 use super::table::cells::{Cells, Source};
 use crate::rundir::predictions::Prediction;
 use crate::store::rows::RunRow;
-use std::collections::BTreeMap;
-
 /// One side of a comparison: a variant of an experiment with all of its runs, or one of them.
 #[derive(Clone, Copy)]
 pub struct Side<'a> {
@@ -47,6 +45,10 @@ pub struct Effect {
     pub interval: Option<[f64; 2]>,
     /// `paired t` or `welch t`.
     pub method: Option<&'static str>,
+    /// Seeds that both sides have and that are compared, where the interval is paired.
+    pub pairs: Option<usize>,
+    /// The true difference that would be told from zero with a probability of 80 %, by this spread.
+    pub detectable: Option<f64>,
     /// What the evaluation set's images say, where both sides' predictions are there.
     pub images: Option<ImageEffect>,
 }
@@ -59,24 +61,31 @@ pub struct Arm {
     pub sd: Option<f64>,
 }
 
-/// Two models on the same images: how many each alone gets right. Of several seeds, pairs with the same seed.
+/// Both sides on the same images. Of several runs, pairs with the same seed; where no seed is shared, all of them.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct ImageEffect {
-    /// Pairs of runs.
-    pub pairs: usize,
-    /// Images of all pairs.
-    pub images: u64,
-    pub only_a: u64,
-    pub only_b: u64,
-    /// Difference of the accuracies in percentage points, and its 95 % interval for these trained models and other
-    /// images.
+    /// Pairs of runs; `None` where no seed is shared.
+    pub pairs: Option<usize>,
+    /// Images of the evaluation set.
+    pub images: usize,
+    /// Images that only one side has right, summed over the pairs.
+    pub only_a: Option<u64>,
+    pub only_b: Option<u64>,
+    /// Difference of the accuracies in percentage points, and its 95 % interval by the bootstrap over what `over` says.
     pub difference: f64,
     pub interval: [f64; 2],
+    /// `images`: for these trained models and other images; `seeds and images`: for other seeds and other images.
+    pub over: &'static str,
+    /// Draws of the bootstrap.
+    pub draws: u32,
     /// Two-sided p of McNemar's test, exact and as mid-p; of a single pair only, since the images of several pairs are
     /// the same ones.
     pub exact_p: Option<f64>,
     pub mid_p: Option<f64>,
 }
+
+/// Draws of the bootstrap.
+const DRAWS: u32 = 10_000;
 
 impl<'a> Side<'a> {
     fn variant(&self) -> Option<Variant<'a>> {
@@ -198,7 +207,13 @@ pub fn effects(
             continue;
         }
         let difference: Option<Difference> = statistics::difference(&theirs, &ours);
-        let interval = difference.and_then(|difference| difference.interval);
+        let interval = difference
+            .as_ref()
+            .and_then(|difference| difference.interval);
+        let paired = difference.as_ref().filter(|own| own.pairing.paired);
+        let estimate = difference
+            .as_ref()
+            .and_then(|difference| difference.estimate);
         let is_headline = set == "val" && metric == "top1";
         let images = if is_headline && difference.is_some() {
             image_effect(a, b, predictions)
@@ -216,7 +231,9 @@ pub fn effects(
             metric,
             a: arm(&ours),
             b: arm(&theirs),
-            difference: difference.map(|difference| difference.mean),
+            pairs: paired.map(|difference| difference.pairing.ours.len()),
+            detectable: estimate.map(|estimate| statistics::detectable_effect(&estimate)),
+            difference: difference.as_ref().map(|difference| difference.mean),
             interval: interval.map(|(interval, _)| [interval.low, interval.high]),
             method: interval.map(|(_, method)| match method {
                 statistics::Method::Paired => "paired t",
@@ -239,76 +256,81 @@ fn arm(values: &[(u64, f64)]) -> Option<Arm> {
     })
 }
 
-/// Pairs of runs with the same seed, or the two single runs, on the images of their evaluation sets; `None` where
-/// predictions are missing or were made on other images.
+/// One run of a side on the images of its evaluation set.
+struct Judged {
+    seed: u64,
+    /// The images' labels, by which sets are told apart.
+    labels: Vec<u32>,
+    right: Bitset,
+}
+
+/// The runs of a side whose predictions are there.
+fn judged(
+    side: &Side<'_>,
+    predictions: &mut dyn FnMut(&str) -> Option<Vec<Prediction>>,
+) -> Vec<Judged> {
+    let runs = side.runs();
+    let found = runs.iter().filter_map(|run| {
+        let images = predictions(run.stages.last()?)?;
+        Some(Judged {
+            seed: run.seed,
+            labels: images.iter().map(|image| image.label).collect(),
+            right: Bitset::new(images.iter().map(|image| image.rank == 0)),
+        })
+    });
+    found.filter(|run| !run.labels.is_empty()).collect()
+}
+
+fn bits(runs: &[Judged]) -> Vec<&Bitset> {
+    runs.iter().map(|run| &run.right).collect()
+}
+
+/// Pairs of runs with the same seed, or the two single runs, or else all runs of both, on the images of their
+/// evaluation sets: the bootstrap over seeds and images, and of one pair McNemar's test. `None` where predictions are
+/// missing or were made on other images.
 fn image_effect(
     a: &Side<'_>,
     b: &Side<'_>,
     predictions: &mut dyn FnMut(&str) -> Option<Vec<Prediction>>,
 ) -> Option<ImageEffect> {
-    let (ours, theirs) = (a.runs(), b.runs());
-    let pairs: Vec<(&RunRow, &RunRow)> = match (&ours[..], &theirs[..]) {
-        ([one], [other]) => vec![(one, other)],
-        _ => ours
-            .iter()
-            .filter_map(|run| {
-                let other = theirs.iter().find(|other| other.seed == run.seed)?;
-                Some((*run, *other))
-            })
-            .collect(),
+    let (mut ours, mut theirs) = (judged(a, predictions), judged(b, predictions));
+    let labels = ours.first()?.labels.clone();
+    ours.retain(|run| run.labels == labels);
+    theirs.retain(|run| run.labels == labels);
+    let single = ours.len() == 1 && theirs.len() == 1;
+    let shares = |run: &Judged, others: &[Judged]| others.iter().any(|own| own.seed == run.seed);
+    let paired = single || ours.iter().any(|run| shares(run, &theirs));
+    if paired && !single {
+        ours.retain(|run| shares(run, &theirs));
+        theirs.retain(|run| shares(run, &ours));
+        ours.sort_by_key(|run| run.seed);
+        theirs.sort_by_key(|run| run.seed);
+    }
+    let (n, m) = (ours.len(), theirs.len());
+    let found = statistics::bootstrap(&bits(&theirs), &bits(&ours), paired, DRAWS, 0)?;
+    let only = |of: &[Judged], other: &[Judged]| -> Option<u64> {
+        let pairs = of.iter().zip(other);
+        paired.then(|| pairs.map(|(own, other)| own.right.only(&other.right)).sum())
     };
-    // Per image, over all pairs: how often each side alone was right.
-    let mut by_image: BTreeMap<usize, i64> = BTreeMap::new();
-    let (mut images, mut only_a, mut only_b, mut used) = (0u64, 0u64, 0u64, 0usize);
-    let mut per_pair = 0usize;
-    for (one, other) in &pairs {
-        let (Some(left), Some(right)) = (
-            one.stages.last().and_then(|stage| predictions(stage)),
-            other.stages.last().and_then(|stage| predictions(stage)),
-        ) else {
-            continue;
-        };
-        let same = left.len() == right.len()
-            && !left.is_empty()
-            && left.iter().zip(&right).all(|(a, b)| a.label == b.label);
-        if !same || (used > 0 && left.len() != per_pair) {
-            continue;
-        }
-        per_pair = left.len();
-        used += 1;
-        images += left.len() as u64;
-        for (image, (a, b)) in left.iter().zip(&right).enumerate() {
-            match (a.rank == 0, b.rank == 0) {
-                (true, false) => {
-                    only_a += 1;
-                    *by_image.entry(image).or_default() -= 1;
-                }
-                (false, true) => {
-                    only_b += 1;
-                    *by_image.entry(image).or_default() += 1;
-                }
-                _ => {}
-            }
-        }
-    }
-    if used == 0 {
-        return None;
-    }
-    // Images are the units, each with its mean difference over the pairs: seeds of one image are no new images.
-    let (n, runs) = (per_pair as f64, used as f64);
-    let sum: f64 = by_image.values().map(|&d| d as f64 / runs).sum();
-    let squares: f64 = by_image.values().map(|&d| (d as f64 / runs).powi(2)).sum();
-    let mean = sum / n;
-    let variance = ((squares - n * mean * mean) / (n - 1.0).max(1.0)).max(0.0);
-    let half = statistics::t_quantile(n - 1.0) * (variance / n).sqrt();
-    let test = (used == 1).then(|| statistics::mcnemar(only_a, only_b));
+    let (only_a, only_b) = (only(&ours, &theirs), only(&theirs, &ours));
+    let test = match (only_a, only_b) {
+        (Some(a), Some(b)) if n == 1 && m == 1 => Some(statistics::mcnemar(a, b)),
+        _ => None,
+    };
+    let interval = found.interval.scaled(100.0);
     Some(ImageEffect {
-        pairs: used,
-        images,
+        pairs: paired.then_some(n),
+        images: labels.len(),
         only_a,
         only_b,
-        difference: 100.0 * mean,
-        interval: [100.0 * (mean - half), 100.0 * (mean + half)],
+        difference: 100.0 * found.difference,
+        interval: [interval.low, interval.high],
+        over: if n == 1 && m == 1 {
+            "images"
+        } else {
+            "seeds and images"
+        },
+        draws: found.draws,
         exact_p: test.map(|test| test.exact),
         mid_p: test.map(|test| test.mid_p),
     })
@@ -359,7 +381,11 @@ mod tests {
             ("top1", Some("paired t"))
         );
         let images = top1.images.unwrap();
-        assert_eq!((images.pairs, images.images), (3, 5400));
+        assert_eq!((images.pairs, images.images), (Some(3), 1800));
+        assert_eq!((images.over, images.draws), ("seeds and images", DRAWS));
+        // With seeds drawn, too, at least as wide as between the runs at hand.
+        let [low, high] = images.interval;
+        assert!(low < images.difference && images.difference < high);
         // The images' difference is that of the accuracies.
         assert!((images.difference - top1.difference.unwrap()).abs() < 1e-9);
         assert!(images.exact_p.is_none());
@@ -378,7 +404,10 @@ mod tests {
         let effects = effects(&a, &b, &mut read).unwrap();
         assert_eq!(effects[0].interval, None);
         let images = effects[0].images.unwrap();
-        assert_eq!((images.pairs, images.images), (1, 1800));
+        assert_eq!(
+            (images.pairs, images.images, images.over),
+            (Some(1), 1800, "images")
+        );
         assert!(images.exact_p.unwrap() >= images.mid_p.unwrap());
         let fields = fields(&a, &b);
         assert!(

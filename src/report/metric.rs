@@ -18,6 +18,8 @@ pub struct Metric {
     pub decimals: usize,
     /// Whether it is a share of the evaluation set's images, in per cent.
     pub is_accuracy: bool,
+    /// `%`, or what a program says.
+    pub unit: Option<String>,
 }
 
 impl Metric {
@@ -36,6 +38,7 @@ impl Metric {
             higher_is_better,
             decimals,
             is_accuracy,
+            unit: is_accuracy.then(|| "%".to_owned()),
         };
         match name {
             "top1" => metric("top-1", "top-1 accuracy (%)", true, 1, true),
@@ -63,10 +66,39 @@ impl Metric {
                 head: format!("{} ({unit})", own.name),
                 words: format!("{} ({unit})", own.name),
                 is_accuracy: false,
+                decimals: if unit == "%" { 1 } else { metric.decimals },
+                unit: Some(unit.clone()),
                 ..metric
             };
         }
         metric
+    }
+
+    /// The unit of a difference of two values: of percentages it is percentage points.
+    pub fn difference_unit(&self) -> Option<&str> {
+        match self.unit.as_deref() {
+            Some("%") => Some("percentage points"),
+            unit => unit,
+        }
+    }
+
+    /// A difference, as printed, with its unit.
+    pub fn amount(&self, difference: &str) -> String {
+        match self.difference_unit() {
+            Some(unit) => format!("{difference} {unit}"),
+            None => difference.to_owned(),
+        }
+    }
+
+    /// Words for the axis or the head of a difference.
+    pub fn difference_words(&self) -> String {
+        match self.unit.as_deref() {
+            Some("%") => format!(
+                "Δ {} (percentage points)",
+                self.words.trim_end_matches(" (%)")
+            ),
+            _ => format!("Δ {}", self.words),
+        }
     }
 
     /// Whether `a` is better than `b`.
@@ -142,6 +174,12 @@ mod tests {
             ("perplexity (nats)", "perplexity")
         );
         assert!(!Metric::named("val_loss").higher_is_better);
+        assert_eq!(lower.amount("0.5"), "0.5 nats");
+        let share = Metric::described(&own(None, Some("%")));
+        assert_eq!(share.amount("0.5"), "0.5 percentage points");
+        assert_eq!(share.difference_words(), "Δ perplexity (percentage points)");
+        assert_eq!(share.decimals, 1);
+        assert_eq!(Metric::named("loss").amount("0.5"), "0.5");
     }
 
     #[test]

@@ -6,16 +6,15 @@
 use super::data::ExperimentData;
 use super::files::{folder_name, replace};
 use super::frame::{self, FrameError};
-use super::metric;
 use super::page::PageError;
 use super::page::experiment::{self, Content, FINAL_WEIGHTS};
 use super::page::index::{self, Summary};
 use super::plot::{self, PlotError, Plots};
-use super::statistics;
 use super::table::Table;
 use super::table::build::{headline, tables_of};
 use super::table::cells::Cells;
 use super::table::deviations;
+use super::table::power;
 use super::table::render::escape_markdown as escape;
 use super::table::render::{Csv, JsonForm, Latex, LatexPreview, Markdown, Render};
 use crate::store::rows::Status;
@@ -59,7 +58,10 @@ pub struct Written {
 pub fn write(data: &ExperimentData, out: &Path, with_plots: bool) -> Result<Written, WriteError> {
     let cells = Cells::new(data)?;
     let tables = tables_of(&cells);
-    let effect = smallest_effect(&cells);
+    // The table of comparisons says it, too.
+    let effect = power::words(&cells, &headline(&cells))
+        .filter(|words| !tables.iter().any(|table| table.footnotes.contains(words)))
+        .map(|words| format!("{words}."));
     let Plots {
         drawn: mut plots,
         missing,
@@ -277,39 +279,6 @@ fn code(text: &str) -> String {
     super::text::clean(text).replace('`', "'")
 }
 
-/// The smallest difference that the seeds of this experiment can show.
-fn smallest_effect(cells: &Cells<'_>) -> Option<String> {
-    let seeds = cells.data.seeds().len();
-    let effect = statistics::smallest_effect(seeds);
-    if !effect.is_finite() {
-        return None;
-    }
-    let mut text = format!(
-        "With {seeds} seeds a variant, the paired interval can tell two variants apart if they differ by at least \
-         {effect:.1} standard deviations between seeds"
-    );
-    let source = headline(cells);
-    let spreads: Vec<f64> = cells
-        .variants
-        .iter()
-        .filter_map(|variant| cells.sample(variant.index, &source)?.sd)
-        .collect();
-    if !spreads.is_empty() {
-        let pooled = (spreads.iter().map(|sd| sd * sd).sum::<f64>() / spreads.len() as f64).sqrt();
-        let metric = cells.data.metric(&source.metric);
-        let unit = if metric.is_accuracy { " points" } else { "" };
-        let smallest = metric::number(effect * pooled, cells.decimals(&source));
-        text.push_str(&format!(
-            ": here about {smallest}{unit} of {}",
-            metric.short
-        ));
-    }
-    text.push_str(
-        ". Where a seed's results go together over the variants, smaller differences show.",
-    );
-    Some(text)
-}
-
 /// The day of a Unix time, in UTC.
 fn date(unix: f64) -> String {
     // Howard Hinnant's days-to-civil algorithm.
@@ -410,7 +379,7 @@ mod tests {
              2025-11-24."
         ));
         assert!(
-            page.contains("With 3 seeds a variant, the paired interval"),
+            page.contains("Smallest effect: by the spread of these runs"),
             "{page}"
         );
     }

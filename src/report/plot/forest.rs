@@ -11,7 +11,8 @@ use crate::report::frame;
 use crate::report::metric::{self, Metric};
 use crate::report::statistics::{Interval, Method};
 use crate::report::table::cells::{Cells, Source};
-use crate::report::table::{Cell, Delta};
+use crate::report::table::{Cell, Delta, Verdict};
+use crate::spec::report::Correction;
 use polars::prelude::*;
 
 /// Above this a plot is no longer read.
@@ -24,40 +25,46 @@ struct Item<'a> {
     baseline: u32,
     /// Or, where there is none, why.
     difference: Result<Delta, String>,
+    /// Dunnett's difference and interval, which are shown where there are any.
+    simultaneous: Option<(f64, Interval)>,
     /// Runs of the variant and of its baseline.
     n: (usize, usize),
 }
 
 impl Item<'_> {
     fn interval(&self) -> Option<Interval> {
+        if let Some((_, interval)) = self.simultaneous {
+            return Some(interval);
+        }
         let (interval, _) = self.difference.as_ref().ok()?.interval?;
         Some(interval)
     }
 
     fn method(&self) -> Option<Method> {
         let (_, method) = self.difference.as_ref().ok()?.interval?;
-        Some(method)
+        self.simultaneous.is_none().then_some(method)
     }
 
     fn mean(&self) -> Option<f64> {
-        Some(self.difference.as_ref().ok()?.mean)
+        match self.simultaneous {
+            Some((mean, _)) => Some(mean),
+            None => Some(self.difference.as_ref().ok()?.mean),
+        }
     }
 
-    /// Better, worse or unclear, by mark as well as by colour.
-    fn look(&self, metric: &Metric, mean: f64) -> Look {
-        let clear = self
-            .interval()
-            .is_some_and(|interval| !interval.contains(0.0));
-        match (clear, metric.better(mean, 0.0)) {
-            (true, true) => Look {
+    /// Better, worse or unclear, by mark as well as by colour; as in the tables, after the correction for the number
+    /// of comparisons.
+    fn look(&self) -> Look {
+        match self.difference.as_ref().map(|delta| delta.verdict) {
+            Ok(Verdict::Better) => Look {
                 mark: Mark::Triangle,
                 ..Look::of(0)
             },
-            (true, false) => Look {
+            Ok(Verdict::Worse) => Look {
                 mark: Mark::TriangleDown,
                 ..Look::of(1)
             },
-            (false, _) => Look {
+            _ => Look {
                 mark: Mark::Circle,
                 colour: style::FAINT_INK,
                 dash: None,
@@ -69,6 +76,7 @@ impl Item<'_> {
 /// The plot of `source`'s metric; `None` without a baseline or without a difference.
 pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<Plot>, PlotError> {
     let metric = cells.data.metric(&source.metric);
+    let family = cells.family(source);
     let mut items: Vec<Item<'_>> = cells
         .variants
         .iter()
@@ -93,6 +101,9 @@ pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<P
                         _ => "no baseline".to_owned(),
                     }),
                 },
+                simultaneous: family
+                    .get((variant.index, baseline))
+                    .and_then(|comparison| comparison.simultaneous),
                 n: (ours.len(), theirs.len()),
             })
         })
@@ -138,11 +149,7 @@ pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<P
         .map(|item| RowLabel::new(&item.label, false))
         .collect();
     let rows = Rows::new(&labels, &groups, scale, widest + style::GAP + 2.0);
-    let words = if metric.is_accuracy {
-        format!("Δ {} accuracy (percentage points)", metric.short)
-    } else {
-        format!("Δ {}", metric.words)
-    };
+    let words = metric.difference_words();
     let svg = draw(
         &name,
         (style::WIDTH, rows.height),
@@ -158,15 +165,15 @@ pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<P
             );
             for (index, (item, text)) in items.iter().zip(&means).enumerate() {
                 let y = rows.middle(index);
-                let mean = match &item.difference {
-                    Ok(difference) => difference.mean,
-                    Err(state) => {
+                let mean = match (&item.difference, item.mean()) {
+                    (Ok(difference), mean) => mean.unwrap_or(difference.mean),
+                    (Err(state), _) => {
                         let left = (rows.panel.left + style::GAP, y);
                         canvas.text(state, left, Anchor::Left, Text::FAINT);
                         continue;
                     }
                 };
-                let look = item.look(&metric, mean);
+                let look = item.look();
                 if let Some(Interval { low, high }) = item.interval() {
                     rows::interval(canvas, &rows.scale, (low, high), y, look.colour, false);
                 }
@@ -182,7 +189,7 @@ pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<P
         },
     )?;
     Ok(Some(Plot {
-        caption: caption(cells, &items, &metric, &source.stage),
+        caption: caption(cells, &items, &metric, source),
         csv: csv(cells, &items)?,
         svg,
         name,
@@ -190,7 +197,9 @@ pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<P
     }))
 }
 
-fn caption(cells: &Cells<'_>, items: &[Item<'_>], metric: &Metric, stage: &str) -> String {
+fn caption(cells: &Cells<'_>, items: &[Item<'_>], metric: &Metric, source: &Source) -> String {
+    let family = cells.family(source);
+    let stage = &source.stage;
     let baseline =
         cells
             .data
@@ -204,10 +213,9 @@ fn caption(cells: &Cells<'_>, items: &[Item<'_>], metric: &Metric, stage: &str) 
     } else {
         String::new()
     };
-    let unit = if metric.is_accuracy {
-        ", in percentage points"
-    } else {
-        ""
+    let unit = match metric.difference_unit() {
+        Some(unit) => format!(", in {unit}"),
+        None => String::new(),
     };
     let counts = items
         .iter()
@@ -222,20 +230,40 @@ fn caption(cells: &Cells<'_>, items: &[Item<'_>], metric: &Metric, stage: &str) 
     let mut kinds = match (has(Method::Paired), has(Method::Welch)) {
         (true, false) => vec!["paired t over the shared seeds"],
         (false, true) => vec!["Welch's t"],
-        (true, true) => vec!["paired t where seeds are shared, Welch's t elsewhere"],
+        (true, true) => vec!["paired t over shared seeds, Welch's t where there are none"],
         (false, false) => Vec::new(),
     };
     if has(Method::Images) {
         kinds.push("of two single runs a bootstrap over the evaluation set's images");
     }
-    let kind = (!kinds.is_empty()).then(|| kinds.join("; "));
-    match kind {
-        Some(kind) => text.push_str(&format!(
-            " Bars: 95 % interval ({kind}), not corrected for the number of comparisons; an arrow head: it \
-             goes on. Triangle up: better, down: worse, circle: the interval holds zero."
-        )),
-        None => text.push_str(" A single run per variant gives it no interval."),
+    if items.iter().any(|item| item.simultaneous.is_some()) {
+        kinds.push("Dunnett's simultaneous ones, which all hold their difference at once");
     }
+    if kinds.is_empty() {
+        text.push_str(" There is no spread over seeds, and so no interval.");
+        return text;
+    }
+    let name = match family.correction {
+        Correction::None => None,
+        Correction::Holm => Some("Holm"),
+        Correction::Dunnett => Some("Dunnett"),
+    };
+    let marks = match name {
+        Some(name) if items.len() > 1 => format!(
+            "Triangle up: better, down: worse, by p ({name}) for {} comparisons; circle: not told from zero.",
+            items.len()
+        ),
+        _ => "Triangle up: better, down: worse, circle: the interval holds zero.".to_owned(),
+    };
+    let corrected = if items.len() == 1 || items.iter().all(|item| item.simultaneous.is_some()) {
+        ""
+    } else {
+        ", each for itself"
+    };
+    text.push_str(&format!(
+        " Bars: 95 % intervals ({}){corrected}; an arrow head: it goes on. {marks}",
+        kinds.join("; ")
+    ));
     text
 }
 
@@ -248,6 +276,7 @@ fn csv(cells: &Cells<'_>, items: &[Item<'_>]) -> Result<String, PlotError> {
             .map(|variant| variant.name)
     };
     let method = |item: &Item<'_>| match item.method() {
+        _ if item.simultaneous.is_some() => Some("dunnett simultaneous"),
         Some(Method::Paired) => Some("paired t"),
         Some(Method::Welch) => Some("welch t"),
         Some(Method::Images) => Some("images"),

@@ -161,12 +161,16 @@ fn mcnemar_exact_and_mid_p() {
 
 #[test]
 fn holm_adjusts() {
-    let adjusted = holm(&[0.01, 0.04, 0.03, 0.005, 0.2]);
+    let adjusted = holm(&[0.01, 0.04, 0.03, 0.005, 0.2], 5);
     for (ours, theirs) in adjusted.iter().zip([0.04, 0.09, 0.09, 0.025, 0.2]) {
         close(*ours, theirs);
     }
-    assert_eq!(holm(&[0.7, 0.6]), [1.0, 1.0]);
-    assert!(holm(&[]).is_empty());
+    assert_eq!(holm(&[0.7, 0.6], 2), [1.0, 1.0]);
+    assert!(holm(&[], 4).is_empty());
+    // R: p.adjust(c(0.01, 0.04), "holm", n = 3), for one of three comparisons isn't made yet.
+    let adjusted = holm(&[0.01, 0.04], 3);
+    close(adjusted[0], 0.03);
+    close(adjusted[1], 0.08);
 }
 
 #[test]
@@ -220,11 +224,14 @@ fn law_of_the_largest_t() {
 fn dunnett_against_scipy() {
     // Dunnett's (1955) blood counts; scipy.stats.dunnett gives 0.62012219 and 0.00595089 by quasi-Monte
     // Carlo, quad 0.6201019800184553 and 0.005825360847945715.
-    let control = arm(&[7.40, 8.50, 7.20, 8.24, 9.84, 8.32]);
-    let first = arm(&[9.76, 8.80, 7.68, 9.36]);
-    let second = arm(&[12.80, 9.68, 12.16, 9.20, 10.55]);
-    let test = dunnett(&control, &[&first, &second]).unwrap();
-    assert!(!test.blocked && test.df == 12.0);
+    let of = |first: u64, values: &[f64]| -> Vec<(u64, f64)> {
+        (first..).zip(values.iter().copied()).collect()
+    };
+    let control = of(0, &[7.40, 8.50, 7.20, 8.24, 9.84, 8.32]);
+    let first = of(10, &[9.76, 8.80, 7.68, 9.36]);
+    let second = of(20, &[12.80, 9.68, 12.16, 9.20, 10.55]);
+    let test = dunnett(&control, &[&first, &second], ALONE).unwrap();
+    assert!(test.blocks.is_empty() && test.df == 12.0);
     near(test.p[0], 0.6201019800184553, 1e-7);
     near(test.p[1], 0.005825360847945715, 1e-6);
     // scipy's simultaneous intervals, to its precision.
@@ -245,14 +252,116 @@ fn dunnett_with_seeds_as_blocks() {
     // mse=((Y-fit)**2).sum()/4; t=(Y[i].mean()-Y[0].mean())/math.sqrt(2*mse/3); 1-F(t), quad as above
     let third = arm(&[52.0, 53.4, 52.2]);
     let (control, first) = (arm(&B), arm(&A));
-    let test = dunnett(&control, &[&first, &third]).unwrap();
-    assert!(test.blocked && test.df == 4.0);
+    let test = dunnett(&control, &[&first, &third], ALONE).unwrap();
+    assert!(test.blocks == [0, 1, 2] && test.df == 4.0);
     near(test.p[0], 0.00016162814756381927, 1e-5);
     near(test.p[1], 0.05170259032930624, 1e-7);
     near(test.intervals[1].half_width(), 1.2840708111766825, 1e-7);
-    assert_eq!(dunnett(&control, &[]), None);
-    assert_eq!(dunnett(&control, &[&[]]), None);
-    assert_eq!(dunnett(&control[..1], &[&first[..1]]), None);
+    assert_eq!(dunnett(&control, &[], ALONE), None);
+    assert_eq!(dunnett(&control, &[&[]], ALONE), None);
+    assert_eq!(dunnett(&control[..1], &[&first[..1]], ALONE), None);
+    // A seed that one arm lacks is no block, and its runs in the others are left out.
+    let with = |arm: &[(u64, f64)], value: f64| [arm, &[(3, value)]].concat();
+    let (more, other) = (with(&control, 49.7), with(&first, 55.4));
+    let same = dunnett(&more, &[&other, &third], ALONE).unwrap();
+    assert_eq!(same, test);
+    // One of three planned arms has no result: 1-F(t,[half]*3,4), and the quantile of the same law.
+    let planned = Planned {
+        arms: 3,
+        families: 1,
+    };
+    let of_three = dunnett(&control, &[&first, &third], planned).unwrap();
+    near(of_three.p[1], 0.06788577269812723, 1e-7);
+    near(of_three.intervals[1].half_width(), 1.4032724010616036, 1e-7);
+    // Two baselines with such a family each: twice the p, and the quantile of 97.5 %.
+    let planned = Planned {
+        arms: 2,
+        families: 2,
+    };
+    let of_two = dunnett(&control, &[&first, &third], planned).unwrap();
+    near(of_two.p[1], 0.10340518065860138, 1e-7);
+    near(of_two.intervals[1].half_width(), 1.5957161145922123, 1e-7);
+    // Every seed gives the same differences: nothing is known of the spread.
+    let shifted: Vec<(u64, f64)> = control.iter().map(|(s, v)| (*s, v + 0.1)).collect();
+    assert_eq!(dunnett(&control, &[&shifted], ALONE), None);
+}
+
+/// No comparison but those that are made.
+const ALONE: Planned = Planned {
+    arms: 0,
+    families: 1,
+};
+
+/// A seed that failed in one arm takes its partner with it.
+#[test]
+fn pairs_are_those_of_the_shared_seeds() {
+    let ours: Vec<(u64, f64)> = vec![(3, 55.4), (0, 57.31), (1, 58.02), (2, 56.87)];
+    let theirs = vec![(0, 50.12), (2, 51.03), (3, 49.7)];
+    let found = difference(&ours, &theirs).unwrap();
+    // x=[57.31,56.87,55.4]; y=[50.12,51.03,49.7]; stats.ttest_rel(x,y)
+    close(found.mean, 6.243333333333332);
+    let (interval, method) = found.interval.unwrap();
+    assert_eq!(method, Method::Paired);
+    close(interval.low, 4.199334264416655);
+    close(interval.high, 8.287332402250009);
+    close(found.estimate.unwrap().p(), 0.005739895327137635);
+    assert_eq!(found.pairing.seeds, [0, 2, 3]);
+    assert_eq!(found.pairing.left_out, [1]);
+    assert_eq!(found.pairing.ours, [57.31, 56.87, 55.4]);
+    // One shared seed among several: no pairs. One shared seed, and nothing else in one arm: that pair.
+    let one = difference(&ours, &[(3, 50.0), (7, 51.0)]).unwrap();
+    assert!(!one.pairing.paired && one.interval.unwrap().1 == Method::Welch);
+    let single = difference(&ours, &theirs[1..2]).unwrap();
+    assert!(single.pairing.paired && single.interval.is_none());
+    close(single.mean, 56.87 - 51.03);
+    assert_eq!(single.pairing.left_out, [0, 1, 3]);
+    // Two of ten seeds are shared: eight runs more are worth more than the pairing.
+    let many = |first: u64| -> Vec<(u64, f64)> {
+        (first..first + 10)
+            .map(|seed| (seed, 50.0 + (seed % 7) as f64))
+            .collect()
+    };
+    assert!(!difference(&many(0), &many(8)).unwrap().pairing.paired);
+    assert!(difference(&many(0), &many(5)).unwrap().pairing.paired);
+    assert_eq!(common_seeds([&ours[..], &theirs[..]]), [0, 2, 3]);
+    assert!(common_seeds(std::iter::empty::<&[(u64, f64)]>()).is_empty());
+}
+
+#[test]
+fn runs_that_do_not_vary_have_no_interval() {
+    let (ours, theirs) = (arm(&[60.4, 61.5, 59.9]), arm(&[50.1, 51.2, 49.6]));
+    let found = difference(&ours, &theirs).unwrap();
+    assert!(found.still && found.interval.is_none() && found.estimate.is_none());
+    close(found.mean, 10.3);
+    assert!(!found.pairing.is_constant());
+    let constant = difference(&arm(&[0.7; 3]), &[(8, 0.6), (9, 0.6)]).unwrap();
+    assert!(constant.still && constant.pairing.is_constant());
+    assert!(!difference(&ours[..1], &theirs[..1]).unwrap().still);
+}
+
+#[test]
+fn effects_that_can_be_detected() {
+    // power(d,df): scipy.integrate.quad over s of stats.chi's density of s*sqrt(df) times
+    // norm.cdf(d-c*s)+norm.cdf(-d-c*s), c=stats.t.ppf(.975,df); optimize.brentq(power-.8). From 2 degrees of freedom
+    // on stats.nct gives the same power.
+    for (df, noncentrality) in [
+        (1.0, 16.33400886992099),
+        (2.0, 5.653489266197126),
+        (2.5, 4.741038050149008),
+        (4.0, 3.761059553825019),
+        (9.0, 3.1496328864506165),
+        (30.0, 2.895358300153224),
+        (f64::INFINITY, 2.8015817870135793),
+    ] {
+        near(super::power::noncentrality(df), noncentrality, 1e-6);
+    }
+    let estimate = TEstimate::paired(&A, &B).unwrap();
+    near(
+        detectable_effect(&estimate),
+        5.653489266197126 * estimate.standard_error,
+        1e-6,
+    );
+    assert!(detectable_effect(&estimate) > estimate.interval().half_width());
 }
 
 /// [loss ce, bce][model s, b][seed]
@@ -294,6 +403,16 @@ fn main_effects_and_interactions() {
     close(interaction.p(), 0.0017607507408242981);
     close(interaction.interval().low, 3.2495578783750867);
     assert!(effects.iter().all(|effect| effect.paired));
+    // A seed that one cell lacks: A=A[:,:,[0,2]]; stats.ttest_1samp((A[1]-A[0]).mean(0),0)
+    let mut lacking = factorial(|_, _| 0);
+    lacking.lose(&[1, 0], 1);
+    assert_eq!(lacking.common_seeds(), Some(vec![0, 2]));
+    let effects = lacking.effects(&[0, 0]);
+    let main = &effects[0].estimate;
+    assert!(effects[0].paired && !effects[0].still);
+    close(main.mean, -0.875);
+    close(main.p(), 0.05443436059764132);
+    close(main.interval().low, -1.827965355213093);
     // Other seeds in every cell: v=A.var(axis=2,ddof=1)/3; w=+-.5; Satterthwaite's degrees of freedom.
     let effects = factorial(|loss, model| (10 * loss + 100 * model) as u64).effects(&[0, 0]);
     let main = &effects[0].estimate;

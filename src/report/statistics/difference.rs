@@ -1,6 +1,7 @@
 //! The difference of two arms.
 
 use super::Interval;
+use super::pairing::{Pairing, negligible};
 use super::sample::Sample;
 use super::t_test::TEstimate;
 
@@ -27,47 +28,42 @@ impl Method {
 }
 
 /// A difference of means, `ours - theirs`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
+    /// Over the pairs where the arms are paired.
     pub mean: f64,
-    /// Its interval and how that was made; `None` where the data give none (a single run).
+    /// Its interval and how that was made; `None` where the data give none: a single run, or no spread.
     pub interval: Option<(Interval, Method)>,
     /// What the interval is made from.
     pub estimate: Option<TEstimate>,
+    /// The values that it is made from.
+    pub pairing: Pairing,
+    /// Whether there are several runs, and yet no spread: every seed gives the same difference. That is what runs
+    /// look like which ignore their seed, and no sample of anything.
+    pub still: bool,
 }
 
-/// The difference of two arms, each a list of (seed, value). The interval is paired where the same
-/// seeds are present in both, Welch's otherwise. `None` if an arm is empty.
+/// The difference of two arms, each a list of (seed, value). The interval is paired over the seeds that both
+/// have ([`Pairing::of`]), else Welch's. `None` if an arm is empty.
 pub fn difference(ours: &[(u64, f64)], theirs: &[(u64, f64)]) -> Option<Difference> {
-    let (a, b) = (sorted(ours), sorted(theirs));
-    let mean = Sample::of(&a)?.mean - Sample::of(&b)?.mean;
-    let (estimate, method) = if same_seeds(ours, theirs) {
-        (TEstimate::paired(&a, &b), Method::Paired)
+    let pairing = Pairing::of(ours, theirs);
+    let (a, b) = (&pairing.ours, &pairing.theirs);
+    let (ours, theirs) = (Sample::of(a)?, Sample::of(b)?);
+    let (estimate, method) = if pairing.paired {
+        (TEstimate::paired(a, b), Method::Paired)
     } else {
-        (TEstimate::welch(&a, &b), Method::Welch)
+        (TEstimate::welch(a, b), Method::Welch)
     };
+    let size = ours.mean.abs().max(theirs.mean.abs());
+    let still = estimate.is_some_and(|estimate| negligible(estimate.standard_error, size));
+    let estimate = estimate.filter(|_| !still);
     Some(Difference {
-        mean,
+        mean: ours.mean - theirs.mean,
         interval: estimate.map(|estimate| (estimate.interval(), method)),
         estimate,
+        pairing,
+        still,
     })
-}
-
-/// Whether both arms have runs of the same seeds.
-pub fn same_seeds(ours: &[(u64, f64)], theirs: &[(u64, f64)]) -> bool {
-    let seeds = |arm: &[(u64, f64)]| {
-        let mut seeds: Vec<u64> = arm.iter().map(|(seed, _)| *seed).collect();
-        seeds.sort_unstable();
-        seeds
-    };
-    seeds(ours) == seeds(theirs)
-}
-
-/// An arm's values by seed.
-pub fn sorted(arm: &[(u64, f64)]) -> Vec<f64> {
-    let mut arm = arm.to_vec();
-    arm.sort_by_key(|(seed, _)| *seed);
-    arm.into_iter().map(|(_, value)| value).collect()
 }
 
 /// The paired t interval of the mean of `ours[i] - theirs[i]`; `None` below two pairs or where the

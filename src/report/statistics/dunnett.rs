@@ -1,44 +1,75 @@
 //! Dunnett's test: several variants against one baseline.
 
-use super::difference::{same_seeds, sorted};
+use super::pairing::{common_seeds, negligible};
+use super::quadrature::{chi, nodes, phi};
 use super::sample::Sample;
 use super::{CONFIDENCE, Interval};
-use statrs::function::erf::erfc;
-use statrs::function::gamma::ln_gamma;
 
 /// What Dunnett's test says of variants against one baseline, in the order given.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dunnett {
-    /// Two-sided p values, adjusted for the number of variants.
+    pub differences: Vec<f64>,
+    /// Two-sided p values, adjusted for the number of comparisons.
     pub p: Vec<f64>,
     /// Simultaneous intervals of the differences.
     pub intervals: Vec<Interval>,
     pub df: f64,
-    /// Whether seeds were blocks: all arms have the same ones.
-    pub blocked: bool,
+    /// The seeds that were blocks, those of all arms; empty where the arms share none.
+    pub blocks: Vec<u64>,
+}
+
+/// What a family of comparisons has beside those that can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Planned {
+    /// Variants against this baseline, those without a result among them.
+    pub arms: usize,
+    /// Baselines with such a family each; they share the error probability in equal parts (Bonferroni).
+    pub families: usize,
 }
 
 /// Dunnett's test (1955) of each arm's mean against the baseline's, with one variance for all. Where all
-/// arms have the same seeds, these are blocks and the variance is that of the residuals of variant + seed;
-/// else it is pooled within the arms. `None` without arms, with an empty one, or without a degree of
-/// freedom or a variance.
-pub fn dunnett(baseline: &[(u64, f64)], arms: &[&[(u64, f64)]]) -> Option<Dunnett> {
+/// arms share two seeds and more, these are blocks, other runs are left out, and the variance is that of the
+/// residuals of variant + seed; else it is pooled within the arms. Arms that are planned and have no result count,
+/// as if they were as large as the baseline. `None` without arms, with an empty one, or without a degree of freedom
+/// or a variance.
+pub fn dunnett(
+    baseline: &[(u64, f64)],
+    arms: &[&[(u64, f64)]],
+    planned: Planned,
+) -> Option<Dunnett> {
     if arms.is_empty() || baseline.is_empty() || arms.iter().any(|arm| arm.is_empty()) {
         return None;
     }
-    let all: Vec<Vec<f64>> = std::iter::once(&baseline)
-        .chain(arms)
-        .map(|arm| sorted(arm))
+    let arms_and_baseline = || std::iter::once(baseline).chain(arms.iter().copied());
+    let mut blocks = common_seeds(arms_and_baseline());
+    if blocks.len() < 2 {
+        blocks.clear();
+    }
+    let all: Vec<Vec<f64>> = arms_and_baseline()
+        .map(|arm| {
+            let mut arm = arm.to_vec();
+            arm.sort_by_key(|(seed, _)| *seed);
+            arm.iter()
+                .filter(|(seed, _)| blocks.is_empty() || blocks.binary_search(seed).is_ok())
+                .map(|(_, value)| *value)
+                .collect()
+        })
         .collect();
     let means: Vec<f64> = all
         .iter()
         .map(|values| Sample::of(values).map(|sample| sample.mean))
         .collect::<Option<_>>()?;
-    let blocked = arms.iter().all(|arm| same_seeds(baseline, arm));
-    let (squares, df) = if blocked {
-        let seeds = all[0].len();
+    let (squares, df) = if blocks.is_empty() {
+        let squares: f64 = all
+            .iter()
+            .zip(&means)
+            .flat_map(|(values, mean)| values.iter().map(move |value| (value - mean).powi(2)))
+            .sum();
+        let runs: usize = all.iter().map(Vec::len).sum();
+        (squares, runs.checked_sub(all.len())?)
+    } else {
         let grand = means.iter().sum::<f64>() / means.len() as f64;
-        let blocks: Vec<f64> = (0..seeds)
+        let seeds: Vec<f64> = (0..blocks.len())
             .map(|seed| all.iter().map(|values| values[seed]).sum::<f64>() / all.len() as f64)
             .collect();
         let squares: f64 = all
@@ -47,49 +78,47 @@ pub fn dunnett(baseline: &[(u64, f64)], arms: &[&[(u64, f64)]]) -> Option<Dunnet
             .flat_map(|(values, mean)| {
                 values
                     .iter()
-                    .zip(&blocks)
-                    .map(move |(value, block)| (value - mean - block + grand).powi(2))
+                    .zip(&seeds)
+                    .map(move |(value, seed)| (value - mean - seed + grand).powi(2))
             })
             .sum();
-        (squares, (all.len() - 1) * (seeds.checked_sub(1)?))
-    } else {
-        let squares = all
-            .iter()
-            .zip(&means)
-            .flat_map(|(values, mean)| values.iter().map(move |value| (value - mean).powi(2)))
-            .sum();
-        let runs: usize = all.iter().map(Vec::len).sum();
-        (squares, runs.checked_sub(all.len())?)
+        (squares, (all.len() - 1) * (blocks.len() - 1))
     };
-    if df == 0 || squares <= 0.0 {
+    let size = means.iter().fold(0.0f64, |size, mean| size.max(mean.abs()));
+    if df == 0 || negligible((squares / df as f64).sqrt(), size) {
         return None;
     }
     let variance = squares / df as f64;
     let df = df as f64;
-    let n0 = baseline.len() as f64;
-    let lambdas: Vec<f64> = arms
+    let n = |arm: &Vec<f64>| arm.len() as f64;
+    let n0 = n(&all[0]);
+    let mut lambdas: Vec<f64> = all[1..]
         .iter()
-        .map(|arm| (arm.len() as f64 / (arm.len() as f64 + n0)).sqrt())
+        .map(|arm| (n(arm) / (n(arm) + n0)).sqrt())
         .collect();
+    let errors: Vec<f64> = all[1..]
+        .iter()
+        .map(|arm| (variance * (1.0 / n(arm) + 1.0 / n0)).sqrt())
+        .collect();
+    let further = planned.arms.saturating_sub(arms.len());
+    lambdas.extend(std::iter::repeat_n(0.5f64.sqrt(), further));
     let law = MaxT::new(&lambdas, df);
-    let errors: Vec<f64> = arms
-        .iter()
-        .map(|arm| (variance * (1.0 / arm.len() as f64 + 1.0 / n0)).sqrt())
-        .collect();
-    let critical = law.quantile(CONFIDENCE);
-    let differences = means[1..].iter().map(|mean| mean - means[0]);
+    let families = planned.families.max(1) as f64;
+    let critical = law.quantile(1.0 - (1.0 - CONFIDENCE) / families);
+    let differences: Vec<f64> = means[1..].iter().map(|mean| mean - means[0]).collect();
+    let both = || differences.iter().zip(&errors);
     Some(Dunnett {
-        p: differences
-            .clone()
-            .zip(&errors)
-            .map(|(difference, error)| (1.0 - law.cdf((difference / error).abs())).clamp(0.0, 1.0))
+        p: both()
+            .map(|(difference, error)| {
+                (families * (1.0 - law.cdf((difference / error).abs()))).clamp(0.0, 1.0)
+            })
             .collect(),
-        intervals: differences
-            .zip(&errors)
-            .map(|(difference, error)| Interval::around(difference, critical * error))
+        intervals: both()
+            .map(|(difference, error)| Interval::around(*difference, critical * error))
             .collect(),
         df,
-        blocked,
+        blocks,
+        differences,
     })
 }
 
@@ -105,12 +134,7 @@ pub(super) struct MaxT {
 
 impl MaxT {
     pub(super) fn new(lambdas: &[f64], df: f64) -> Self {
-        // Where all but 1e-16 of the chi distribution lies (Laurent and Massart 2000).
-        let spread = 2.0 * (37.0 * df).sqrt();
-        let low = ((df - spread).max(0.0) / df).sqrt();
-        let high = ((df + spread + 74.0) / df).sqrt();
-        let constant = 2f64.ln() + df / 2.0 * (df / 2.0).ln() - ln_gamma(df / 2.0);
-        let density = |s: f64| (constant + (df - 1.0) * s.ln() - df * s * s / 2.0).exp();
+        let (low, high, density) = chi(df);
         let normal = |z: f64| (-z * z / 2.0).exp() / std::f64::consts::TAU.sqrt();
         MaxT {
             lambdas: lambdas.to_vec(),
@@ -176,33 +200,4 @@ impl MaxT {
         }
         (low + high) / 2.0
     }
-}
-
-fn phi(x: f64) -> f64 {
-    erfc(-x / std::f64::consts::SQRT_2) / 2.0
-}
-
-/// Nodes and weights of the 16-point Gauss-Legendre rule on each of `panels` parts of [low, high].
-fn nodes(low: f64, high: f64, panels: usize) -> impl Iterator<Item = (f64, f64)> {
-    // Abramowitz and Stegun 1964, table 25.4: positive abscissae and weights for n = 16.
-    const RULE: [(f64, f64); 8] = [
-        (0.095_012_509_837_637_44, 0.189_450_610_455_068_5),
-        (0.281_603_550_779_258_9, 0.182_603_415_044_923_6),
-        (0.458_016_777_657_227_4, 0.169_156_519_395_002_54),
-        (0.617_876_244_402_643_7, 0.149_595_988_816_576_73),
-        (0.755_404_408_355_003, 0.124_628_971_255_533_87),
-        (0.865_631_202_387_831_7, 0.095_158_511_682_492_78),
-        (0.944_575_023_073_232_6, 0.062_253_523_938_647_89),
-        (0.989_400_934_991_649_9, 0.027_152_459_411_754_095),
-    ];
-    let half = (high - low) / panels as f64 / 2.0;
-    (0..panels).flat_map(move |panel| {
-        let middle = low + half * (2 * panel + 1) as f64;
-        RULE.iter().flat_map(move |&(node, weight)| {
-            [
-                (middle - half * node, half * weight),
-                (middle + half * node, half * weight),
-            ]
-        })
-    })
 }

@@ -1,5 +1,6 @@
 //! Factorial designs: main effects and two-way interactions.
 
+use super::pairing::{common_seeds, negligible};
 use super::sample::Sample;
 use super::t_test::TEstimate;
 use std::collections::HashMap;
@@ -15,14 +16,43 @@ pub struct Factorial {
     cells: HashMap<Vec<usize>, CellRuns>,
 }
 
+/// What an effect compares: (factor, level, reference level), one for a main effect, two for an interaction.
+pub type Contrast = Vec<(usize, usize, usize)>;
+
+/// The main effect of every level against its factor's reference level, and the interaction of every two of them of
+/// different factors.
+pub fn contrasts(levels: &[usize], references: &[usize]) -> Vec<Contrast> {
+    let mut contrasts = Vec::new();
+    let others =
+        |factor: usize| (0..levels[factor]).filter(move |level| *level != references[factor]);
+    for (factor, &reference) in references.iter().enumerate() {
+        contrasts.extend(others(factor).map(|level| vec![(factor, level, reference)]));
+    }
+    for first in 0..levels.len() {
+        for second in first + 1..levels.len() {
+            for a in others(first) {
+                for b in others(second) {
+                    contrasts.push(vec![
+                        (first, a, references[first]),
+                        (second, b, references[second]),
+                    ]);
+                }
+            }
+        }
+    }
+    contrasts
+}
+
 /// An effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Effect {
-    /// (factor, level, reference level): one for a main effect, two for an interaction.
-    pub factors: Vec<(usize, usize, usize)>,
+    pub factors: Contrast,
     pub estimate: TEstimate,
     /// Whether it was estimated within seeds.
     pub paired: bool,
+    /// Whether it is the same for every seed: then nothing is known of its spread, and its interval and p mean
+    /// nothing.
+    pub still: bool,
 }
 
 impl Factorial {
@@ -36,49 +66,31 @@ impl Factorial {
         (varied > 1 && complete).then_some(Factorial { levels, cells })
     }
 
-    /// The seeds that every cell has, where these are all it has.
-    fn common_seeds(&self) -> Option<Vec<u64>> {
-        let seeds = |runs: &CellRuns| {
-            let mut seeds: Vec<u64> = runs.iter().map(|(seed, _)| *seed).collect();
-            seeds.sort_unstable();
-            seeds
-        };
-        let mut all = self.cells.values().map(seeds);
-        let first = all.next()?;
-        all.all(|other| other == first).then_some(first)
+    #[cfg(test)]
+    pub(super) fn lose(&mut self, cell: &[usize], seed: u64) {
+        let runs = self.cells.get_mut(cell).expect("a cell");
+        runs.retain(|(own, _)| *own != seed);
+    }
+
+    /// The seeds that every cell has, if there are two and more.
+    pub fn common_seeds(&self) -> Option<Vec<u64>> {
+        let common = common_seeds(self.cells.values().map(Vec::as_slice));
+        (common.len() > 1).then_some(common)
     }
 
     /// Main effects of every level against its factor's `references` level, each averaged over the levels
     /// of the others with equal weights; and, of every pair of factors, how much the effect of one is
-    /// larger at a level of the other than at that one's reference level. Within seeds where all cells
-    /// have the same ones (a t interval over the seeds' contrasts), else with a variance for each cell.
+    /// larger at a level of the other than at that one's reference level. Within the seeds
+    /// that all cells have (a t interval over the seeds' contrasts), else with a variance for each cell.
     pub fn effects(&self, references: &[usize]) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        let others = |factor: usize| {
-            (0..self.levels[factor]).filter(move |level| *level != references[factor])
-        };
-        for (factor, &reference) in references.iter().enumerate() {
-            for level in others(factor) {
-                effects.extend(self.effect(vec![(factor, level, reference)]));
-            }
-        }
-        for first in 0..self.levels.len() {
-            for second in first + 1..self.levels.len() {
-                for a in others(first) {
-                    for b in others(second) {
-                        effects.extend(self.effect(vec![
-                            (first, a, references[first]),
-                            (second, b, references[second]),
-                        ]));
-                    }
-                }
-            }
-        }
-        effects
+        contrasts(&self.levels, references)
+            .into_iter()
+            .filter_map(|factors| self.effect(factors))
+            .collect()
     }
 
     /// The effect as a contrast of cell means.
-    fn effect(&self, factors: Vec<(usize, usize, usize)>) -> Option<Effect> {
+    fn effect(&self, factors: Contrast) -> Option<Effect> {
         let mut keys: Vec<&Vec<usize>> = self.cells.keys().collect();
         keys.sort_unstable();
         let free: usize = self
@@ -120,6 +132,7 @@ impl Factorial {
                 factors,
                 estimate: TEstimate::of(&contrasts)?,
                 paired: true,
+                still: self.still(&TEstimate::of(&contrasts)?),
             });
         }
         let values: Vec<(f64, Vec<f64>)> = weighted
@@ -131,10 +144,19 @@ impl Factorial {
             .map(|(weight, values)| (*weight, values.as_slice()))
             .collect();
         Sample::of(parts.first()?.1)?;
+        let estimate = TEstimate::contrast(&parts)?;
         Some(Effect {
             factors,
-            estimate: TEstimate::contrast(&parts)?,
+            estimate,
             paired: false,
+            still: self.still(&estimate),
         })
+    }
+
+    /// Whether an estimate has no spread to speak of.
+    fn still(&self, estimate: &TEstimate) -> bool {
+        let values = self.cells.values().flatten();
+        let size = values.fold(0.0f64, |size, (_, value)| size.max(value.abs()));
+        negligible(estimate.standard_error, size)
     }
 }

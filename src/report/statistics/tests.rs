@@ -112,7 +112,7 @@ fn shared_seeds_are_paired_whatever_their_order() {
     assert_eq!(method, Method::Paired);
     interval(Some(found), 3.7996840502812206, 8.473649283052115);
 
-    let other_seeds = difference(&ours, &arm(&[0, 1, 3], &B)).unwrap();
+    let other_seeds = difference(&ours, &arm(&[5, 4, 3], &B)).unwrap();
     let (found, method) = other_seeds.interval.unwrap();
     assert_eq!(method, Method::Welch);
     interval(Some(found), 3.4496112789816418, 8.823722054351713);

@@ -1,7 +1,10 @@
 //! Tables of an experiment: those that its file lists, else those that suit its design.
 
 use super::cells::{Cells, Source};
-use super::{Table, changes, comparisons, effects, pivot, published, resolutions, variants};
+use super::{
+    Column, Kind, Table, caption, changes, comparisons, effects, pivot, published, resolutions,
+    variants,
+};
 use crate::report::data::ExperimentData;
 use crate::report::frame::FrameError;
 use crate::spec::report::{DesignKind, TableKind, TableSpec};
@@ -13,9 +16,19 @@ const MOST_COLUMNS: usize = 8;
 /// would fill a screen.
 pub fn summary_table(data: &ExperimentData) -> Result<Table, FrameError> {
     let cells = Cells::new(data)?;
-    let specs = specs(&cells);
-    let first = specs.first().and_then(|spec| table(&cells, spec, true));
-    Ok(first.unwrap_or_else(|| variants::table(&cells, &TableSpec::default(), true)))
+    let mut left_out = Vec::new();
+    for spec in specs(&cells) {
+        match table(&cells, &spec, true) {
+            Ok(mut found) => {
+                found.footnotes.extend(left_out);
+                return Ok(found);
+            }
+            Err(why) => left_out.push(format!("Table {}: left out, since {why}", spec.name)),
+        }
+    }
+    let mut found = variants::table(&cells, &TableSpec::default(), true);
+    found.footnotes.extend(left_out);
+    Ok(found)
 }
 
 /// All tables of the experiment with every column.
@@ -30,8 +43,29 @@ pub(in crate::report) fn tables_of(cells: &Cells<'_>) -> Vec<Table> {
     let brief = specs.iter().any(|spec| spec.kind == TableKind::Resolutions);
     specs
         .iter()
-        .filter_map(|spec| table(cells, spec, brief))
+        .map(|spec| {
+            table(cells, spec, brief).unwrap_or_else(|why| left_out(&cells.view(spec), spec, &why))
+        })
         .collect()
+}
+
+/// What stands for a table that was asked for and can't be made.
+fn left_out(cells: &Cells<'_>, spec: &TableSpec, why: &str) -> Table {
+    let mut footnotes = caption::footnotes(cells);
+    footnotes.extend(spec.footnotes.iter().cloned());
+    Table {
+        name: spec.name.clone(),
+        title: match &spec.title {
+            Some(title) => title.clone(),
+            None => title(cells, &spec.name),
+        },
+        columns: vec![Column::new("variant", Kind::Label)],
+        rows: Vec::new(),
+        caption: format!("Left out, since {why}."),
+        footnotes,
+        experiment: cells.data.experiment.name.clone(),
+        transposed: false,
+    }
 }
 
 /// What the tables are: the file's, or those of the design.
@@ -58,8 +92,12 @@ fn specs(cells: &Cells<'_>) -> Vec<TableSpec> {
         ("published", TableKind::Published),
     ] {
         let spec = spec(name, kind);
-        let has_rows = |table: Table| !table.rows.is_empty();
-        if table(cells, &spec, false).is_some_and(has_rows) {
+        let suits = match kind {
+            TableKind::Comparisons => comparisons::suits(cells),
+            TableKind::Effects => effects::suits(cells),
+            _ => true,
+        };
+        if suits && table(cells, &spec, false).is_ok_and(|table| !table.rows.is_empty()) {
             specs.push(spec);
         }
     }
@@ -80,8 +118,8 @@ fn kind(cells: &Cells<'_>, spec: &TableSpec) -> TableKind {
     }
 }
 
-/// Axes along the columns of a pivot: the table's, the section's, or for a product of several axes that
-/// nothing is said about its last one.
+/// Axes along the columns of a pivot: the table's, the section's, or for a product of several axes that nothing is
+/// said about those that the baseline gives a label of, so that what is compared stands side by side, else the last.
 pub(super) fn pivot_columns(cells: &Cells<'_>, spec: &TableSpec) -> Vec<String> {
     let report = &cells.data.experiment.report;
     let named = [&spec.columns, &report.columns];
@@ -89,23 +127,39 @@ pub(super) fn pivot_columns(cells: &Cells<'_>, spec: &TableSpec) -> Vec<String> 
         return columns.clone();
     }
     let axes = &cells.data.experiment.axes;
-    match axes.last() {
-        Some(last)
-            if axes.len() > 1
-                && report.design == DesignKind::Product
-                && spec.rows.is_empty()
-                && report.rows.is_empty()
-                && last.labels.len() <= MOST_COLUMNS
-                && cells.by_labels() =>
-        {
-            vec![last.name.clone()]
-        }
-        _ => Vec::new(),
+    let is_free = axes.len() > 1
+        && report.design == DesignKind::Product
+        && spec.rows.is_empty()
+        && report.rows.is_empty()
+        && cells.by_labels();
+    if !is_free {
+        return Vec::new();
     }
+    let baseline = spec.baseline.as_ref().or(cells.baseline.as_ref());
+    let given: Vec<usize> = (0..axes.len())
+        .filter(|axis| baseline.is_some_and(|own| own.get(*axis).is_some_and(Option::is_some)))
+        .collect();
+    let columns = match given.len() {
+        0 => vec![axes.len() - 1],
+        // Against one variant all others are compared, in whatever column.
+        all if all == axes.len() => vec![axes.len() - 1],
+        _ => given,
+    };
+    let count: usize = columns
+        .iter()
+        .map(|axis| axes[*axis].labels.len())
+        .product();
+    if count > MOST_COLUMNS {
+        return Vec::new();
+    }
+    columns
+        .into_iter()
+        .map(|axis| axes[axis].name.clone())
+        .collect()
 }
 
-/// One table; `None` where the experiment has nothing for it. `brief`: without further test resolutions.
-fn table(cells: &Cells<'_>, spec: &TableSpec, brief: bool) -> Option<Table> {
+/// One table; or why the experiment has nothing for it. `brief`: without further test resolutions.
+fn table(cells: &Cells<'_>, spec: &TableSpec, brief: bool) -> Result<Table, String> {
     let cells = &cells.view(spec);
     let mut table = match kind(cells, spec) {
         TableKind::Auto | TableKind::Variants => variants::table(cells, spec, brief),
@@ -124,7 +178,7 @@ fn table(cells: &Cells<'_>, spec: &TableSpec, brief: bool) -> Option<Table> {
     table.experiment = cells.data.experiment.name.clone();
     table.footnotes.extend(spec.footnotes.iter().cloned());
     table.transposed = spec.transposed;
-    Some(table)
+    Ok(table)
 }
 
 /// The title of a table of this experiment.

@@ -1,14 +1,15 @@
 //! Cells of one experiment: the number or the state for a variant, stage and metric.
 
+use super::family::Family;
 use super::{Cell, Delta, State, Value, Verdict};
 use crate::report::data::{ExperimentData, Variant};
 use crate::report::frame::{self, Arm, FrameError};
-use crate::report::metric::{self, Metric};
-use crate::report::statistics::{self, Bitset, Interval, Method, Sample};
+use crate::report::metric;
+use crate::report::statistics::{self, Bitset, Interval, McNemar, Sample};
 use crate::spec::report::TableSpec;
 use crate::store::rows::Status;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where a number comes from: a metric of an evaluation set at a test resolution after a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +39,10 @@ pub struct Cells<'a> {
     resolutions: BTreeMap<String, BTreeSet<u32>>,
     baselines: HashMap<u32, u32>,
     by_labels: bool,
+    /// Seeds of finished runs whose number isn't finite, by variant and source.
+    lost: Arc<HashMap<(u32, Source), Vec<u64>>>,
+    /// The comparisons with these baselines, once they are made.
+    families: Arc<Mutex<HashMap<Source, Arc<Family>>>>,
 }
 
 impl<'a> Cells<'a> {
@@ -45,6 +50,7 @@ impl<'a> Cells<'a> {
     pub fn new(data: &'a ExperimentData) -> Result<Self, FrameError> {
         let mut sets = Vec::new();
         let mut arms = HashMap::new();
+        let mut lost: HashMap<(u32, Source), Vec<u64>> = HashMap::new();
         let mut resolutions: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
         let val = || data.results.iter().filter(|row| row.set == "val");
         for further in val().filter(|row| !row.headline) {
@@ -76,6 +82,8 @@ impl<'a> Cells<'a> {
             if !sets.contains(&set) {
                 sets.push(set.clone());
             }
+            let infinite = values.iter().filter(|(_, value)| !value.is_finite());
+            let infinite: Vec<u64> = infinite.map(|(seed, _)| *seed).collect();
             values.retain(|(_, value)| value.is_finite());
             // One value a run: of several resolutions the headline's, else the largest.
             values.reverse();
@@ -87,6 +95,9 @@ impl<'a> Cells<'a> {
                 resolution,
                 metric,
             };
+            if !infinite.is_empty() {
+                lost.insert((variant_index, source.clone()), infinite);
+            }
             arms.insert((variant_index, source), values);
         }
         if sets.is_empty() {
@@ -108,6 +119,8 @@ impl<'a> Cells<'a> {
                 .collect(),
             by_labels: data.named_by_labels(&variants),
             variants,
+            lost: Arc::new(lost),
+            families: Arc::default(),
         })
     }
 
@@ -126,6 +139,7 @@ impl<'a> Cells<'a> {
                 .filter_map(|(variant, baseline)| Some((variant.index, baseline?)))
                 .collect();
             cells.baseline = Some(baseline.clone());
+            cells.families = Arc::default();
         }
         if !spec.metrics.is_empty() {
             cells.metrics = spec.metrics.clone();
@@ -224,6 +238,18 @@ impl<'a> Cells<'a> {
     /// The variant's name for a legend, a label or a sentence.
     pub fn display_name(&self, variant: &Variant<'_>) -> String {
         self.data.display_name(variant, self.by_labels)
+    }
+
+    /// Seeds of finished runs of a variant whose number isn't finite: they count as failed.
+    pub fn lost(&self, variant: u32, source: &Source) -> &[u64] {
+        self.lost
+            .get(&(variant, source.clone()))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// Runs of a variant that failed, or ended with a number that isn't finite.
+    pub fn failures(&self, variant: &Variant<'_>, source: &Source) -> usize {
+        variant.tally().failures() + self.lost(variant.index, source).len()
     }
 
     /// The evaluation sets that have results.
@@ -370,53 +396,86 @@ impl<'a> Cells<'a> {
         }
     }
 
+    /// The comparisons of a source with the variants' baselines.
+    pub fn family(&self, source: &Source) -> Arc<Family> {
+        let known = || self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(family) = known().get(source) {
+            return family.clone();
+        }
+        let family = Arc::new(Family::of(self, source, &self.pairs()));
+        known().insert(source.clone(), family.clone());
+        family
+    }
+
+    /// Every variant that isn't a baseline itself, with its baseline.
+    pub fn pairs(&self) -> Vec<(u32, u32)> {
+        self.variants
+            .iter()
+            .filter_map(|variant| Some((variant.index, self.baseline(variant)?)))
+            .filter(|(variant, baseline)| variant != baseline)
+            .collect()
+    }
+
     /// The delta cell of a variant against its baseline.
     pub fn delta(&self, variant: &Variant<'_>, source: &Source, decimals: usize) -> Cell {
         match self.baseline(variant) {
             None => Cell::State(State::Missing),
             Some(baseline) if baseline == variant.index => Cell::Baseline,
-            Some(baseline) => self.delta_to(variant.index, baseline, source, decimals),
+            Some(baseline) => {
+                let family = self.family(source);
+                self.delta_of(&family, (variant.index, baseline), source, decimals)
+            }
         }
     }
 
-    /// The delta cell of a variant against another. Where each has a single run whose images are known, the
-    /// interval is that over the images.
-    pub fn delta_to(&self, variant: u32, baseline: u32, source: &Source, decimals: usize) -> Cell {
-        let ours = self.values(variant, source);
-        let theirs = self.values(baseline, source);
-        let Some(difference) = statistics::difference(ours, theirs) else {
-            return Cell::State(State::Missing);
+    /// The delta cell of a variant against another, a pair of `family`. Where each has a single run whose images
+    /// are known, the interval is that over the images. What is better or worse is so after the correction for the
+    /// number of comparisons.
+    pub fn delta_of(
+        &self,
+        family: &Family,
+        pair: (u32, u32),
+        source: &Source,
+        decimals: usize,
+    ) -> Cell {
+        let comparison = family.get(pair);
+        let Some((comparison, mean)) = comparison
+            .and_then(|comparison| Some((comparison, comparison.difference.as_ref()?.mean)))
+        else {
+            // The variant has no number, or its baseline hasn't.
+            let without = [pair.0, pair.1]
+                .into_iter()
+                .find(|index| self.values(*index, source).is_empty());
+            let state = without
+                .and_then(|index| self.variant(index))
+                .map(|variant| self.state(variant, source));
+            return Cell::State(state.unwrap_or(State::Missing));
         };
-        let interval = difference
-            .interval
-            .or_else(|| self.image_delta(variant, baseline, source, difference.mean));
-        let metric = self.data.metric(&source.metric);
-        let verdict = match interval {
-            Some((interval, _)) if !interval.contains(0.0) => {
-                if metric.better(difference.mean, 0.0) {
-                    Verdict::Better
-                } else {
-                    Verdict::Worse
-                }
-            }
-            _ => Verdict::Unclear,
+        let verdict = match (
+            family.is_clear(comparison),
+            self.data.metric(&source.metric),
+        ) {
+            (true, metric) if metric.better(mean, 0.0) => Verdict::Better,
+            (true, _) => Verdict::Worse,
+            (false, _) => Verdict::Unclear,
         };
         Cell::Delta(Delta {
-            mean: difference.mean,
-            interval,
+            mean,
+            interval: comparison.interval(),
             decimals,
             verdict,
         })
     }
 
-    /// The image-level interval of the difference of two single runs' top-1, in per cent.
-    fn image_delta(
+    /// Two single runs on the images of the evaluation set: the interval of the difference of their top-1, in per
+    /// cent, and McNemar's test.
+    pub(super) fn on_images(
         &self,
         variant: u32,
         baseline: u32,
         source: &Source,
         difference: f64,
-    ) -> Option<(Interval, Method)> {
+    ) -> Option<(Interval, McNemar)> {
         let last = self.data.stages().last();
         let is_headline = source.resolution.is_none()
             && source.metric == "top1"
@@ -429,37 +488,11 @@ impl<'a> Cells<'a> {
         let found = statistics::bootstrap(&[ours], &[theirs], true, SINGLE_RUN_DRAWS, 0)?;
         // Images of another evaluation would give an interval for something else.
         let agrees = (100.0 * found.difference - difference).abs() < 0.01;
-        (is_headline && agrees).then(|| (found.interval.scaled(100.0), Method::Images))
+        let test = statistics::mcnemar(ours.only(theirs), theirs.only(ours));
+        (is_headline && agrees).then(|| (found.interval.scaled(100.0), test))
     }
 }
 
 /// Draws of the bootstrap over the images of two single runs: of at most four kinds of images, so it costs
 /// nothing.
 const SINGLE_RUN_DRAWS: u32 = 10_000;
-
-/// Marks the best of `cells`: all whose printed mean is the best one's, so that values which can't be
-/// told apart share it. Nothing is best among fewer than two.
-pub fn mark_best(cells: &mut [&mut Cell], metric: &Metric) {
-    let values = || {
-        cells.iter().filter_map(|cell| match &**cell {
-            Cell::Value(value) => Some(value),
-            _ => None,
-        })
-    };
-    if values().count() < 2 {
-        return;
-    }
-    let Some(best) = values().reduce(|a, b| if metric.better(b.mean, a.mean) { b } else { a })
-    else {
-        return;
-    };
-    let best = best.printed();
-    if values().all(|value| value.printed() == best) {
-        return;
-    }
-    for cell in cells.iter_mut() {
-        if let Cell::Value(value) = &mut **cell {
-            value.best = value.printed() == best;
-        }
-    }
-}

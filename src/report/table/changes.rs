@@ -1,7 +1,9 @@
 //! Designs that change one thing after another: the ingredient table and the roadmap.
 
+use super::best::mark_best;
 use super::build::{headline, title};
-use super::cells::{Cells, Source, mark_best};
+use super::cells::Cells;
+use super::family::Family;
 use super::variants::{head, sources};
 use super::{Cell, Column, Kind, Row, Table, Tone, caption};
 use crate::report::data::{Variant, axis_words};
@@ -43,16 +45,23 @@ pub fn ingredients(cells: &Cells<'_>, spec: &TableSpec) -> Table {
         let (change, from, to) = change(cells, variant);
         vec![Cell::Label(change), Cell::Label(from), Cell::Label(to)]
     };
-    let delta = |variant: &Variant<'_>, _: usize, source: &Source, decimals: usize| {
-        vec![cells.delta(variant, source, decimals)]
+    let family = cells.family(&headline(cells));
+    let baseline = |_: usize, variant: &Variant<'_>| {
+        cells
+            .baseline(variant)
+            .filter(|other| *other != variant.index)
     };
     let deltas = match cells.baseline.is_some() {
-        true => &["Δ"][..],
-        false => &[],
+        true => vec![(
+            String::new(),
+            Against {
+                family: &family,
+                other: &baseline,
+            },
+        )],
+        false => Vec::new(),
     };
-    let mut table = steps(cells, spec, columns, deltas, labels, delta);
-    table.title = title(cells, "");
-    table
+    steps(cells, spec, columns, &deltas, labels)
 }
 
 /// What a variant has otherwise than its baseline: axes, the baseline's labels, its own.
@@ -83,33 +92,55 @@ fn change(cells: &Cells<'_>, variant: &Variant<'_>) -> (String, String, String) 
 pub fn roadmap(cells: &Cells<'_>, spec: &TableSpec) -> Table {
     let columns = vec![Column::new("step", Kind::Label)];
     let labels = |variant: &Variant<'_>| vec![Cell::Label(variant.name.to_owned())];
-    let delta = |variant: &Variant<'_>, position: usize, source: &Source, decimals: usize| {
-        let before = position
-            .checked_sub(1)
-            .map(|before| cells.variants[before].index);
-        let to = |other: Option<u32>| match other {
-            Some(other) => cells.delta_to(variant.index, other, source, decimals),
-            None => Cell::Baseline,
-        };
-        let first = cells.variants.first().map(|first| first.index);
-        vec![
-            to(before),
-            to(first.filter(|first| *first != variant.index)),
-        ]
+    let index = |position: usize| cells.variants.get(position).map(|variant| variant.index);
+    let before = |position: usize, _: &Variant<'_>| index(position.checked_sub(1)?);
+    let start = |position: usize, _: &Variant<'_>| index(0).filter(|_| position > 0);
+    let source = headline(cells);
+    let family = |other: &dyn Fn(usize, &Variant<'_>) -> Option<u32>| {
+        let pairs: Vec<(u32, u32)> = cells
+            .variants
+            .iter()
+            .enumerate()
+            .filter_map(|(position, variant)| Some((variant.index, other(position, variant)?)))
+            .collect();
+        Family::of(cells, &source, &pairs)
     };
-    let mut table = steps(cells, spec, columns, &["Δ step", "Δ total"], labels, delta);
-    table.title = title(cells, "");
-    table
+    let (steps_before, steps_in_all) = (family(&before), family(&start));
+    let deltas = [
+        (
+            " step".to_owned(),
+            Against {
+                family: &steps_before,
+                other: &before,
+            },
+        ),
+        (
+            " total".to_owned(),
+            Against {
+                family: &steps_in_all,
+                other: &start,
+            },
+        ),
+    ];
+    steps(cells, spec, columns, &deltas, labels)
 }
 
-/// A table of variants in their order: labels, metrics after the last stage, n, deltas, failed runs.
+/// What the differences of a column are taken against.
+struct Against<'a> {
+    /// Its comparisons.
+    family: &'a Family,
+    /// The variant that the one in this row is compared with; `None` for the baseline itself.
+    other: &'a dyn Fn(usize, &Variant<'_>) -> Option<u32>,
+}
+
+/// A table of variants in their order: labels, metrics after the last stage, n, deltas, failed runs. `deltas`: the
+/// columns of differences, with what their heads say beside the metric.
 fn steps(
     cells: &Cells<'_>,
     spec: &TableSpec,
     mut columns: Vec<Column>,
-    deltas: &[&str],
+    deltas: &[(String, Against<'_>)],
     labels: impl Fn(&Variant<'_>) -> Vec<Cell>,
-    delta: impl Fn(&Variant<'_>, usize, &Source, usize) -> Vec<Cell>,
 ) -> Table {
     let headline = headline(cells);
     let mut sources = sources(cells, &headline);
@@ -119,9 +150,12 @@ fn steps(
         columns.push(Column::new(head(cells, source), Kind::Value));
     }
     columns.push(Column::new("n", Kind::Count));
-    let short = cells.data.metric(&headline.metric).short;
-    for head in deltas {
-        columns.push(Column::new(format!("{head} {short}"), Kind::Delta));
+    for (what, _) in deltas {
+        let head = caption::delta_head(cells, &headline);
+        columns.push(Column::new(
+            head.replacen('Δ', &format!("Δ{what}"), 1),
+            Kind::Delta,
+        ));
     }
     columns.push(Column::new("failed", Kind::Count));
     let decimals: Vec<usize> = sources
@@ -135,18 +169,27 @@ fn steps(
         .enumerate()
         .map(|(position, variant)| {
             let mut row = labels(variant);
+            let n = cells.values(variant.index, &headline).len();
             for (source, decimals) in sources.iter().zip(&decimals) {
-                row.push(cells.value(variant, source, *decimals, *source == headline));
+                let has_n = cells.values(variant.index, source).len() == n;
+                row.push(cells.value(variant, source, *decimals, has_n));
             }
-            let tally = variant.tally();
             row.push(Cell::Count {
-                n: cells.values(variant.index, &headline).len(),
-                of: tally.planned,
+                n,
+                of: variant.runs.len(),
             });
-            if !deltas.is_empty() {
-                row.extend(delta(variant, position, &headline, headline_decimals));
-            }
-            row.push(Cell::Failures(tally.failures()));
+            row.extend(deltas.iter().map(|(_, against)| {
+                match (against.other)(position, variant) {
+                    Some(other) => cells.delta_of(
+                        against.family,
+                        (variant.index, other),
+                        &headline,
+                        headline_decimals,
+                    ),
+                    None => Cell::Baseline,
+                }
+            }));
+            row.push(Cell::Failures(cells.failures(variant, &headline)));
             Row {
                 is_baseline: cells.is_baseline(variant),
                 ..Row::new(row)
@@ -160,15 +203,25 @@ fn steps(
             .collect();
         mark_best(&mut column, &cells.data.metric(&source.metric));
     }
-    let mut caption = caption::caption(cells, &headline, &sources, &rows, caption::Best::Column);
+    let families: Vec<&Family> = deltas.iter().map(|(_, against)| against.family).collect();
+    let mut caption = caption::caption_of(
+        cells,
+        &headline,
+        &sources,
+        &rows,
+        caption::Best::Column,
+        &families,
+    );
     if deltas.len() > 1 {
         caption.push_str(" Δ step: against the row above; Δ total: against the first row.");
     }
+    let mut footnotes = caption::footnotes(cells);
+    footnotes.extend(caption::comparison_notes(cells, &families));
     Table {
         name: spec.name.clone(),
-        title: String::new(),
+        title: title(cells, ""),
         caption,
-        footnotes: caption::footnotes(cells),
+        footnotes,
         columns,
         rows,
         experiment: String::new(),

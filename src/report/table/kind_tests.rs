@@ -2,12 +2,12 @@
 
 use super::fixture::{self, Fixture};
 use super::render::{Csv, Html, JsonForm, Latex, LatexPreview, Markdown, Render, Terminal};
-use super::{Cell, Kind, State, Table, Verdict, summary_table, tables};
+use super::{Cell, Kind, State, Table, summary_table, tables};
 use crate::report::data::ExperimentData;
-use crate::spec::report::{Correction, DesignKind, ReferenceSpec, Sort, TableKind, TableSpec};
+use crate::spec::report::{DesignKind, ReferenceSpec, Sort, TableKind, TableSpec};
 use crate::store::rows::Status;
 
-fn spec(kind: TableKind) -> TableSpec {
+pub(super) fn spec(kind: TableKind) -> TableSpec {
     TableSpec {
         kind,
         ..TableSpec::default()
@@ -15,12 +15,12 @@ fn spec(kind: TableKind) -> TableSpec {
 }
 
 /// The first table where the file asks for `spec`.
-fn asked(mut data: ExperimentData, spec: TableSpec) -> Table {
+pub(super) fn asked(mut data: ExperimentData, spec: TableSpec) -> Table {
     data.experiment.report.tables = Some(vec![spec]);
     tables(&data).unwrap().remove(0)
 }
 
-fn heads(table: &Table) -> Vec<String> {
+pub(super) fn heads(table: &Table) -> Vec<String> {
     table
         .columns
         .iter()
@@ -28,7 +28,7 @@ fn heads(table: &Table) -> Vec<String> {
         .collect()
 }
 
-fn texts(table: &Table, column: usize) -> Vec<String> {
+pub(super) fn texts(table: &Table, column: usize) -> Vec<String> {
     table
         .rows
         .iter()
@@ -36,7 +36,7 @@ fn texts(table: &Table, column: usize) -> Vec<String> {
         .collect()
 }
 
-fn text(table: &Table, row: usize, head: &str) -> String {
+pub(super) fn text(table: &Table, row: usize, head: &str) -> String {
     let column = heads(table)
         .iter()
         .position(|own| own == head)
@@ -49,8 +49,81 @@ fn a_product_of_two_axes_is_a_pivot_where_nothing_is_said() {
     let mut data = fixture::loss().data;
     data.experiment.report.columns.clear();
     let table = summary_table(&data).unwrap();
+    // Along the columns the axis that the baseline gives a label of: what is compared stands side by side.
+    assert_eq!(heads(&table), ["model", "ce", "bce", "Δ bce"]);
+    assert_eq!(texts(&table, 0), ["ViT-Ti", "ViT-S"]);
+    // Without a baseline the last axis.
+    let mut plain = data.clone();
+    plain.experiment.baseline = None;
+    let table = summary_table(&plain).unwrap();
     assert_eq!(heads(&table), ["loss", "ViT-Ti", "ViT-S"]);
-    assert_eq!(texts(&table, 0), ["ce", "bce"]);
+    // Of a baseline that gives all labels every variant has its difference.
+    data.experiment.baseline = Some(vec![Some("ce".to_owned()), Some("ViT-S".to_owned())]);
+    let table = summary_table(&data).unwrap();
+    assert_eq!(
+        heads(&table),
+        ["loss", "ViT-Ti", "ViT-S", "Δ ViT-Ti", "Δ ViT-S"]
+    );
+    assert_eq!(text(&table, 0, "Δ ViT-S"), "baseline");
+    assert!(text(&table, 1, "Δ ViT-Ti").starts_with('−'));
+    assert!(
+        table
+            .caption
+            .contains("to the baseline ce, ViT-S, in brackets"),
+        "{}",
+        table.caption
+    );
+}
+
+#[test]
+fn a_pivot_has_a_group_of_columns_for_every_metric() {
+    let mut data = fixture::loss().data;
+    data.experiment.report.metrics = vec!["top1".to_owned(), "loss".to_owned()];
+    let table = summary_table(&data).unwrap();
+    assert_eq!(
+        heads(&table),
+        [
+            "model",
+            "top-1 (%) ce",
+            "top-1 (%) bce",
+            "top-1 (%) Δ bce",
+            "val loss ce",
+            "val loss bce"
+        ]
+    );
+    assert_eq!(
+        table.column_groups(),
+        [(None, 1), (Some("top-1 (%)"), 3), (Some("val loss"), 2)]
+    );
+    // The best of its row, of each metric: a high accuracy, a low loss.
+    let best: Vec<bool> = table.rows[0]
+        .cells
+        .iter()
+        .map(|cell| cell.words().bold)
+        .collect();
+    assert_eq!(best, [false, true, false, false, true, false]);
+    assert!(
+        table
+            .caption
+            .starts_with("Top-1 accuracy (%) and loss on val.")
+    );
+    let wide = Fixture::product(
+        "wide",
+        &[("a", &["x", "y"]), ("b", &["1", "2", "3", "4", "5"])],
+        2,
+        &["train"],
+    )
+    .baseline(&[None, Some("1")])
+    .finish(0.3, |variant, _| 50.0 + variant as f64)
+    .data;
+    let table = summary_table(&wide).unwrap();
+    assert!(
+        table.caption.ends_with(
+            "Differences to 1 are too many for this table and stand in that of the variants."
+        ),
+        "{}",
+        table.caption
+    );
 }
 
 #[test]
@@ -180,6 +253,13 @@ fn test_resolutions_are_columns_of_one_group() {
         Html.render(table)
             .contains("<th colspan=\"6\" scope=\"colgroup\">pretrain tested at</th>")
     );
+    assert!(
+        table.caption.starts_with(
+            "Top-1 accuracy (%) on val, at the end of pretrain. \u{201c}Tested at … px\u{201d}: the same weights"
+        ),
+        "{}",
+        table.caption
+    );
     let latex = Latex.render(table);
     assert!(
         latex.contains("\\multicolumn{6}{c}{pretrain tested at} \\\\\n\\cmidrule(lr){2-7}\n"),
@@ -307,129 +387,6 @@ fn transposed_for_people_and_as_it_is_for_machines() {
     assert!(text.contains("\n Δ top-1     baseline"), "{text}");
 }
 
-#[test]
-fn comparisons_say_what_every_view_says() {
-    let mut data = fixture::augmentation(5).data;
-    data.experiment.report.margin = Some(1.0);
-    let all = tables(&data).unwrap();
-    let table = all
-        .iter()
-        .find(|table| table.name == "comparisons")
-        .unwrap();
-    assert_eq!(
-        heads(table),
-        [
-            "variant",
-            "against",
-            "n",
-            "Δ top-1",
-            "p (t)",
-            "p (permutation)",
-            "p (Holm)",
-            "Hedges' g",
-            "P(better)",
-            "p (equivalent)",
-            "equivalent"
-        ]
-    );
-    assert_eq!(table.rows.len(), 6);
-    assert_eq!(
-        (text(table, 0, "against"), text(table, 0, "n")),
-        ("rand-augment".to_owned(), "5, 5".to_owned())
-    );
-    // Five pairs of one sign: 2 of 32 flips.
-    assert_eq!(text(table, 0, "p (permutation)"), "0.062");
-    assert!(
-        table.caption.contains("adjusted for 6 comparisons"),
-        "{}",
-        table.caption
-    );
-    assert!(
-        table.caption.contains("less than 1 (p < 0.05)"),
-        "{}",
-        table.caption
-    );
-    let p = |head: &str, row: usize| {
-        text(table, row, head)
-            .trim_start_matches("< ")
-            .parse::<f64>()
-            .unwrap()
-    };
-    for row in 0..6 {
-        assert!(p("p (Holm)", row) >= p("p (t)", row));
-    }
-    data.experiment.report.correction = Correction::Dunnett;
-    let all = tables(&data).unwrap();
-    let table = all
-        .iter()
-        .find(|table| table.name == "comparisons")
-        .unwrap();
-    assert!(
-        table.caption.contains("6 comparisons with each baseline at once, with one variance for all and seeds as blocks"),
-        "{}",
-        table.caption
-    );
-    // One run an arm: no such table.
-    let all = tables(&fixture::augmentation(1).data).unwrap();
-    assert!(all.iter().all(|table| table.name != "comparisons"));
-}
-
-#[test]
-fn the_bootstrap_over_seeds_and_images_is_shown_where_it_is_asked_for() {
-    let mut data = fixture::crop(3).predictions().data;
-    data.experiment.report.bootstrap = 500;
-    let all = tables(&data).unwrap();
-    let table = all
-        .iter()
-        .find(|table| table.name == "comparisons")
-        .unwrap();
-    let cell = text(table, 0, "Δ top-1, seeds and images");
-    assert!(cell.starts_with("+1.4") && cell.contains('['), "{cell}");
-    assert!(
-        table
-            .caption
-            .contains("two-way bootstrap, 500 draws, its seed 0"),
-        "{}",
-        table.caption
-    );
-}
-
-#[test]
-fn single_runs_have_the_interval_over_their_images() {
-    let table = summary_table(&fixture::crop(1).predictions().data).unwrap();
-    let Cell::Delta(delta) = &table.rows[1].cells[3] else {
-        panic!("{:?}", table.rows[1])
-    };
-    let (interval, _) = delta.interval.unwrap();
-    assert!(interval.low < delta.mean && delta.mean < interval.high && interval.low > 0.0);
-    assert_eq!(delta.verdict, Verdict::Better);
-    assert!(
-        table
-            .caption
-            .contains("over the evaluation set's images (bootstrap of the two runs"),
-        "{}",
-        table.caption
-    );
-}
-
-#[test]
-fn effects_of_a_factorial_design() {
-    let all = tables(&fixture::loss().data).unwrap();
-    let table = all.iter().find(|table| table.name == "effects").unwrap();
-    assert_eq!(
-        texts(table, 0),
-        [
-            "loss: bce against ce",
-            "model: ViT-S against ViT-Ti",
-            "loss: bce against ce × model: ViT-S against ViT-Ti"
-        ]
-    );
-    assert_eq!(table.rows[2].group.as_deref(), Some("interactions"));
-    // A hole in the grid: nothing is averaged over what is not there.
-    let all = tables(&fixture::loss().exclude(3).data).unwrap();
-    assert!(all.iter().all(|table| table.name != "effects"));
-}
-
 pub(super) fn with_references() -> ExperimentData {
     let mut data = fixture::loss().data;
     let at = |loss: &str| vec![Some(loss.to_owned()), Some("ViT-S".to_owned())];
@@ -512,11 +469,12 @@ fn an_experiment_without_runs_has_pending_cells_in_every_table() {
         all.iter()
             .map(|table| table.name.as_str())
             .collect::<Vec<_>>(),
-        ["table", "variants", "published"]
+        ["table", "variants", "comparisons", "effects", "published"]
     );
     let published = all.last().unwrap();
     assert_eq!(text(published, 0, "ours"), "pending");
     for table in &all {
+        assert!(!table.rows.is_empty(), "{}", table.name);
         for form in [
             &Terminal { colour: false } as &dyn Render,
             &Markdown,

@@ -3,6 +3,7 @@
 //! [`build`] makes tables from an experiment's rows; [`render`] turns one model into text, one file per
 //! form, so that no form can say something another doesn't.
 
+mod best;
 pub mod build;
 mod caption;
 pub(in crate::report) mod cells;
@@ -10,12 +11,16 @@ mod changes;
 mod comparisons;
 pub(in crate::report) mod deviations;
 mod effects;
+pub(in crate::report) mod family;
 mod pivot;
+pub(in crate::report) mod power;
 mod published;
 pub mod render;
 mod resolutions;
 mod variants;
 
+#[cfg(test)]
+mod comparison_tests;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! A pivot: axes along rows and columns, the headline metric in the cells.
+//! A pivot: axes along rows and columns, metrics in the cells.
 
+use super::best::mark_best;
 use super::build::{headline, pivot_columns, title};
-use super::cells::{Cells, mark_best};
+use super::cells::{Cells, Source};
+use super::variants::head;
 use super::{Cell, Column, Kind, Row, State, Table, caption};
 use crate::report::data::{Variant, axis_words};
 use crate::spec::report::TableSpec;
@@ -10,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 /// Most columns of a pivot that still get a delta column each.
 const MAX_PIVOT_DELTAS: usize = 4;
 
-/// Rows and columns by axes, as the file's `report:` says; the headline metric in the cells.
+/// Rows and columns by axes, as the file's `report:` says; of every metric a group of columns.
 pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Table {
     let data = cells.data;
     let headline = headline(cells);
@@ -84,34 +86,60 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Table {
             (key, variant)
         })
         .collect();
-    let decimals = cells.decimals(&headline);
+    let is_baseline = |variant: &&Variant<'_>| cells.is_baseline(variant);
+    let in_column = |key: &Vec<String>| {
+        let own = found.iter().filter(|((_, column), _)| column == key);
+        own.map(|(_, variant)| *variant).collect::<Vec<_>>()
+    };
+    // A column of nothing but baselines: the others of its row are compared with it.
+    let of_baselines: Vec<bool> = column_keys
+        .iter()
+        .map(|key| in_column(key).iter().all(is_baseline))
+        .collect();
+    let across = of_baselines.contains(&true) && of_baselines.contains(&false);
+    let with_deltas = cells.baseline.is_some() && column_keys.len() <= MAX_PIVOT_DELTAS;
+    let delta_columns: Vec<usize> = (0..column_keys.len())
+        .filter(|column| with_deltas && !of_baselines[*column])
+        .collect();
 
-    // A column's deltas make sense where the baseline is another column of the same row.
-    let baseline_column = cells.baseline.as_ref().and_then(|baseline| {
-        let given = |axis: &usize| baseline.get(*axis).cloned().flatten();
-        let wanted: Option<Vec<String>> = column_axes.iter().map(given).collect();
-        let wanted = wanted?;
-        (!wanted.is_empty() && row_axes.iter().all(|axis| given(axis).is_none()))
-            .then(|| column_keys.iter().position(|key| *key == wanted))
-            .flatten()
-    });
-    let with_deltas = baseline_column.is_some() && column_keys.len() <= MAX_PIVOT_DELTAS;
-
-    let metric = cells.data.metric(&headline.metric);
+    // One group of columns for every metric, with the differences of the first.
+    let sources: Vec<Source> = cells
+        .metrics
+        .iter()
+        .map(|metric| Source {
+            metric: metric.clone(),
+            ..headline.clone()
+        })
+        .collect();
     let mut columns: Vec<Column> = named_axes
         .iter()
         .map(|axis| Column::new(axis_words(&data.experiment.axes[*axis].name), Kind::Label))
         .collect();
-    for key in &column_keys {
-        columns.push(Column::new(key.join(", "), Kind::Value));
-    }
-    if with_deltas {
-        for (position, key) in column_keys.iter().enumerate() {
-            if Some(position) != baseline_column {
-                columns.push(Column::new(format!("Δ {}", key.join(", ")), Kind::Delta));
-            }
+    for (position, source) in sources.iter().enumerate() {
+        let metric = head(cells, source);
+        let group = (sources.len() > 1).then(|| metric.clone());
+        let mut push = |head: String, kind| {
+            columns.push(Column {
+                group: group.clone(),
+                ..Column::new(head, kind)
+            });
+        };
+        for key in &column_keys {
+            let head = match (key.is_empty(), &group) {
+                (true, None) => metric.clone(),
+                _ => key.join(", "),
+            };
+            push(head, Kind::Value);
+        }
+        for column in delta_columns.iter().filter(|_| position == 0) {
+            let head = format!("Δ {}", column_keys[*column].join(", "));
+            push(head.trim_end().to_owned(), Kind::Delta);
         }
     }
+    let decimals: Vec<usize> = sources
+        .iter()
+        .map(|source| cells.decimals(source))
+        .collect();
     let mut rows: Vec<Row> = row_keys
         .iter()
         .map(|row_key| {
@@ -121,21 +149,17 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Table {
                 .iter()
                 .map(|column_key| found.get(&(row_key.clone(), column_key.clone())).copied())
                 .collect();
-            row.extend(variants.iter().map(|variant| match variant {
-                Some(variant) => cells.value(variant, &headline, decimals, false),
-                None => Cell::State(State::Missing),
-            }));
-            if with_deltas {
-                row.extend(
-                    variants
-                        .iter()
-                        .enumerate()
-                        .filter(|(position, _)| Some(*position) != baseline_column)
-                        .map(|(_, variant)| match variant {
-                            Some(variant) => cells.delta(variant, &headline, decimals),
-                            None => Cell::State(State::Missing),
-                        }),
-                );
+            let missing = || Cell::State(State::Missing);
+            for (position, (source, decimals)) in sources.iter().zip(&decimals).enumerate() {
+                row.extend(variants.iter().map(|variant| match variant {
+                    Some(variant) => cells.value(variant, source, *decimals, false),
+                    None => missing(),
+                }));
+                let deltas = delta_columns.iter().filter(|_| position == 0);
+                row.extend(deltas.map(|column| match variants[*column] {
+                    Some(variant) => cells.delta(variant, source, *decimals),
+                    None => missing(),
+                }));
             }
             let group = group.first().zip(groups).map(|(label, axis)| {
                 format!("{} {label}", axis_words(&data.experiment.axes[axis].name))
@@ -147,40 +171,55 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Table {
         })
         .collect();
 
-    let values = named_axes.len()..named_axes.len() + column_keys.len();
-    let best = if baseline_column.is_some() {
-        caption::Best::Row
-    } else {
-        caption::Best::Column
+    let best = match across {
+        true => caption::Best::Row,
+        false => caption::Best::Column,
     };
-    match best {
-        caption::Best::Row => {
-            for row in &mut rows {
-                mark_best(
-                    &mut row.cells[values.clone()].iter_mut().collect::<Vec<_>>(),
-                    &metric,
-                );
+    let mut first = named_axes.len();
+    for (position, source) in sources.iter().enumerate() {
+        let metric = data.metric(&source.metric);
+        let values = first..first + column_keys.len();
+        match best {
+            caption::Best::Row => {
+                for row in &mut rows {
+                    let mut cells: Vec<&mut Cell> = row.cells[values.clone()].iter_mut().collect();
+                    mark_best(&mut cells, &metric);
+                }
+            }
+            caption::Best::Column => {
+                for column in values.clone() {
+                    let mut column: Vec<&mut Cell> =
+                        rows.iter_mut().map(|row| &mut row.cells[column]).collect();
+                    mark_best(&mut column, &metric);
+                }
             }
         }
-        caption::Best::Column => {
-            for column in values {
-                let mut column: Vec<&mut Cell> =
-                    rows.iter_mut().map(|row| &mut row.cells[column]).collect();
-                mark_best(&mut column, &metric);
+        first = values.end
+            + if position == 0 {
+                delta_columns.len()
+            } else {
+                0
+            };
+    }
+    let mut caption = caption::caption(cells, &headline, &sources, &rows, best);
+    let mut footnotes = caption::footnotes(cells);
+    if with_deltas {
+        let family = cells.family(&headline);
+        footnotes.extend(caption::comparison_notes(cells, &[&family]));
+    } else if let Some(baseline) = cells.baseline_words() {
+        caption.push_str(&format!(
+            " Differences to {baseline} are too many for this table{}.",
+            match report.tables {
+                None => " and stand in that of the variants",
+                Some(_) => "",
             }
-        }
+        ));
     }
     Table {
         name: spec.name.clone(),
         title: title(cells, ""),
-        caption: caption::caption(
-            cells,
-            &headline,
-            std::slice::from_ref(&headline),
-            &rows,
-            best,
-        ),
-        footnotes: caption::footnotes(cells),
+        caption,
+        footnotes,
         columns,
         rows,
         experiment: String::new(),

@@ -68,15 +68,15 @@ impl<'a> Theirs<'a> {
     }
 }
 
-/// The table; `None` without a reference to a number.
-pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Option<Table> {
+/// The table; or why there is none.
+pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
     let references = &cells.data.experiment.report.reference;
     let numbers: Vec<(&ReferenceSpec, Theirs<'_>)> = references
         .iter()
         .filter_map(|reference| Some((reference, Theirs::of(reference)?)))
         .collect();
     if numbers.is_empty() {
-        return None;
+        return Err("the report's `reference` names no published number".to_owned());
     }
     let statements = numbers
         .iter()
@@ -149,7 +149,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Option<Table> {
             .map(|set| format!("No run was evaluated on {set}")),
     );
     footnotes.extend(caption::footnotes(cells));
-    Some(Table {
+    Ok(Table {
         name: spec.name.clone(),
         title: title(cells, "published numbers beside ours"),
         caption: words(cells, &rows, has_baseline),

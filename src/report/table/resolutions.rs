@@ -1,14 +1,15 @@
 //! The train/test resolution curve as a table: one row per variant, one column per test resolution.
 
+use super::best::mark_best;
 use super::build::{headline, title};
-use super::cells::{Cells, Source, mark_best};
+use super::cells::{Cells, Source};
 use super::variants::group;
 use super::{Cell, Column, Kind, Row, Table, caption};
 use crate::report::data::axis_words;
 use crate::spec::report::TableSpec;
 
-/// The table; `None` where no stage was evaluated at several resolutions.
-pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Option<Table> {
+/// The table; or why there is none.
+pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
     let data = cells.data;
     let headline = headline(cells);
     let stages = data.stages();
@@ -24,7 +25,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Option<Table> {
         })
         .collect();
     if sources.is_empty() {
-        return None;
+        return Err("no stage has results at several test resolutions".to_owned());
     }
     let groups = spec.groups.as_deref().and_then(|name| data.axis(name));
     let by_axis = cells.by_labels();
@@ -79,7 +80,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Option<Table> {
             }
         })
         .collect();
-    Some(Table {
+    Ok(Table {
         name: spec.name.clone(),
         title: title(cells, "test resolutions"),
         caption: caption::caption(cells, &headline, &sources, &rows, caption::Best::Row),

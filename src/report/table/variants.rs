@@ -1,7 +1,8 @@
 //! One row per variant.
 
+use super::best::mark_best;
 use super::build::{headline, title};
-use super::cells::{Cells, Source, mark_best};
+use super::cells::{Cells, Source};
 use super::{Cell, Column, Kind, Row, Table, caption};
 use crate::report::data::{Variant, axis_words};
 use crate::spec::report::TableSpec;
@@ -34,10 +35,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec, brief: bool) -> Table {
     push("n".to_owned(), Kind::Count);
     let has_baseline = cells.baseline.is_some();
     if has_baseline {
-        push(
-            format!("Δ {}", cells.data.metric(&headline.metric).short),
-            Kind::Delta,
-        );
+        push(caption::delta_head(cells, &headline), Kind::Delta);
     }
     push("failed".to_owned(), Kind::Count);
 
@@ -59,19 +57,20 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec, brief: bool) -> Table {
             } else {
                 vec![Cell::Label(variant.name.to_owned())]
             };
-            for (source, decimals) in sources.iter().zip(&decimals) {
-                row.push(cells.value(variant, source, *decimals, *source == headline));
-            }
-            let tally = variant.tally();
             let n = cells.values(variant.index, &headline).len();
+            for (source, decimals) in sources.iter().zip(&decimals) {
+                // The column for n speaks for all that have as many.
+                let has_n = cells.values(variant.index, source).len() == n;
+                row.push(cells.value(variant, source, *decimals, has_n));
+            }
             row.push(Cell::Count {
                 n,
-                of: tally.planned,
+                of: variant.runs.len(),
             });
             if has_baseline {
                 row.push(cells.delta(variant, &headline, headline_decimals));
             }
-            row.push(Cell::Failures(tally.failures()));
+            row.push(Cell::Failures(cells.failures(variant, &headline)));
             Row {
                 cells: row,
                 is_baseline: cells.is_baseline(variant),
@@ -91,11 +90,16 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec, brief: bool) -> Table {
             .collect();
         mark_best(&mut column, &cells.data.metric(&source.metric));
     }
+    let mut footnotes = caption::footnotes(cells);
+    footnotes.extend(caption::comparison_notes(
+        cells,
+        &[&cells.family(&headline)],
+    ));
     Table {
         name: spec.name.clone(),
         title: title(cells, ""),
         caption: caption::caption(cells, &headline, &sources, &rows, caption::Best::Column),
-        footnotes: caption::footnotes(cells),
+        footnotes,
         columns,
         rows,
         experiment: String::new(),
