@@ -16,26 +16,31 @@ fn data(config: &DataConfig) -> Result<DataDescription, String> {
             classes: 1000,
             train_images: 1_281_167,
             val_images: 50_000,
+            kept_bytes: 0,
         },
         "imagenet-21k" => DataShape {
             classes: 21_841,
             train_images: 13_153_500,
             val_images: 50_000,
+            kept_bytes: 0,
         },
         "bluemarble-climate" => DataShape {
             classes: 9,
             train_images: 3_906,
             val_images: 926,
+            kept_bytes: 0,
         },
         "cifar-10" => DataShape {
             classes: 10,
             train_images: 50_000,
             val_images: 10_000,
+            kept_bytes: 0,
         },
         "inat-2018" => DataShape {
             classes: 8_142,
             train_images: 437_513,
             val_images: 24_426,
+            kept_bytes: 0,
         },
         other => return Err(format!("data set `{other}` is not known")),
     };

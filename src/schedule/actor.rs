@@ -26,6 +26,7 @@ use crate::schedule::device::cpu::Cpu;
 use crate::schedule::device::gpus::{GpuFault, Gpus};
 use crate::schedule::device::keeper::Keeper;
 use crate::schedule::device::{self, Slot};
+use crate::schedule::energy::Meter;
 use crate::schedule::execution::{Job, JobFiles, ScheduleError, Settings, Summary};
 use crate::schedule::executor::{Executor, Signal};
 use crate::schedule::guard::Guard;
@@ -132,6 +133,7 @@ impl Execution<'_> {
             .collect();
         let own = self.me.owner().path(self.dir);
         let keeper = Keeper::new(self.gpus.clone(), self.slots.clone());
+        let meter = Meter::new(self.gpus.clone());
         let faults = sender.clone();
         // Nobody listens any more once all is done.
         keeper.watch(Box::new(move |fault| {
@@ -145,6 +147,7 @@ impl Execution<'_> {
         let mut actor = Actor {
             core,
             keeper,
+            meter,
             leased: HashMap::new(),
             asking_gpus: false,
             attempts: BTreeMap::new(),
@@ -209,6 +212,8 @@ pub(super) struct Actor<'a> {
     pub(super) early: VecDeque<Input>,
     pub(super) guard: Guard,
     keeper: Keeper,
+    /// Energy of the attempts under way.
+    meter: Meter,
     /// What stages that are about to start have leased.
     leased: HashMap<usize, Slot>,
     /// A look at GPUs that others use is on its way.

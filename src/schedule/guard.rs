@@ -179,6 +179,11 @@ impl Actor<'_> {
         self.look_at_parent(stage, failure).await?;
         match failure.class {
             FailureClass::OutOfMemory => self.relieve(stage),
+            FailureClass::DiskFull => {
+                let dir = RunDir::in_store(self.run.dir, &self.run.jobs[stage].fingerprint);
+                self.guard.space.met_full(dir.root());
+                self.look_for_space();
+            }
             FailureClass::IoError => {
                 // What is on disk counts, not the kernel's idea of it; the next worker verifies it all.
                 let dir = RunDir::in_store(self.run.dir, &self.run.jobs[stage].fingerprint);

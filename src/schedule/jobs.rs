@@ -269,6 +269,7 @@ mod tests {
                     classes: 9,
                     train_images: 100,
                     val_images: 10,
+                    kept_bytes: 0,
                 },
             })
         };
@@ -324,6 +325,7 @@ mod tests {
                     classes: 9,
                     train_images: 100,
                     val_images: 10,
+                    kept_bytes: 0,
                 },
             })
         };

@@ -23,6 +23,7 @@
 //! | [`peers`] | the other schedulers of the store |
 //! | [`notices`] | what the file system tells: event logs that grow, peers that have news |
 //! | [`signals`] | signals to the scheduler, as messages |
+//! | [`energy`] | what attempts use of it, where the machine counts |
 //! | [`eta`] | when it will be done |
 //! | `guard` | what the loop does about long attempts, a full disk and lost memory |
 //! | [`watchdog`] | attempts that take too long or stand still |
@@ -35,6 +36,7 @@ pub mod attempt;
 pub mod clock;
 pub mod core;
 pub mod device;
+pub mod energy;
 pub mod eta;
 pub mod execution;
 pub mod executor;
@@ -50,6 +52,7 @@ pub mod reconcile;
 pub mod relief;
 pub mod signals;
 pub mod space;
+mod symptom;
 pub mod watchdog;
 
 #[cfg(test)]

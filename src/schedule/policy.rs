@@ -138,7 +138,8 @@ pub const fn policy(class: FailureClass) -> Policy {
             ..NEVER
         },
         FailureClass::Bug => Policy {
-            hint: "a fault of the program: the log shows where; please report it. --retry-failed tries again",
+            hint: "a fault of the program, as its log shows (`ablate logs`): a command's own, or one to report. \
+                   --retry-failed tries again",
             ..NEVER
         },
     }

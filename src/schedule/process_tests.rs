@@ -278,6 +278,7 @@ fn spec(stages: &[PlannedStage], index: usize) -> StageSpec {
             classes: 2,
             train_images: 4,
             val_images: 4,
+            kept_bytes: 0,
         },
         evaluation_sets: Vec::new(),
         parent: stages[index]

@@ -116,6 +116,7 @@ impl Sample {
                 classes: 9,
                 train_images: 90,
                 val_images: 9,
+                kept_bytes: 0,
             },
             evaluation_sets: Vec::new(),
             parent: stage.parent.map(|parent| self.fingerprint(parent)),
@@ -263,6 +264,7 @@ pub(crate) fn end(status: Status) -> AttemptEnd {
         message: (status == Status::Failed).then(|| "the loss is NaN".to_owned()),
         exit_code: Some(if status == Status::Done { 0 } else { 73 }),
         signal: None,
+        energy_joules: None,
     }
 }
 

@@ -8,6 +8,7 @@ use super::phases::Phases;
 use super::step::{Learner, StepContext};
 use super::{TrainError, device};
 use crate::data::{Dataset, EvalTransform, Loader, Mixer, Sampler, TrainTransform};
+use crate::kernel;
 use crate::model::parameter::{self, HostParameter};
 use crate::model::weights::{self, WeightsError};
 use crate::model::{Architecture, VisionTransformer};
@@ -106,6 +107,7 @@ impl Stage<'_> {
         let (mut learner, mut position) = self.learner(&autodiff, observer)?;
         observer.event(started(self.launch, position.step, total_steps))?;
         let parts = self.parts(observer)?;
+        self.circumstances(observer)?;
         let context = StepContext {
             recipe,
             seed: self.spec.seed,
@@ -294,6 +296,26 @@ impl Stage<'_> {
             file,
         })?;
         observer.sync()
+    }
+
+    /// Tells what the recipe doesn't: fusion that was turned off changes the last digits, and gradient
+    /// checkpointing is there on a CPU only.
+    fn circumstances(&self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let on_cpu = self.launch.device == "cpu";
+        if on_cpu && !kernel::is_on() {
+            observer.event(EventKind::Deviated {
+                what: "fused operations".to_owned(),
+                planned: "on".to_owned(),
+                actual: "off".to_owned(),
+            })?;
+        }
+        if !on_cpu && self.spec.recipe.train.gradient_checkpointing {
+            let message = "`train.gradient_checkpointing` has no effect on this device";
+            observer.event(EventKind::Warning {
+                message: message.to_owned(),
+            })?;
+        }
+        Ok(())
     }
 
     /// Parts of a step's batch: the recipe's, or those that the launch asks for, which is told.
@@ -497,6 +519,7 @@ impl Stage<'_> {
 
     fn evaluate_parent(&mut self, observer: &mut dyn Observer) -> Result<u64, TrainError> {
         observer.event(started(self.launch, 0, 0))?;
+        self.circumstances(observer)?;
         let weights = self.starting_weights()?;
         self.evaluate_further(&weights, 0, 0, observer)?;
         let evaluation = self.evaluate(Weights::Host(weights.clone()), &self.headline, observer)?;

@@ -220,6 +220,7 @@ fn experiment(runs: u64, seeds: u64) -> Result<Plan, BenchError> {
             classes: 9,
             train_images: 9000,
             val_images: 1800,
+            kept_bytes: 0,
         },
     };
     plan(experiment, Some(10_000_000), &|_| Ok(data.clone())).map_err(problems)
@@ -286,6 +287,7 @@ async fn build(args: &ReportBenchArgs, dir: &Path) -> Result<(), BenchError> {
             message: None,
             exit_code: Some(0),
             signal: None,
+            energy_joules: None,
         };
         store.end_attempt(&fingerprint, attempt, &end).await?;
     }

@@ -216,6 +216,7 @@ fn planned(text: &str) -> Result<Plan, BenchError> {
                 classes: 9,
                 train_images: 1000,
                 val_images: 100,
+                kept_bytes: 0,
             },
         })
     };

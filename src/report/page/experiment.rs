@@ -240,7 +240,8 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
         .iter()
         .map(|variant| data.background.cost(variant).unwrap_or_default())
         .collect();
-    let heads = vec![
+    let known_energy = stages.iter().any(|stage| stage.energy_joules.is_some());
+    let mut heads = vec![
         "variant",
         "parameters",
         "epochs",
@@ -249,8 +250,9 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
         "CPU time",
         "images/s",
     ];
+    heads.extend(known_energy.then_some("energy"));
     let row = |cost: &VariantCost, name: String| {
-        vec![
+        let mut cells = vec![
             CostCell {
                 sort: name.clone(),
                 text: name,
@@ -264,7 +266,12 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
             CostCell::new(cost.wall_seconds, words::duration),
             CostCell::new(cost.cpu_seconds, words::duration),
             CostCell::new(cost.throughput, |speed| format!("{speed:.0}")),
-        ]
+        ];
+        if known_energy {
+            let joules = |joules| format!("{}J", words::si(joules));
+            cells.push(CostCell::new(cost.energy_joules, joules));
+        }
+        cells
     };
     let rows = costs
         .iter()
@@ -282,6 +289,7 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
         throughput: None,
         wall_seconds: sum(|stage| stage.wall_seconds),
         cpu_seconds: sum(|stage| stage.cpu_seconds),
+        energy_joules: sum(|stage| stage.energy_joules),
     };
     let needed: usize = data.runs.iter().map(|run| run.stages.len()).sum();
     let mut notes = vec![
@@ -295,7 +303,13 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
             words::bytes(peak)
         ));
     }
-    notes.push("Energy is not measured.".to_owned());
+    if known_energy {
+        notes.push(
+            "Energy is an attempt's share of what the processor's packages, or its GPUs, took while it ran; what \
+             else ran on the machine is in it."
+                .to_owned(),
+        );
+    }
     CostTable {
         heads,
         rows,

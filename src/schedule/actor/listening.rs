@@ -52,6 +52,7 @@ impl Actor<'_> {
             // The system has no notices (left): then it must be polled.
             self.ensure_tick();
         }
+        self.meter.look();
         self.run.progress.tick();
         Ok(())
     }

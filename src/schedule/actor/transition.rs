@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 pub(in crate::schedule) struct Gone {
     pub(super) exit: Exit,
     pub(super) log: PathBuf,
+    pub(super) energy_joules: Option<f64>,
 }
 
 impl Actor<'_> {
@@ -97,10 +98,10 @@ impl Actor<'_> {
                 attempt,
                 status,
                 failure,
-                gone: Gone { exit, log },
+                gone,
                 keep,
             } => {
-                logs.insert(stage, log);
+                logs.insert(stage, gone.log);
                 Change::End {
                     fingerprint: name(stage),
                     attempt,
@@ -108,8 +109,9 @@ impl Actor<'_> {
                         status,
                         failure: failure.as_ref().map(|failure| failure.class),
                         message: failure.map(|failure| failure.message),
-                        exit_code: exit.code,
-                        signal: exit.signal,
+                        exit_code: gone.exit.code,
+                        signal: gone.exit.signal,
+                        energy_joules: gone.energy_joules,
                     },
                     keep,
                 }

@@ -57,6 +57,7 @@ impl Actor<'_> {
         self.ledger.won(stage, number);
         self.pauses.remove(&stage);
         self.started += 1;
+        self.meter.begin(stage, &order.slot);
         self.attempts
             .insert(stage, Attempt::new(&dir, number, slot_index));
         self.run.progress.started(slot_index, stage);
@@ -215,9 +216,12 @@ impl Actor<'_> {
         outcome: Outcome,
     ) -> Result<(), ScheduleError> {
         self.consider(stage, &outcome).await?;
-        let log = attempt.log.clone();
-        self.ledger
-            .judged(stage, attempt.number, Gone { exit, log });
+        let gone = Gone {
+            exit,
+            log: attempt.log.clone(),
+            energy_joules: self.meter.end(stage),
+        };
+        self.ledger.judged(stage, attempt.number, gone);
         self.messages
             .push_back(Message::WorkerExited { stage, outcome });
         Ok(())

@@ -53,6 +53,7 @@ async fn train(store: &Store, sample: &Sample, index: u32, top1: f64) {
         message: Some("ended by signal 9 (SIGKILL)".to_owned()),
         exit_code: None,
         signal: Some(9),
+        energy_joules: None,
     };
     store
         .end_attempt(&fingerprint, first, &killed)

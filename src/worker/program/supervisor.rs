@@ -2,7 +2,7 @@
 
 use super::environment;
 use super::guard::{End, Guard, Request};
-use super::reports::Reports;
+use super::reports::{DEFAULT_SET, Measure, Reports};
 use super::start::Start;
 use super::watch::{CAP, Watch};
 use crate::plan::inputs::{self, InputError};
@@ -134,12 +134,44 @@ pub struct Program {
 }
 
 /// How far earlier attempts have come, in steps.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Earlier {
     /// The last that was reported as a checkpoint.
     resumed: u64,
     /// The last that was reported.
     reached: u64,
+    /// All of them, with their epochs.
+    steps: Vec<(u64, u32)>,
+}
+
+impl Earlier {
+    /// What `events` tell of it.
+    fn of<'e>(events: impl Iterator<Item = &'e EventKind>) -> Earlier {
+        let mut earlier = Earlier::default();
+        for kind in events {
+            match kind {
+                EventKind::Checkpointed { step, .. } => earlier.resumed = *step,
+                EventKind::Step { step, epoch, .. }
+                | EventKind::Epoch { step, epoch, .. }
+                | EventKind::Evaluated { step, epoch, .. } => {
+                    earlier.reached = earlier.reached.max(*step);
+                    earlier.steps.push((*step, *epoch));
+                }
+                _ => {}
+            }
+        }
+        earlier.reached = earlier.reached.max(earlier.resumed);
+        earlier
+    }
+}
+
+/// What a promise is compared with: the metric's name on the set that results are shown of; on another, which keeps no
+/// promise, `set/metric`.
+fn promised_name(measure: &Measure) -> String {
+    match measure.set == DEFAULT_SET {
+        true => measure.metric.clone(),
+        false => format!("{}/{}", measure.set, measure.metric),
+    }
 }
 
 /// Time after which reports that come without a pause are read.
@@ -218,7 +250,7 @@ impl Program {
             return self.refuse(&mut log, FailureClass::Data, error.to_string());
         }
         let mut watch = self.prepare()?;
-        let mut reports = Reports::default();
+        let mut reports = Reports::going_on(earlier.steps, earlier.resumed);
         let start = Start::new(command, output.0, output.1);
         let guard = match start.and_then(|start| Guard::spawn(&start)) {
             Ok(guard) => Arc::new(guard),
@@ -260,19 +292,7 @@ impl Program {
         };
         let events = log::read(&self.dir.events())?;
         let missed = self.missed(last, &events);
-        let mut earlier = Earlier::default();
-        for kind in events.iter().map(|event| &event.kind).chain(&missed) {
-            match kind {
-                EventKind::Checkpointed { step, .. } => earlier.resumed = *step,
-                EventKind::Step { step, .. }
-                | EventKind::Epoch { step, .. }
-                | EventKind::Evaluated { step, .. } => {
-                    earlier.reached = earlier.reached.max(*step);
-                }
-                _ => {}
-            }
-        }
-        earlier.reached = earlier.reached.max(earlier.resumed);
+        let earlier = Earlier::of(events.iter().map(|event| &event.kind).chain(&missed));
         Ok((missed, earlier))
     }
 
@@ -295,7 +315,9 @@ impl Program {
         if taken.iter().any(ended) {
             return Vec::new();
         }
-        let mut all = Reports::default().read(&bytes);
+        let before = events.iter().filter(|event| event.attempt < attempt);
+        let before = Earlier::of(before.map(|event| &event.kind));
+        let mut all = Reports::going_on(before.steps, before.resumed).read(&bytes);
         // Its end is not for this attempt to say again.
         all.retain(|kind| !matches!(kind, EventKind::Failed { .. }));
         // Where it went on from without a word, the word was ours.
@@ -459,17 +481,19 @@ impl Program {
         }
         let results = self.dir.work().join(RESULTS);
         let from_file = end.code == Some(0) && results.exists();
+        let mut fault = None;
         if from_file {
-            match read_up_to(&results, RESULTS_CAP) {
-                Ok(bytes) => {
-                    for kind in reports.add_file(&bytes) {
-                        log.append(kind)?;
-                    }
+            let warnings = match read_up_to(&results, RESULTS_CAP) {
+                Ok(bytes) => reports.add_file(&bytes),
+                Err(error) => vec![EventKind::Warning {
+                    message: format!("metrics.json: {error}"),
+                }],
+            };
+            for kind in warnings {
+                if let EventKind::Warning { message } = &kind {
+                    fault.get_or_insert_with(|| message.clone());
                 }
-                Err(error) => {
-                    let message = format!("metrics.json: {error}");
-                    log.append(EventKind::Warning { message })?;
-                }
+                log.append(kind)?;
             }
         }
         if end.code == Some(0)
@@ -481,7 +505,7 @@ impl Program {
         control.look_at_signals();
         let stopped = control.is_stopped();
         let verdict = match end.code {
-            Some(0) => self.verdict(reports),
+            Some(0) => self.verdict(reports, fault.as_deref()),
             _ => Ok(()),
         };
         if end.code == Some(0) && verdict.is_ok() {
@@ -530,20 +554,21 @@ impl Program {
         Ok(())
     }
 
-    /// Whether all that was promised is there; brings it to the disk.
-    fn verdict(&self, reports: &Reports) -> Result<(), (FailureClass, String)> {
-        let found: Vec<&str> = reports
-            .metrics()
-            .keys()
-            .map(|measure| measure.metric.as_str())
-            .collect();
+    /// Whether all that was promised is there; brings it to the disk. `fault`: what is wrong with `metrics.json`.
+    fn verdict(
+        &self,
+        reports: &Reports,
+        fault: Option<&str>,
+    ) -> Result<(), (FailureClass, String)> {
+        let found: Vec<String> = reports.metrics().keys().map(promised_name).collect();
         let missing: Vec<&str> = self
             .program
             .metrics
             .iter()
             .map(String::as_str)
-            .filter(|name| !found.contains(name))
+            .filter(|name| !found.iter().any(|found| found == name))
             .collect();
+        let found: Vec<&str> = found.iter().map(String::as_str).collect();
         let quoted = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
             names.join(", ")
@@ -555,10 +580,14 @@ impl Program {
                 1..=10 => format!("; it has reported {}", quoted(&found)),
                 many => format!("; it has reported {many} others"),
             });
+            if let Some(fault) = fault {
+                message.push_str(&format!("; {fault}"));
+            }
             return Err((FailureClass::Incomplete, message));
         }
         for (measure, measured) in reports.metrics() {
-            if self.program.metrics.contains(&measure.metric) && !measured.value.is_finite() {
+            if self.program.metrics.contains(&promised_name(measure)) && !measured.value.is_finite()
+            {
                 let message = format!("the promised `{}` is {}", measure.metric, measured.value);
                 return Err((FailureClass::Diverged, message));
             }
