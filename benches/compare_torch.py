@@ -236,12 +236,13 @@ def compare(options, model, setting, allocator):
 
 
 def table(rows):
-    print("| model | setting | ablate | PyTorch | PyTorch, tuned | ratio (range) | ratio to tuned | allocator | memory MiB: ablate / PyTorch / tuned |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| model | setting | ablate | PyTorch | PyTorch, tuned | ratio (range) | ratio to tuned | allocator | memory MiB: ablate / PyTorch / tuned | of peak | others' cores |")
+    print("|" + "---|" * 11)
     for r in rows:
         print(f"| {MODELS[r['model']][0]} | {r['setting']} | {r['ours']:.1f} | {r['plain']:.1f} | {r['tuned']:.1f} "
               f"| **{r['ratio_plain']:.2f}** ({r['low']:.2f}-{r['high']:.2f}) | **{r['ratio_tuned']:.2f}** | {r['allocator']} "
-              f"| {r['memory'][0]:.0f} / {r['memory'][1]:.0f} / {r['memory'][2]:.0f} |")
+              f"| {r['memory'][0]:.0f} / {r['memory'][1]:.0f} / {r['memory'][2]:.0f} "
+              f"| {r['share']:.0%} | {r['foreign']:.2f} |")
 
 
 def machine():
@@ -267,11 +268,12 @@ def main():
     options = parser.parse_args()
     if options.worker:
         return worker(json.loads(options.worker))
-    import timm
-    import torch
+    from importlib.metadata import version
 
     print(f"{datetime.date.today()}, {machine()}, {platform.system()} {platform.release()}; "
-          f"load before {os.getloadavg()[0]:.2f}; torch {torch.__version__}, timm {timm.__version__}", flush=True)
+          f"load before {os.getloadavg()[0]:.2f}; torch {version('torch')}, timm {version('timm')}, "
+          f"{subprocess.run([options.ablate, '--version'], capture_output=True, text=True).stdout.strip()}; up to "
+          f"{options.rounds} rounds", flush=True)
     rows = []
     for model in options.model:
         allocator = options.torch_allocator

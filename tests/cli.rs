@@ -26,6 +26,8 @@ mod fsync;
 mod gpus;
 #[path = "cli_cases/kill.rs"]
 mod kill;
+#[path = "cli_cases/measures.rs"]
+mod measures;
 #[path = "cli_cases/plan.rs"]
 mod plan;
 #[path = "cli_cases/pretraining.rs"]
@@ -44,3 +46,5 @@ mod stages;
 mod terminal;
 #[path = "cli_cases/upkeep.rs"]
 mod upkeep;
+#[path = "cli_cases/waiting.rs"]
+mod waiting;

@@ -40,25 +40,27 @@ mod shapes;
 #[path = "parity_cases/trace.rs"]
 mod trace;
 
+/// All folders; each has its module.
+const FOLDERS: [&str; 14] = [
+    "augment",
+    "checkpoint",
+    "decode",
+    "losses",
+    "metrics",
+    "mixup",
+    "models",
+    "optim",
+    "posembed",
+    "random",
+    "sampler",
+    "schedule",
+    "shapes",
+    "trace",
+];
+
 /// No folder is without its test, and none is missing.
 #[test]
 fn folders() {
-    let known = [
-        "augment",
-        "checkpoint",
-        "decode",
-        "losses",
-        "metrics",
-        "mixup",
-        "models",
-        "optim",
-        "posembed",
-        "random",
-        "sampler",
-        "schedule",
-        "shapes",
-        "trace",
-    ];
     let entries = std::fs::read_dir(fixture::root()).expect("a folder of fixtures");
     let mut found: Vec<String> = entries
         .map(|entry| entry.expect("an entry").path())
@@ -66,29 +68,51 @@ fn folders() {
         .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
         .collect();
     found.sort();
-    assert_eq!(found, known, "folders of {}", fixture::root().display());
+    assert_eq!(found, FOLDERS, "folders of {}", fixture::root().display());
 }
 
-/// The folders that run a model or an optimizer, once more in a process whose fusion is off.
-#[test]
-fn without_fusion() {
-    if std::env::var_os(ablate::kernel::SWITCH).is_some() {
+/// Folders about data, which neither fusion nor instruction sets have a part in.
+const OF_DATA: [&str; 6] = [
+    "augment", "decode", "mixup", "random", "sampler", "schedule",
+];
+
+/// Runs all folders but [`OF_DATA`] once more, in a process whose variable `switch` is `value`.
+fn once_more(switch: &str, value: &str) {
+    // In such a process already.
+    let switches = [ablate::kernel::SWITCH, ablate::kernel::simd::SWITCH];
+    if switches
+        .iter()
+        .any(|switch| std::env::var_os(switch).is_some())
+    {
         return;
     }
     let program = std::env::current_exe().expect("this test");
-    let output = std::process::Command::new(program)
-        .env(ablate::kernel::SWITCH, "off")
-        .args([
-            "models::",
-            "trace::",
-            "optim::",
-            "checkpoint::",
-            "--nocapture",
-        ])
-        .output()
-        .expect("this test runs");
+    let mut command = std::process::Command::new(program);
+    command.env(switch, value).arg("--nocapture");
+    for folder in OF_DATA {
+        command.args(["--skip", &format!("{folder}::")]);
+    }
+    let output = command.output().expect("this test runs");
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{errors}");
-    assert!(!text.contains("running 0 tests"), "{text}");
+    for folder in FOLDERS {
+        let ran = text.contains(&format!("test {folder}::"));
+        assert_eq!(ran, !OF_DATA.contains(&folder), "{folder} in:\n{text}");
+    }
+}
+
+#[test]
+fn without_fusion() {
+    once_more(ablate::kernel::SWITCH, "off");
+}
+
+#[test]
+fn with_avx2() {
+    once_more(ablate::kernel::simd::SWITCH, "avx2");
+}
+
+#[test]
+fn with_the_baseline() {
+    once_more(ablate::kernel::simd::SWITCH, "baseline");
 }

@@ -9,6 +9,10 @@ mod small_data;
 mod compare;
 #[path = "report_cases/export.rs"]
 mod export;
+#[path = "report_cases/file.rs"]
+mod file;
+#[path = "report_cases/latex.rs"]
+mod latex;
 #[path = "report_cases/page.rs"]
 mod page;
 #[path = "report_cases/readme.rs"]

@@ -268,6 +268,7 @@ fn stages(path: &Path) -> Result<Vec<StageSpec>, Problems> {
             classes: 6,
             train_images: 12,
             val_images: 12,
+            kept_bytes: 0,
         },
     };
     let plan = plan_file(path, &Request::default(), &|_| Ok(description.clone()))?;

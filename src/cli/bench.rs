@@ -25,6 +25,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use std::io::Write;
 use std::num::NonZeroUsize;
+use std::os::unix::process::CommandExt;
 
 /// Measure the speed of parts of the program on this machine
 #[derive(Debug, Clone, Args)]
@@ -157,7 +158,24 @@ pub async fn run(args: &BenchArgs) -> Exit {
     }
 }
 
+/// The allocator's setting that workers are started with. It is read when a process starts.
+const PURGE: &str = "MIMALLOC_PURGE_DELAY";
+
+/// Starts this program anew as workers are started, so that it measures what they do; not if the environment has
+/// a setting already.
+fn as_a_worker() {
+    if std::env::var_os(PURGE).is_some() {
+        return;
+    }
+    if let Ok(program) = std::env::current_exe() {
+        let mut command = std::process::Command::new(program);
+        command.args(std::env::args_os().skip(1)).env(PURGE, "-1");
+        say(format_args!("can't start again: {}", command.exec()));
+    }
+}
+
 fn train(args: &TrainArgs) -> Exit {
+    as_a_worker();
     match measure(args) {
         Ok(figures) => {
             let text = match args.format {

@@ -3,7 +3,7 @@
 use crate::cli::confirm::confirmed;
 use crate::cli::lookup::{self, LookupError, ignore_closed_pipe};
 use crate::cli::status::TextFormat;
-use crate::store::{Garbage, GarbagePolicy, KeepWeights, Store, StoreError, StoreLock};
+use crate::store::{Garbage, GarbagePolicy, KeepWeights, KeepWork, Store, StoreError, StoreLock};
 use clap::{Args, ValueEnum};
 use std::io::Write;
 use std::path::Path;
@@ -24,6 +24,9 @@ pub struct GcArgs {
     /// Which final weights of finished stages stay
     #[arg(long, value_enum, default_value_t = Weights::All)]
     pub weights: Weights,
+    /// What stays in the folders of finished stages' own programs
+    #[arg(long, value_enum, default_value_t = Work::All)]
+    pub work: Work,
     /// Also remove copies of the database from before a migration or a recovery
     #[arg(long)]
     pub copies: bool,
@@ -41,6 +44,15 @@ pub enum Weights {
     Results,
     /// None; `ablate eval` and `ablate weights export` then have nothing to work with
     None,
+}
+
+/// What stays in the folder of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Work {
+    /// All
+    All,
+    /// What it has promised (`outputs`) and metrics.json; checkpoints of its own go
+    Outputs,
 }
 
 /// Runs the command on the store at `dir`: the list to `out`, questions and notes to `err`.
@@ -64,6 +76,10 @@ async fn collect(
             Weights::All => KeepWeights::All,
             Weights::Results => KeepWeights::Results,
             Weights::None => KeepWeights::None,
+        },
+        work: match args.work {
+            Work::All => KeepWork::All,
+            Work::Outputs => KeepWork::Outputs,
         },
         copies: args.copies,
     };

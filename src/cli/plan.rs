@@ -217,6 +217,7 @@ mod tests {
             classes: 9,
             train_images: 3_906,
             val_images: 926,
+            kept_bytes: 0,
         };
         Ok(DataDescription {
             hash: "0".repeat(64),

@@ -4,20 +4,22 @@ use super::exit::Exit;
 use super::planning::say;
 use crate::report::frame::FrameError;
 use crate::report::table::render::{
-    Csv, Html, JsonForm, Latex, Markdown, Render, Terminal, may_colour,
+    Csv, Html, JsonForm, Latex, Markdown, Render, Terminal, csv_on_screen, may_colour,
 };
 use crate::report::write::{self, WriteError};
 use crate::report::{load, summary_table};
+use crate::spec::problem::Problems;
 use crate::store::rows::ExperimentRow;
 use crate::store::{Store, StoreError};
 use clap::{Args, ValueEnum};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 /// Print the comparison table of experiments and write their reports (tables, plots, data)
 #[derive(Debug, Clone, Args)]
 pub struct ReportArgs {
-    /// Names of experiments; all in the store if none is given
+    /// Names of experiments, or experiment files, whose `report` section is taken as it is now; all in the store if
+    /// none is given
     #[arg(value_name = "EXPERIMENT")]
     pub experiments: Vec<String>,
     /// Folder of the reports: each experiment gets a folder of its name in it
@@ -73,6 +75,8 @@ pub enum ReportError {
     },
     #[error("the store at {store} has no experiments yet: run one with `ablate run FILE`")]
     Empty { store: String },
+    #[error("{0}")]
+    Problems(Problems),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -119,9 +123,15 @@ fn finish(error: ReportError) -> Exit {
     {
         return Exit::Done;
     }
-    say(format_args!("error: {error}"));
+    match &error {
+        // They have positions, and say that they are errors.
+        ReportError::Problems(problems) => say(problems),
+        error => say(format_args!("error: {error}")),
+    }
     match error {
-        ReportError::Unknown { .. } | ReportError::Empty { .. } => Exit::Usage,
+        ReportError::Unknown { .. } | ReportError::Empty { .. } | ReportError::Problems(_) => {
+            Exit::Usage
+        }
         _ => Exit::Store,
     }
 }
@@ -130,10 +140,23 @@ fn finish(error: ReportError) -> Exit {
 async fn report(args: &ReportArgs, store: &Store) -> Result<(String, Vec<PathBuf>), ReportError> {
     let chosen = choose(store.experiments().await?, &args.experiments, store.dir())?;
     let (mut text, mut files) = (String::new(), Vec::new());
-    for (position, experiment) in chosen.into_iter().enumerate() {
-        let (data, warnings) = load::load(store, experiment).await?;
+    for (position, mut experiment) in chosen.into_iter().enumerate() {
+        let path = args
+            .experiments
+            .iter()
+            .find(|name| file::is_file(name) && stored(&[&experiment], name).is_some());
+        let changed = match path {
+            Some(path) => file::apply(&mut experiment, path)?,
+            None => false,
+        };
+        let (mut data, warnings) = load::load(store, experiment).await?;
         for warning in warnings {
             say(format_args!("warning: {warning}"));
+        }
+        match path {
+            Some(path) if changed => data.background.report_section = Some(path.clone()),
+            Some(_) => {}
+            None => file::warn_of_changes(&data),
         }
         let table = summary_table(&data)?;
         if position > 0 {
@@ -145,12 +168,18 @@ async fn report(args: &ReportArgs, store: &Store) -> Result<(String, Vec<PathBuf
             }
             .render(&table),
             Format::Md => Markdown.render(&table),
+            // A file or a program gets every label as it is.
+            Format::Csv if std::io::stdout().is_terminal() => csv_on_screen(&Csv.render(&table)),
             Format::Csv => Csv.render(&table),
             Format::Json => JsonForm.render(&table),
             Format::Html => Html.render(&table),
             Format::Latex => Latex.render(&table),
         });
-        files.extend(write::write(&data, &args.out, !args.no_plots)?);
+        let written = write::write(&data, &args.out, !args.no_plots)?;
+        for sentence in written.missing {
+            say(format_args!("note: {sentence}"));
+        }
+        files.extend(written.paths);
     }
     if let Some((path, warnings)) = write::write_index(&args.out)? {
         for warning in warnings {
@@ -178,30 +207,42 @@ pub(super) fn choose(
     }
     let mut chosen: Vec<ExperimentRow> = Vec::new();
     for name in names {
-        let stem = Path::new(name)
-            .extension()
-            .filter(|extension| *extension == "yaml" || *extension == "yml")
-            .and_then(|_| Path::new(name).file_stem()?.to_str());
-        let found = all
-            .iter()
-            .find(|experiment| experiment.name == *name)
-            .or_else(|| {
-                all.iter()
-                    .find(|experiment| Some(experiment.name.as_str()) == stem)
-            });
+        let found = stored(&all.iter().collect::<Vec<_>>(), name);
         match found {
             Some(found) if chosen.iter().any(|known| known.name == found.name) => {}
             Some(found) => chosen.push(found.clone()),
             None => {
+                if let Some(problems) = file::problems(name) {
+                    return Err(ReportError::Problems(problems));
+                }
                 return Err(ReportError::Unknown {
                     name: name.clone(),
                     store: store.display().to_string(),
-                    hint: hint(stem.unwrap_or(name), &all),
+                    hint: hint(stem(name).unwrap_or(name), &all),
                 });
             }
         }
     }
     Ok(chosen)
+}
+
+/// The name that a path of an experiment file ends in.
+fn stem(name: &str) -> Option<&str> {
+    let path = Path::new(name);
+    let extension = path.extension()?;
+    (extension == "yaml" || extension == "yml").then_some(path.file_stem()?.to_str()?)
+}
+
+/// The experiment that an argument stands for: by its name, or by a file of that name, or one that names it.
+fn stored<'a>(all: &[&'a ExperimentRow], argument: &str) -> Option<&'a ExperimentRow> {
+    let called = |name: &str| {
+        all.iter()
+            .find(|experiment| experiment.name == name)
+            .copied()
+    };
+    called(argument)
+        .or_else(|| called(stem(argument)?))
+        .or_else(|| called(&file::is_file(argument).then(|| file::name(Path::new(argument)))??))
 }
 
 /// The nearest name if one is near, else the names there are.
@@ -243,6 +284,7 @@ fn print(text: &str) -> Result<(), ReportError> {
     }
 }
 
+mod file;
 mod watch;
 
 #[cfg(test)]

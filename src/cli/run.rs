@@ -20,7 +20,7 @@ use crate::schedule::execution::{JobFiles, ScheduleError, Settings, Summary};
 use crate::schedule::executor::limits;
 use crate::schedule::executor::local::LocalExecutor;
 use crate::schedule::jobs::Jobs;
-use crate::schedule::policy::policy;
+use crate::schedule::policy::{policy, policy_of};
 use crate::schedule::progress::{Progress, Style, sanitise};
 use crate::schedule::reconcile::reconcile;
 use crate::schedule::signals;
@@ -438,7 +438,8 @@ fn report(args: &RunArgs, jobs: &Jobs, summary: &Summary, done_before: usize) {
             Some(log) => say(format_args!("  log: {}", log.display())),
             None => say("  it failed before and was not tried again: --retry-failed does that"),
         }
-        say(format_args!("  hint: {}", policy(failure.class).hint));
+        let policy = policy_of(failure.class, &failure.message);
+        say(format_args!("  hint: {}", policy.hint));
     }
     if failed.len() > LISTED {
         say(format_args!(

@@ -8,18 +8,21 @@ use crate::report::text::clean;
 use crate::rundir::log::unix_time;
 use crate::rundir::stage::StageSpec;
 use crate::store::{Store, StoreLock};
+use ask::Answers;
 use clap::Args;
 use reason::{Facts, Reasons};
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+mod ask;
+mod history;
 mod reason;
 
 /// Say why a run waits, runs, failed, was retried, or would run again
 ///
-/// From the store: what each stage of the run is at, and of one that isn't known yet, which fields distinguish it from
-/// the nearest finished one. With --file: what `ablate run FILE` would do with the run, and why.
+/// From the store, and from the `ablate run` at work on it: what each stage of the run is at or waits for, and of one
+/// that isn't known yet, which fields distinguish it from the nearest finished one. With --file: what `ablate run FILE` would do with the run, and why.
 #[derive(Debug, Clone, Args)]
 pub struct WhyArgs {
     /// Id of a run (`EXPERIMENT/VARIANT/sSEED`), the beginning of one, or of a stage's fingerprint
@@ -122,6 +125,8 @@ async fn from_store(store: &Store, name: &str, dir: &Path) -> Result<Answer, Loo
             .find(|(_, known)| known == fingerprint)
             .and_then(|(name, _)| name.clone())
     };
+    let names: Vec<String> = named.iter().map(|(_, name)| name.clone()).collect();
+    let answers = ask::ask(dir, &names).await;
     let mut stages = Vec::new();
     for (name, fingerprint) in &named {
         let ancestors = store.ancestors(fingerprint).await?;
@@ -141,7 +146,8 @@ async fn from_store(store: &Store, name: &str, dir: &Path) -> Result<Answer, Loo
         let kin = run
             .as_ref()
             .map(|run| (run.experiment.as_str(), run.id.as_str()));
-        stages.push(explain(Some(store), dir, asked, kin.unwrap_or_default(), false).await?);
+        let kin = kin.unwrap_or_default();
+        stages.push(explain(Some(store), dir, asked, kin, Some(&answers)).await?);
     }
     Ok(Answer {
         run: run
@@ -215,7 +221,7 @@ async fn from_file(
             spec: Some(plan.stage_spec(index)),
         };
         let kin = (plan.experiment.name.as_str(), ids[at].as_str());
-        stages.push(explain(store.as_ref(), dir, asked, kin, true).await?);
+        stages.push(explain(store.as_ref(), dir, asked, kin, None).await?);
     }
     Ok(Answer {
         run: Some(ids[at].clone()),
@@ -223,18 +229,25 @@ async fn from_file(
     })
 }
 
-/// Gathers what is known of a stage and says what follows. `planned`: the question is what a run would do.
+/// Gathers what is known of a stage and says what follows. `answers` is what those at work have said; `None`: the
+/// question is what a run would do.
 async fn explain(
     store: Option<&Store>,
     dir: &Path,
     asked: Asked,
     kin: (&str, &str),
-    planned: bool,
+    answers: Option<&Answers>,
 ) -> Result<Explained, LookupError> {
     let mut facts = Facts {
         now: unix_time(),
-        planned,
+        planned: answers.is_none(),
         schedulers: StoreLock::holders(dir),
+        told: answers.and_then(|answers| {
+            let (holder, told) = answers.of(&asked.fingerprint)?;
+            Some((holder.clone(), told.clone()))
+        }),
+        silent: answers.map_or_else(Vec::new, |answers| answers.silent.clone()),
+        plans: Vec::new(),
         state: None,
         lease: None,
         attempts: Vec::new(),
@@ -250,6 +263,7 @@ async fn explain(
         let mut states = store.stage_states(&names).await?;
         facts.state = states.remove(&asked.fingerprint);
         facts.attempts = store.attempts(&asked.fingerprint).await?;
+        facts.plans = store.plans_saved().await?;
         facts.lease = store.leaseholder(&asked.fingerprint).await?;
         facts.ancestors = asked
             .ancestors

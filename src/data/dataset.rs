@@ -156,7 +156,51 @@ impl Dataset {
             classes: self.inner.classes.len(),
             train_images: self.len(Split::Train),
             val_images: self.len(Split::Val),
+            kept_bytes: self.kept_bytes(),
         }
+    }
+
+    /// Bytes that a process comes to keep of this data set: decoded images, as far as a few of each split tell,
+    /// the index, and the encoded files of the embedded one.
+    fn kept_bytes(&self) -> u64 {
+        let splits = Split::ALL.iter().map(|&split| {
+            let count = self.len(split);
+            let looked = count.min(PROBES);
+            let sizes: Vec<usize> = (0..looked)
+                .filter_map(|probe| self.decoded_size(split, probe * count / looked))
+                .map(|size| if size <= LARGEST_CACHED { size } else { 0 })
+                .collect();
+            let total = sizes.iter().sum::<usize>() as u64 * count as u64;
+            total.checked_div(sizes.len() as u64).unwrap_or(0)
+        });
+        let images = splits.sum::<u64>().min(CACHE_BYTES as u64);
+        let encoded = match self.inner.source {
+            Source::Embedded => embedded::size() as u64,
+            Source::Folder(_) => 0,
+        };
+        let count = self.len(Split::Train) + self.len(Split::Val);
+        images + encoded + INDEX_BYTES * count as u64
+    }
+
+    /// Bytes of image `index` of `split` when it is decoded, from its header; `None` if it can't be read.
+    fn decoded_size(&self, split: Split, index: usize) -> Option<usize> {
+        let sample = &self.samples(split)[index];
+        let size = match &self.inner.source {
+            Source::Embedded => {
+                let bytes = embedded::file(&sample.path)?;
+                image::ImageReader::new(std::io::Cursor::new(bytes))
+                    .with_guessed_format()
+                    .ok()?
+                    .into_dimensions()
+            }
+            Source::Folder(root) => image::ImageReader::open(root.join(&sample.path))
+                .ok()?
+                .with_guessed_format()
+                .ok()?
+                .into_dimensions(),
+        };
+        let (width, height) = size.ok()?;
+        Some(3 * width as usize * height as usize)
     }
 
     /// What errors call image `index` of `split`.
@@ -241,6 +285,12 @@ pub const CACHE_BYTES: usize = 256 << 20;
 
 /// Larger images are not kept: for them reading and decoding is not what repeats cheaply.
 const LARGEST_CACHED: usize = 64 << 10;
+
+/// Images of a split whose size is looked at for an estimate of memory.
+const PROBES: usize = 8;
+
+/// Bytes of an image's entry in the index: path, label, place in the cache and in the order of an epoch.
+const INDEX_BYTES: u64 = 150;
 
 #[derive(Debug)]
 struct DecodedCache {

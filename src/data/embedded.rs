@@ -52,6 +52,11 @@ pub(in crate::data) fn file(path: &str) -> Option<&'static [u8]> {
         .map(|range| &unpacked.bytes[range.clone()])
 }
 
+/// Bytes of all encoded images.
+pub(in crate::data) fn size() -> usize {
+    UNPACKED.bytes.capacity()
+}
+
 /// Classes, and the samples of train and val, in the order of an image folder.
 pub(in crate::data) fn index() -> (Vec<String>, [Vec<Sample>; 2]) {
     let mut paths: Vec<&str> = UNPACKED.files.keys().map(String::as_str).collect();

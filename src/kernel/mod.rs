@@ -42,7 +42,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Turns fusion off in the processes that see it (`off`), for comparison: results differ in their last
 /// digits.
-pub const SWITCH: &str = "ABLATE_FUSION";
+pub use crate::rundir::stage::FUSION_SWITCH as SWITCH;
 
 static FUSED: LazyLock<AtomicBool> = LazyLock::new(|| {
     let off = std::env::var_os(SWITCH).is_some_and(|value| value == "off" || value == "0");

@@ -93,12 +93,55 @@ fn incoming<S, const N: usize>(ops: &Ops<S, N>, grads: &mut Gradients) -> FlexTe
 
 fn attention_shape(qkv: &FlexTensor, heads: usize) -> attention::Shape {
     let shape = shape_of(qkv);
+    assert!(
+        heads > 0 && shape[2].is_multiple_of(3 * heads),
+        "queries, keys and values of {heads} heads don't fill a width of {}",
+        shape[2]
+    );
     attention::Shape {
         batch: shape[0],
         tokens: shape[1],
         dim: shape[2] / 3,
         heads,
     }
+}
+
+/// The width of the input `x` of a linear layer.
+///
+/// # Panics
+/// If weight and bias are not those of such an input.
+fn linear_inputs(x: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor) -> usize {
+    let inputs = x.layout().shape().to_vec().pop().unwrap_or(0);
+    let [w, b] = [shape_of(weight), shape_of(bias)];
+    assert!(
+        w.len() == 2 && w[1] == inputs && b == [w[0]],
+        "a weight of {w:?} and a bias of {b:?} for inputs of width {inputs}"
+    );
+    inputs
+}
+
+/// # Panics
+/// If weight and bias of the norm are not as wide as its input.
+fn check_norm(x: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor) {
+    let (x, w, b) = (shape_of(x), shape_of(weight), shape_of(bias));
+    let fits = w == b && w.len() == 1 && x.last() == w.first();
+    assert!(fits, "a weight of {w:?} and a bias of {b:?} for {x:?}");
+}
+
+/// # Panics
+/// If stream, branch, LayerScale and the samples' factors don't belong together.
+fn check_residual(x: &FlexTensor, y: &FlexTensor, gamma: Option<&FlexTensor>, keep: &[f32]) {
+    let (x, y) = (shape_of(x), shape_of(y));
+    let gamma = gamma.map(shape_of);
+    let fits = x.len() == 3
+        && x == y
+        && gamma.as_ref().is_none_or(|gamma| *gamma == [x[2]])
+        && (keep.is_empty() || keep.len() == x[0]);
+    assert!(
+        fits,
+        "a branch of {y:?}, LayerScale of {gamma:?} and {} factors for {x:?}",
+        keep.len()
+    );
 }
 
 /// How a residual's branch is scaled.
@@ -115,7 +158,7 @@ impl FusedOps for Flex {
     fn fused_linear(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
         let [x, weight, bias] = [x, weight, bias].map(|t| contiguous(&t));
         let shape = shape_of(&x);
-        let inputs = shape[shape.len() - 1];
+        let inputs = linear_inputs(&x, &weight, &bias);
         let y = linear::forward(values(&x), values(&weight), values(&bias), inputs);
         tensor(y, &with_last(&shape, values(&bias).len()))
     }
@@ -123,7 +166,7 @@ impl FusedOps for Flex {
     fn fused_linear_gelu(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
         let [x, weight, bias] = [x, weight, bias].map(|t| contiguous(&t));
         let shape = shape_of(&x);
-        let inputs = shape[shape.len() - 1];
+        let inputs = linear_inputs(&x, &weight, &bias);
         let y = linear::forward_gelu(values(&x), values(&weight), values(&bias), inputs);
         tensor(y, &with_last(&shape, values(&bias).len()))
     }
@@ -135,6 +178,7 @@ impl FusedOps for Flex {
         eps: f32,
     ) -> FlexTensor {
         let [x, weight, bias] = [x, weight, bias].map(|t| contiguous(&t));
+        check_norm(&x, &weight, &bias);
         let (y, _) = layer_norm::forward(values(&x), values(&weight), values(&bias), eps);
         tensor(y, &shape_of(&x))
     }
@@ -148,6 +192,7 @@ impl FusedOps for Flex {
 
     fn fused_residual(x: FlexTensor, y: FlexTensor, keep: Vec<f32>) -> FlexTensor {
         let [x, y] = [x, y].map(|t| contiguous(&t));
+        check_residual(&x, &y, None, &keep);
         let shape = shape_of(&x);
         tensor(
             residual::forward(values(&x), values(&y), scale(&shape, None, &keep)),
@@ -162,6 +207,7 @@ impl FusedOps for Flex {
         keep: Vec<f32>,
     ) -> FlexTensor {
         let [x, y, gamma] = [x, y, gamma].map(|t| contiguous(&t));
+        check_residual(&x, &y, Some(&gamma), &keep);
         let shape = shape_of(&x);
         let scale = scale(&shape, Some(values(&gamma)), &keep);
         tensor(residual::forward(values(&x), values(&y), scale), &shape)
@@ -175,7 +221,7 @@ fn linear_gelu_forward(
     bias: &FlexTensor,
 ) -> (FlexTensor, Vec<f32>) {
     let shape = shape_of(x);
-    let inputs = shape[shape.len() - 1];
+    let inputs = linear_inputs(x, weight, bias);
     let [x_values, w, b] = [x, weight, bias].map(values);
     let (y, derivative) = linear::forward_gelu_with_derivative(x_values, w, b, inputs);
     (
@@ -380,6 +426,7 @@ impl<C: CheckpointStrategy> FusedOps for Autodiff<Flex, C> {
     ) -> FloatTensor<Self> {
         let [(x, nx), (weight, nw), (bias, nb)] = [x, weight, bias].map(|t| t.into_parts());
         let [x, weight, bias] = [x, weight, bias].map(|t| contiguous(&t));
+        check_norm(&x, &weight, &bias);
         let (y, moments) = layer_norm::forward(values(&x), values(&weight), values(&bias), eps);
         let y = tensor(y, &shape_of(&x));
         match LayerNormBackward

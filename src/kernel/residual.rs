@@ -1,6 +1,6 @@
 //! The residual connection with LayerScale and stochastic depth: `x + keep * gamma * y`.
 
-use super::parallel::{Hole, block_rows, build, each_row, map_blocks, sum_in_order};
+use super::parallel::{Hole, block_rows, build, map_blocks, sum_in_order};
 use super::simd::{map1, map2, map3, simd};
 
 /// What scales the branch: LayerScale's factors and one factor per sample, either may be absent.
@@ -15,9 +15,10 @@ pub struct Scale<'a> {
 }
 
 impl Scale<'_> {
-    /// Factor of the sample that row `row` belongs to.
-    fn keep_of(&self, row: usize) -> f32 {
-        self.keep.map_or(1.0, |keep| keep[row / self.tokens])
+    /// Factors of the samples that `count` rows from `first` on belong to.
+    fn keep_of(&self, first: usize, count: usize) -> Vec<f32> {
+        let factor = |row: usize| self.keep.map_or(1.0, |keep| keep[row / self.tokens]);
+        (first..first + count).map(factor).collect()
     }
 }
 
@@ -26,15 +27,13 @@ pub fn forward(x: &[f32], y: &[f32], scale: Scale<'_>) -> Vec<f32> {
     let width = scale.dim;
     let per_block = block_rows(x.len() / width);
     build(x.len(), per_block * width, |index, out| {
-        each_row(out, width, |row, out| {
-            let row = index * per_block + row;
-            let range = row * width..(row + 1) * width;
-            let (x, y) = (&x[range.clone()], &y[range]);
-            match scale.gamma {
-                Some(gamma) => scaled_add(out, x, y, gamma, scale.keep_of(row)),
-                None => add(out, x, y, scale.keep_of(row)),
-            }
-        })
+        let range = index * per_block * width..index * per_block * width + out.len();
+        let keep = scale.keep_of(index * per_block, out.len() / width);
+        let (x, y) = (&x[range.clone()], &y[range]);
+        match scale.gamma {
+            Some(gamma) => scaled_add(out, x, y, gamma, &keep),
+            None => add(out, x, y, width, &keep),
+        }
     })
 }
 
@@ -43,14 +42,13 @@ pub fn backward_branch(g: &[f32], scale: Scale<'_>) -> Vec<f32> {
     let width = scale.dim;
     let per_block = block_rows(g.len() / width);
     build(g.len(), per_block * width, |index, dy| {
-        each_row(dy, width, |row, dy| {
-            let row = index * per_block + row;
-            let g = &g[row * width..(row + 1) * width];
-            match scale.gamma {
-                Some(gamma) => scaled(dy, g, gamma, scale.keep_of(row)),
-                None => times(dy, g, scale.keep_of(row)),
-            }
-        })
+        let start = index * per_block * width;
+        let keep = scale.keep_of(index * per_block, dy.len() / width);
+        let g = &g[start..start + dy.len()];
+        match scale.gamma {
+            Some(gamma) => scaled(dy, g, gamma, &keep),
+            None => times(dy, g, width, &keep),
+        }
     })
 }
 
@@ -61,43 +59,84 @@ pub fn backward_gamma(g: &[f32], y: &[f32], scale: Scale<'_>) -> Vec<f32> {
     let per_block = block_rows(rows);
     let parts = map_blocks(rows.div_ceil(per_block), |block| {
         let mut total = vec![0.0; width];
-        for row in block * per_block..rows.min((block + 1) * per_block) {
-            let range = row * width..(row + 1) * width;
-            accumulate(&mut total, &g[range.clone()], &y[range], scale.keep_of(row));
-        }
+        let count = per_block.min(rows - block * per_block);
+        let range = block * per_block * width..(block * per_block + count) * width;
+        let keep = scale.keep_of(block * per_block, count);
+        accumulate(&mut total, &g[range.clone()], &y[range], &keep);
         total
     });
     sum_in_order(parts, width)
 }
 
 simd! {
-    fn scaled_add<'h>(out: Hole<'h>, x: &[f32], y: &[f32], gamma: &[f32], keep: f32) -> &'h mut [f32] {
-        map3(out, x, y, gamma, |x, y, gamma| (y * gamma).mul_add(keep, x))
+    fn scaled_add<'h>(out: Hole<'h>, x: &[f32], y: &[f32], gamma: &[f32], keep: &[f32]) -> &'h mut [f32] {
+        let width = gamma.len();
+        assert!(
+            x.len() == out.len() && y.len() == out.len() && out.len() == keep.len() * width,
+            "whole rows, as many of each"
+        );
+        let rows = out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(y.chunks_exact(width));
+        for (((out, x), y), &keep) in rows.zip(keep) {
+            map3(out, x, y, gamma, |x, y, gamma| (y * gamma).mul_add(keep, x));
+        }
+        // SAFETY: the rows cover `out`, and each was written.
+        unsafe { out.assume_init_mut() }
     }
 }
 
 simd! {
-    fn add<'h>(out: Hole<'h>, x: &[f32], y: &[f32], keep: f32) -> &'h mut [f32] {
-        map2(out, x, y, |x, y| y.mul_add(keep, x))
+    fn add<'h>(out: Hole<'h>, x: &[f32], y: &[f32], width: usize, keep: &[f32]) -> &'h mut [f32] {
+        assert!(
+            x.len() == out.len() && y.len() == out.len() && out.len() == keep.len() * width,
+            "whole rows, as many of each"
+        );
+        let rows = out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(y.chunks_exact(width));
+        for (((out, x), y), &keep) in rows.zip(keep) {
+            map2(out, x, y, |x, y| y.mul_add(keep, x));
+        }
+        // SAFETY: the rows cover `out`, and each was written.
+        unsafe { out.assume_init_mut() }
     }
 }
 
 simd! {
-    fn scaled<'h>(out: Hole<'h>, g: &[f32], gamma: &[f32], keep: f32) -> &'h mut [f32] {
-        map2(out, g, gamma, |g, gamma| g * gamma * keep)
+    fn scaled<'h>(out: Hole<'h>, g: &[f32], gamma: &[f32], keep: &[f32]) -> &'h mut [f32] {
+        let width = gamma.len();
+        assert!(
+            g.len() == out.len() && out.len() == keep.len() * width,
+            "whole rows, as many of each"
+        );
+        let rows = out.chunks_exact_mut(width).zip(g.chunks_exact(width));
+        for ((out, g), &keep) in rows.zip(keep) {
+            map2(out, g, gamma, |g, gamma| g * gamma * keep);
+        }
+        // SAFETY: the rows cover `out`, and each was written.
+        unsafe { out.assume_init_mut() }
     }
 }
 
 simd! {
-    fn times<'h>(out: Hole<'h>, g: &[f32], keep: f32) -> &'h mut [f32] {
-        map1(out, g, |g| g * keep)
+    fn times<'h>(out: Hole<'h>, g: &[f32], width: usize, keep: &[f32]) -> &'h mut [f32] {
+        assert!(
+            g.len() == out.len() && out.len() == keep.len() * width,
+            "whole rows, as many of each"
+        );
+        let rows = out.chunks_exact_mut(width).zip(g.chunks_exact(width));
+        for ((out, g), &keep) in rows.zip(keep) {
+            map1(out, g, |g| g * keep);
+        }
+        // SAFETY: the rows cover `out`, and each was written.
+        unsafe { out.assume_init_mut() }
     }
 }
 
 simd! {
-    fn accumulate(total: &mut [f32], g: &[f32], y: &[f32], keep: f32) {
-        for ((t, g), y) in total.iter_mut().zip(g).zip(y) {
-            *t = (g * y).mul_add(keep, *t);
+    fn accumulate(total: &mut [f32], g: &[f32], y: &[f32], keep: &[f32]) {
+        let width = total.len();
+        for ((g, y), &keep) in g.chunks_exact(width).zip(y.chunks_exact(width)).zip(keep) {
+            for ((t, g), y) in total.iter_mut().zip(g).zip(y) {
+                *t = (g * y).mul_add(keep, *t);
+            }
         }
     }
 }

@@ -3,32 +3,77 @@
 //! Each kernel is written once as plain loops that the compiler vectorises; [`simd!`] compiles its
 //! body for AVX-512, for AVX2 with FMA and for the target's baseline. Multiply-adds are written
 //! with `mul_add`, so all three give the same bits (the baseline of x86-64 without FMA is slow but
-//! correct).
+//! correct). The matrix product between them is the crate `gemm`'s, which sums in an order of each
+//! instruction set: whole results agree to the bit between processors of one kind only.
 
 use super::parallel::Hole;
 
 /// Number of partial sums in reductions: fixed, so that sums don't depend on the instruction set.
 pub const LANES: usize = 16;
 
+/// Takes AVX-512 (`avx2`), or AVX2 as well (`baseline`), from the kernels of the processes that see it. For
+/// tests and comparison; the crate `gemm` doesn't look at it.
+pub const SWITCH: &str = "ABLATE_SIMD";
+
 /// Instruction set that kernels use: 2 AVX-512, 1 AVX2 with FMA, 0 baseline.
 #[cfg(target_arch = "x86_64")]
 pub fn level() -> u8 {
     use std::sync::OnceLock;
     static LEVEL: OnceLock<u8> = OnceLock::new();
+    #[cfg(test)]
+    if let Some(level) = FORCED.get() {
+        return level;
+    }
     *LEVEL.get_or_init(|| {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("fma")
-        {
-            2
-        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            1
-        } else {
-            0
-        }
+        let most = match std::env::var(SWITCH).as_deref() {
+            Ok("baseline") => 0,
+            Ok("avx2") => 1,
+            _ => 2,
+        };
+        detected().min(most)
     })
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+thread_local! {
+    /// What [`level`] says in this thread.
+    static FORCED: std::cell::Cell<Option<u8>> = const { std::cell::Cell::new(None) };
+}
+
+/// Runs `work`, all in one thread, at every level that this processor has, the baseline first.
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(super) fn at_every_level<R: Send>(work: impl Fn(u8) -> R + Sync) -> Vec<R> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .build()
+        .unwrap();
+    pool.install(|| {
+        (0..=detected())
+            .map(|level| {
+                FORCED.set(Some(level));
+                let result = work(level);
+                FORCED.set(None);
+                result
+            })
+            .collect()
+    })
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detected() -> u8 {
+    if is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+    {
+        2
+    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        1
+    } else {
+        0
+    }
 }
 
 /// Defines a function whose body is compiled for several instruction sets.

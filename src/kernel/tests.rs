@@ -187,7 +187,7 @@ fn strided_inputs() {
 
 #[test]
 fn bits_do_not_depend_on_threads() {
-    let shape = [16, 50, 64, 192];
+    let shape = [16, 50, 64, 576];
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -227,6 +227,76 @@ fn bits_do_not_depend_on_threads() {
         for (index, (a, b)) in one.iter().zip(&other).enumerate() {
             let same = a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits());
             assert!(same, "result {index} with {threads} threads");
+        }
+    }
+}
+
+/// The element-wise kernels of every instruction set that this processor has, the baseline among them, against
+/// each other to the bit and against the plain forms.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn every_instruction_set_gives_the_same_bits() {
+    let shape = [3, 19, 24, 40];
+    let all = inputs(shape, 1.0);
+    let mut wide = inputs(shape, 1.0);
+    wide.a = random(4, [shape[3]], 1.0);
+    let packed = inputs([shape[0], shape[1], 3 * shape[2], 1], 1.0);
+    let keep = [1.25, 0.0, 2.0];
+    let fused = || {
+        let linear: Op<'_> = &|[x, _], w, [a, _]| fused::linear(x, w, a);
+        let gelu: Op<'_> = &|[x, _], w, [a, _]| fused::linear_gelu(x, w, a);
+        let norm: Op<'_> = &|[x, _], _, [a, b]| fused::layer_norm(x, a, b, 1e-6);
+        let attention: Op<'_> = &|[x, _], _, _| fused::attention(x, 3);
+        let scaled: Op<'_> = &|[x, y], _, [a, _]| fused::residual(x, y, Some(a), Some(&keep));
+        let bare: Op<'_> = &|[x, y], _, _| fused::residual(x, y, None, Some(&keep));
+        [
+            results(linear, &wide, true),
+            results(gelu, &wide, true),
+            results(norm, &all, true),
+            results(attention, &packed, true),
+            results(scaled, &all, true),
+            results(bare, &all, true),
+        ]
+        .concat()
+    };
+    let levels = super::simd::at_every_level(|_| fused());
+    let plain = [
+        results(&|[x, _], w, [a, _]| plain::linear(x, w, a), &wide, true),
+        results(
+            &|[x, _], w, [a, _]| plain::linear_gelu(x, w, a),
+            &wide,
+            true,
+        ),
+        results(
+            &|[x, _], _, [a, b]| plain::layer_norm(x, a, b, 1e-6),
+            &all,
+            true,
+        ),
+        results(&|[x, _], _, _| plain::attention(x, 3), &packed, true),
+        results(
+            &|[x, y], _, [a, _]| plain::residual(x, y, Some(a), Some(&keep)),
+            &all,
+            true,
+        ),
+        results(
+            &|[x, y], _, _| plain::residual(x, y, None, Some(&keep)),
+            &all,
+            true,
+        ),
+    ]
+    .concat();
+    for (level, results) in levels.iter().enumerate() {
+        assert_eq!(results.len(), plain.len());
+        for (index, (ours, plain)) in results.iter().zip(&plain).enumerate() {
+            assert_close(&format!("level {level}, result {index}"), ours, plain);
+            let same = ours
+                .iter()
+                .zip(&levels[0][index])
+                .all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(
+                same,
+                "level {level}, result {index}: other bits than the baseline's"
+            );
         }
     }
 }

@@ -24,11 +24,14 @@ pub fn binary_cross_entropy(
     target: Tensor<2>,
     reduction: Reduction,
 ) -> Tensor<1> {
-    let [batch, _] = logits.dims();
+    let [batch, classes] = logits.dims();
     let negative = target.neg().add_scalar(1.0);
     let terms = negative * logits.clone() - activation::log_sigmoid(logits);
     match reduction {
+        Reduction::Mean if batch * classes >= super::LONG => {
+            super::sum(terms).div_scalar((batch * classes) as f64)
+        }
         Reduction::Mean => terms.mean(),
-        Reduction::Sum => terms.sum().div_scalar(batch as f64),
+        Reduction::Sum => super::sum(terms).div_scalar(batch as f64),
     }
 }

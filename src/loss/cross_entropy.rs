@@ -10,7 +10,5 @@ use burn::tensor::{Tensor, activation};
 /// mean over the batch (timm's `SoftTargetCrossEntropy`).
 pub fn soft_target_cross_entropy(logits: Tensor<2>, target: Tensor<2>) -> Tensor<1> {
     let [batch, _] = logits.dims();
-    (activation::log_softmax(logits, 1) * target)
-        .sum()
-        .div_scalar(-(batch as f64))
+    super::sum(activation::log_softmax(logits, 1) * target).div_scalar(-(batch as f64))
 }

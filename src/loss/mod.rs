@@ -13,6 +13,18 @@ pub mod cross_entropy;
 #[cfg(test)]
 mod tests;
 
+/// Terms from which on Burn's CPU backend sums in pieces, in an order that depends on threads and on chance.
+const LONG: usize = 4 << 20;
+
+/// The sum of `terms [batch, classes]`, many of them row by row, so that its order depends on shapes only.
+fn sum(terms: Tensor<2>) -> Tensor<1> {
+    if terms.shape().num_elements() < LONG {
+        terms.sum()
+    } else {
+        terms.sum_dim(1).sum()
+    }
+}
+
 pub use binarise::binarise;
 pub use binary_cross_entropy::{Reduction, binary_cross_entropy};
 pub use cross_entropy::soft_target_cross_entropy;

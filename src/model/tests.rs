@@ -76,6 +76,20 @@ fn recomputed_blocks_give_the_same_bits() {
     }
 }
 
+/// What an evaluation runs on keeps nothing for a backward pass: its results are plain tensors.
+#[test]
+fn evaluation_builds_no_graph() {
+    let arch = architecture(2, Some(0.1));
+    let trained = VisionTransformer::new(arch, 3, &Device::flex().autodiff());
+    let model = trained.without_autodiff();
+    let images = Tensor::<4>::ones([2, 3, 12, 12], &Device::flex());
+    let logits = model.forward(images, None);
+    assert!(logits.try_into_primitive::<burn::backend::Flex>().is_ok());
+    let images = Tensor::<4>::ones([2, 3, 12, 12], &Device::flex().autodiff());
+    let logits = trained.forward(images, None);
+    assert!(logits.try_into_primitive::<burn::backend::Flex>().is_err());
+}
+
 /// Outside autodiff there is nothing to recompute.
 #[test]
 fn recomputation_leaves_inference_alone() {

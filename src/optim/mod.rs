@@ -36,6 +36,12 @@ pub struct Optimizer {
     grad_norm: f64,
 }
 
+/// What gradients of the norm `norm` are divided by; not a number where the norm is none, as in PyTorch.
+fn divisor(norm: f64, max_norm: f64) -> f64 {
+    let factor = norm / max_norm;
+    if factor <= 1.0 { 1.0 } else { factor }
+}
+
 impl Optimizer {
     /// The recipe's optimizer for parameters in the groups `groups`.
     pub fn new(config: &OptimizerConfig, groups: Vec<Group>) -> Self {
@@ -96,7 +102,7 @@ impl Optimizer {
         self.grad_norm = update::global_norm(grads);
         let divisor = self
             .max_grad_norm
-            .map_or(1.0, |max_norm| (self.grad_norm / max_norm).max(1.0));
+            .map_or(1.0, |max_norm| divisor(self.grad_norm, max_norm));
         let slots = params.iter().zip(grads).zip(first.into_iter().zip(second));
         let slots = slots
             .enumerate()

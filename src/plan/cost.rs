@@ -100,6 +100,8 @@ struct Work {
     state_copies: u64,
     /// Micro-batches per step.
     accumulation: u64,
+    /// What the images of a micro-batch are a multiple of.
+    multiple: u64,
     /// Gradient checkpointing.
     recompute: bool,
 }
@@ -112,7 +114,10 @@ impl Work {
             train_resolution: self.train_resolution,
             batch_size: self.batch_size,
             accumulation: self.accumulation,
+            multiple: self.multiple,
             recompute: self.recompute,
+            fused: memory::is_fused(),
+            data_bytes: shape.kept_bytes,
             state_copies: self.state_copies,
             eval_resolution: sides.fold(self.eval_resolution, u64::max),
             eval_images: self
@@ -157,6 +162,7 @@ fn parts(recipe: &Recipe, shape: DataShape, sets: &[NamedSet]) -> (VitShape, Wor
         set_images: set_images(sets),
         state_copies: moments + u64::from(recipe.ema.decay.is_some()),
         accumulation: recipe.train.accumulation as u64,
+        multiple: memory::Load::of_training(recipe).multiple,
         recompute: recipe.train.gradient_checkpointing,
     };
     (vit, work)
@@ -189,6 +195,10 @@ pub(in crate::plan) fn of_view(view: &View<'_>, task: Task, sets: &[NamedSet]) -
     const BATCH_SIZE: usize = index("train.batch_size");
     const ACCUMULATION: usize = index("train.accumulation");
     const RECOMPUTE: usize = index("train.gradient_checkpointing");
+    const GROUPS: usize = index("mix.groups");
+    const MIXUP: usize = index("mix.mixup_alpha");
+    const CUTMIX: usize = index("mix.cutmix_alpha");
+    const MIX_PROB: usize = index("mix.prob");
     const EVERY: usize = index("eval.every");
     const RESOLUTIONS: usize = index("eval.resolutions");
     let vit = VitShape {
@@ -219,6 +229,10 @@ pub(in crate::plan) fn of_view(view: &View<'_>, task: Task, sets: &[NamedSet]) -
         set_images: set_images(sets),
         state_copies: moments + u64::from(*view.value(EMA) != Value::Null),
         accumulation: view.count(ACCUMULATION),
+        multiple: memory::multiple(
+            view.count(GROUPS),
+            (view.number(MIXUP) > 0.0 || view.number(CUTMIX) > 0.0) && view.number(MIX_PROB) > 0.0,
+        ),
         recompute: *view.value(RECOMPUTE) == Value::Bool(true),
     };
     total(&vit, &work, task, view.shape)

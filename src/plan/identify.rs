@@ -366,6 +366,7 @@ impl Work<'_> {
                 classes: 0,
                 train_images: 0,
                 val_images: 0,
+                kept_bytes: 0,
             });
             let (message, hint) = rule.explain(&View {
                 flat: &flat,

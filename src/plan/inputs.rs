@@ -2,7 +2,9 @@
 
 use crate::rundir::stage::InputFile;
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -15,8 +17,11 @@ const MOST: usize = 100_000;
 pub enum InputError {
     #[error("no file matches `{0}`")]
     Missing(String),
-    #[error("`{pattern}` matches more than {MOST} files")]
+    #[error("`{pattern}` matches more than {MOST} files, or leads through as many folders")]
     TooMany { pattern: String },
+    /// Neither an experiment nor a plan, which is JSON, could name it.
+    #[error("the name of {path} is not UTF-8: rename it, or leave it out")]
+    NotText { path: String },
     #[error("can't read {path}: {source}")]
     Read { path: String, source: io::Error },
     /// Found when a stage starts.
@@ -24,20 +29,26 @@ pub enum InputError {
     Changed { path: String },
 }
 
-/// The files in `folder` that `pattern` names, hashed, by path. A folder stands for all files below it; `*` and `?` match
-/// within a name, `**` any number of folders.
+/// The files in `folder` that `pattern` names, hashed, by path. A folder stands for all files below it, hidden ones left
+/// out; `*` and `?` match within a name, `**` any number of folders. Links are followed.
 ///
 /// # Errors
 /// None matches, too many do, or one can't be read.
 pub fn find(folder: &Path, pattern: &str) -> Result<Vec<InputFile>, InputError> {
-    let mut paths = Vec::new();
     let parts: Vec<&str> = pattern.split('/').collect();
     let (start, parts) = match parts.split_first() {
         Some((&"", rest)) => (PathBuf::from("/"), rest),
         _ => (folder.to_owned(), &parts[..]),
     };
     let prefix = if pattern.starts_with('/') { "/" } else { "" };
-    matching(&start, prefix, parts, pattern, &mut paths)?;
+    let mut search = Search {
+        pattern,
+        found: Vec::new(),
+        above: Vec::new(),
+        folders: 0,
+    };
+    search.matching(&start, prefix, parts, false)?;
+    let mut paths = search.found;
     paths.sort();
     paths.dedup();
     if paths.is_empty() {
@@ -118,77 +129,152 @@ fn hash(path: &Path) -> io::Result<String> {
     Ok(hash)
 }
 
-/// Adds the files below `folder` that the parts of a pattern match; `prefix` is its path so far.
-fn matching(
-    folder: &Path,
-    prefix: &str,
-    parts: &[&str],
-    pattern: &str,
-    found: &mut Vec<String>,
-) -> Result<(), InputError> {
-    if found.len() > MOST {
-        return Err(InputError::TooMany {
-            pattern: pattern.to_owned(),
-        });
-    }
-    let failed = |source| InputError::Read {
-        path: folder.display().to_string(),
-        source,
-    };
-    let joined = |name: &str| match prefix {
-        "" | "/" => format!("{prefix}{name}"),
-        prefix => format!("{prefix}/{name}"),
-    };
-    let Some((part, rest)) = parts.split_first() else {
-        // A folder at the end stands for all that it holds.
-        return matching(folder, prefix, &["**", "*"], pattern, found);
-    };
-    if part.is_empty() || *part == "." {
-        return matching(folder, prefix, rest, pattern, found);
-    }
-    if !part.contains(['*', '?']) {
-        let path = folder.join(part);
-        return if path.is_dir() {
-            matching(&path, &joined(part), rest, pattern, found)
-        } else {
-            if rest.is_empty() && path.exists() {
-                found.push(joined(part));
-            }
-            Ok(())
+/// Folders by their numbers: device and inode.
+type Identity = (u64, u64);
+
+/// A search for the files that one pattern names. Links are followed, to folders, too; one that leads back to a folder
+/// that it lies in holds nothing new and is left.
+struct Search<'s> {
+    pattern: &'s str,
+    found: Vec<String>,
+    /// The folders that lead to where the search is.
+    above: Vec<Identity>,
+    /// How many were opened.
+    folders: usize,
+}
+
+impl Search<'_> {
+    /// Adds the files in `folder` that the parts of a pattern match; `prefix` is its path so far. `deep`: folders
+    /// below are looked through anyway.
+    fn matching(
+        &mut self,
+        folder: &Path,
+        prefix: &str,
+        parts: &[&str],
+        deep: bool,
+    ) -> Result<(), InputError> {
+        let Some((part, rest)) = parts.split_first() else {
+            // A folder at the end stands for all that it holds.
+            return self.each(folder, |search, name, path, is_folder| {
+                let name = text(name, &path)?;
+                search.add(&joined(prefix, name), &path, is_folder)
+            });
         };
-    }
-    if !folder.is_dir() {
-        return Ok(());
-    }
-    let deep = *part == "**";
-    if deep {
-        matching(folder, prefix, rest, pattern, found)?;
-    }
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name();
-        // A name that is no UTF-8 can't be written in an experiment, nor in JSON.
-        let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
-            continue;
-        };
-        let path = entry.path();
-        // Links to folders are not followed by `**`: they may lead in a circle.
-        let is_folder = entry.file_type().map_err(failed)?.is_dir();
-        if deep {
-            if is_folder {
-                matching(&path, &joined(name), parts, pattern, found)?;
+        if part.is_empty() || *part == "." {
+            return self.matching(folder, prefix, rest, deep);
+        }
+        if *part == "**" {
+            if rest.iter().all(|part| matches!(*part, "" | "." | "**")) {
+                return self.matching(folder, prefix, &[], false);
             }
-        } else if is_match(part, name) {
-            if path.is_dir() {
-                if !rest.is_empty() {
-                    matching(&path, &joined(name), rest, pattern, found)?;
+            self.matching(folder, prefix, rest, true)?;
+            return self.each(folder, |search, name, path, is_folder| match is_folder {
+                true => {
+                    let prefix = joined(prefix, text(name, &path)?);
+                    search.matching(&path, &prefix, parts, true)
                 }
-            } else if rest.is_empty() {
-                found.push(joined(name));
+                false => Ok(()),
+            });
+        }
+        if !part.contains(['*', '?']) {
+            let path = folder.join(part);
+            return if path.is_dir() {
+                self.matching(&path, &joined(prefix, part), rest, false)
+            } else {
+                if rest.is_empty() && path.symlink_metadata().is_ok() {
+                    self.push(joined(prefix, part))?;
+                }
+                Ok(())
+            };
+        }
+        if !folder.is_dir() {
+            return Ok(());
+        }
+        self.each(folder, |search, name, path, is_folder| {
+            if !is_match(part, &name.to_string_lossy()) {
+                return Ok(());
             }
+            let name = joined(prefix, text(name, &path)?);
+            match (is_folder, rest.is_empty()) {
+                (true, false) => search.matching(&path, &name, rest, false),
+                (true, true) if deep => Ok(()),
+                (_, true) => search.add(&name, &path, is_folder),
+                (false, false) => Ok(()),
+            }
+        })
+    }
+
+    /// Adds a file, or all files below a folder.
+    fn add(&mut self, name: &str, path: &Path, is_folder: bool) -> Result<(), InputError> {
+        match is_folder {
+            true => self.matching(path, name, &[], false),
+            false => self.push(name.to_owned()),
         }
     }
-    Ok(())
+
+    fn push(&mut self, name: String) -> Result<(), InputError> {
+        self.found.push(name);
+        match self.found.len() > MOST {
+            true => Err(self.too_many()),
+            false => Ok(()),
+        }
+    }
+
+    fn too_many(&self) -> InputError {
+        InputError::TooMany {
+            pattern: self.pattern.to_owned(),
+        }
+    }
+
+    /// Calls `each` with the name and path of every entry of a folder that isn't hidden, and whether it is a folder.
+    fn each(
+        &mut self,
+        folder: &Path,
+        mut each: impl FnMut(&mut Self, &OsStr, PathBuf, bool) -> Result<(), InputError>,
+    ) -> Result<(), InputError> {
+        let failed = |source| InputError::Read {
+            path: folder.display().to_string(),
+            source,
+        };
+        let metadata = std::fs::metadata(folder).map_err(failed)?;
+        let identity = (metadata.dev(), metadata.ino());
+        if self.above.contains(&identity) {
+            return Ok(());
+        }
+        // Links can make many ways of few folders.
+        self.folders += 1;
+        if self.folders > MOST {
+            return Err(self.too_many());
+        }
+        self.above.push(identity);
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            if name.as_bytes().starts_with(b".") {
+                continue;
+            }
+            let path = entry.path();
+            let is_folder = path.is_dir();
+            each(self, &name, path, is_folder)?;
+        }
+        self.above.pop();
+        Ok(())
+    }
+}
+
+/// A name as it is written in a plan.
+fn text<'n>(name: &'n OsStr, path: &Path) -> Result<&'n str, InputError> {
+    name.to_str().ok_or_else(|| InputError::NotText {
+        path: format!("{}", path.display()),
+    })
+}
+
+/// The path of `name` below `prefix`.
+fn joined(prefix: &str, name: &str) -> String {
+    match prefix {
+        "" | "/" => format!("{prefix}{name}"),
+        prefix => format!("{prefix}/{name}"),
+    }
 }
 
 /// Whether `name` matches a pattern of `*` (any characters) and `?` (one).
@@ -268,6 +354,66 @@ mod tests {
                 "{missing}"
             );
         }
+    }
+
+    #[test]
+    fn links_are_followed_and_not_in_circles() {
+        use std::os::unix::fs::symlink;
+        let folder = folder();
+        let folder = folder.path();
+        std::fs::create_dir_all(folder.join("real/more")).unwrap();
+        std::fs::write(folder.join("real/more/x.csv"), "x").unwrap();
+        symlink("../real", folder.join("data/split")).unwrap();
+        symlink("..", folder.join("real/more/circle")).unwrap();
+        let below = [
+            "data/1.csv",
+            "data/2.csv",
+            "data/deep/3.csv",
+            "data/notes.txt",
+            "data/split/more/x.csv",
+        ];
+        for pattern in ["data", "data/*", "data/**", "data/**/*"] {
+            assert_eq!(names(folder, pattern), below, "{pattern}");
+        }
+        let linked = ["data/split/more/x.csv"];
+        assert_eq!(names(folder, "data/split"), linked);
+        assert_eq!(names(folder, "data/*/more/*.csv"), linked);
+        assert_eq!(names(folder, "data/**/x.csv"), linked);
+        symlink("../../data", folder.join("real/more/back")).unwrap();
+        assert_eq!(names(folder, "data"), below, "by way of a link, too");
+        assert_eq!(names(folder, "data/split").len(), 5, "from there it is new");
+        std::fs::remove_file(folder.join("real/more/back")).unwrap();
+        let inputs = find(folder, "data").unwrap();
+        std::fs::write(folder.join("real/more/x.csv"), "y").unwrap();
+        assert!(matches!(
+            check(folder, &inputs),
+            Err(InputError::Changed { path }) if path.ends_with("x.csv")
+        ));
+        // A link to nothing is named.
+        symlink("nowhere", folder.join("data/broken")).unwrap();
+        for pattern in ["data", "data/broken", "data/b*"] {
+            let error = find(folder, pattern).unwrap_err().to_string();
+            assert!(error.contains("data/broken"), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_that_no_plan_can_hold_are_refused() {
+        let folder = folder();
+        let folder = folder.path();
+        let name = OsStr::from_bytes(b"caf\xe9.csv");
+        std::fs::write(folder.join("data/deep").join(name), "x").unwrap();
+        for pattern in ["data", "data/deep/*", "**/*.csv"] {
+            let error = find(folder, pattern).unwrap_err().to_string();
+            assert!(error.contains("not UTF-8"), "{pattern}: {error}");
+            assert!(error.contains("data/deep/caf"), "{pattern}: {error}");
+        }
+        assert_eq!(names(folder, "data/*.csv"), ["data/1.csv", "data/2.csv"]);
+        assert_eq!(names(folder, "**/*.txt"), ["data/notes.txt"]);
+        let hidden = OsStr::from_bytes(b".caf\xe9");
+        std::fs::remove_file(folder.join("data/deep").join(name)).unwrap();
+        std::fs::write(folder.join("data").join(hidden), "x").unwrap();
+        assert_eq!(names(folder, "data").len(), 4);
     }
 
     #[test]

@@ -1,20 +1,28 @@
 //! What a stage needs of a machine's memory at most, before it runs on a CPU.
 //!
-//! The sum of what is alive at once: parameters and optimizer state, the tensors that the backward pass
-//! waits for, the largest tensors of the backward pass itself, the batches in the making, and the program.
-//! It follows the fused operations (`kernel`): what each keeps for its backward pass is listed in
-//! [`kept_per_block`]. Evaluation keeps nothing, but its batches are larger, so it can be what counts.
+//! The sum of what is alive at once: vectors of the parameters' size (parameters, optimizer state, gradients),
+//! the tensors that the backward pass waits for and the largest ones of its own, the data set's decoded images,
+//! and the program; and what the allocator loses between them ([`resident`]). It follows the operations
+//! (`kernel`): what each keeps for its backward pass is listed in [`kept_per_block`]. Evaluation keeps nothing,
+//! but its batches are larger, so it can be what counts.
 
 use super::cost::VitShape;
-use crate::rundir::stage::{StageSpec, Task};
+use crate::rundir::stage::{FUSION_SWITCH, StageSpec, Task};
 use crate::spec::recipe::{OptimizerName, Recipe};
 use std::fmt;
 
 /// Images per batch of an evaluation (`train::evaluation`).
 pub const EVALUATION_BATCH: u64 = 128;
 
-/// The program itself and the built-in data set, as measured.
-const PROGRAM: u64 = 54 << 20;
+/// The program's code and constants as far as they are touched (26 MiB), its threads, and the pages that the
+/// allocator keeps of every size (16 MiB), as measured.
+const PROGRAM: u64 = 42 << 20;
+
+/// Most that is lost to the allocator's division into chunks of 32 MiB, each for blocks of similar size.
+const CHUNK: u64 = 28 << 20;
+
+/// Tensors of less than this lie in pages of their own size, which larger ones can't use when they are free.
+const SMALL_TENSOR: u64 = 192 << 10;
 
 /// Bytes of a number.
 const F32: u64 = 4;
@@ -27,34 +35,56 @@ pub struct Load {
     pub batch_size: u64,
     /// Micro-batches per step.
     pub accumulation: u64,
+    /// A micro-batch holds a multiple of this many images: `mix.groups`, and twice that where images are mixed
+    /// in pairs. Memory doesn't depend on it; a batch that would fit does.
+    pub multiple: u64,
     /// Gradient checkpointing.
     pub recompute: bool,
+    /// Fused operations.
+    pub fused: bool,
     /// Copies of the parameters that the optimizer and the average keep.
     pub state_copies: u64,
     /// The largest of the test resolutions.
     pub eval_resolution: u64,
     /// Images of the largest evaluation set.
     pub eval_images: u64,
+    /// Bytes of decoded images and of the index that the data set keeps.
+    pub data_bytes: u64,
 }
 
 impl Load {
-    /// A recipe's training without its evaluations.
+    /// A recipe's training without its evaluations and data set.
     pub fn of_training(recipe: &Recipe) -> Load {
         let moments = if recipe.optimizer.name == OptimizerName::Sgd {
             1
         } else {
             2
         };
+        let mix = &recipe.mix;
+        let mixes = (mix.mixup_alpha > 0.0 || mix.cutmix_alpha > 0.0) && mix.prob > 0.0;
         Load {
             train_resolution: recipe.train.resolution as u64,
             batch_size: recipe.train.batch_size as u64,
             accumulation: recipe.train.accumulation as u64,
+            multiple: multiple(mix.groups as u64, mixes),
             recompute: recipe.train.gradient_checkpointing,
+            fused: is_fused(),
             state_copies: moments + u64::from(recipe.ema.decay.is_some()),
             eval_resolution: 1,
-            eval_images: 1,
+            eval_images: 0,
+            data_bytes: 0,
         }
     }
+}
+
+/// What the images of a micro-batch are a multiple of.
+pub fn multiple(groups: u64, mixes: bool) -> u64 {
+    groups.max(1) * if mixes { 2 } else { 1 }
+}
+
+/// Whether workers of this process's environment use the fused operations.
+pub fn is_fused() -> bool {
+    !std::env::var_os(FUSION_SWITCH).is_some_and(|value| value == "off" || value == "0")
 }
 
 /// Peak memory in bytes of a training stage with its evaluations.
@@ -63,46 +93,57 @@ pub fn training_bytes(vit: &VitShape, load: &Load) -> u64 {
     let micro = load.batch_size.div_ceil(load.accumulation.max(1));
     let image = 3 * load.train_resolution * load.train_resolution;
     let held = parameters * (1 + load.state_copies);
-
-    // The batch stays until its last micro-batch is through; the loader's next ones wait.
+    // Gradients and new parameters of an update; or a checkpoint, gathered on the host and written from there,
+    // where the gradients were.
     let accumulated = load.accumulation > 1;
-    let batches = load.batch_size * image * if accumulated { 2 } else { 1 };
-    let forward = activations(vit, micro, load) + micro * image;
-    // Gradients come as activations go, and are then added to the sum of the other micro-batches.
     let sum = if accumulated { parameters } else { 0 };
-    let backward = held + sum + batches + forward + transient(vit, micro, load.train_resolution);
-    let update = held + sum + 2 * parameters + batches;
-    // A checkpoint is gathered on the host and written from there.
-    let checkpoint = held * 2;
-    let evaluation = held + parameters + evaluation_floats(vit, load);
-    let peak = backward.max(update).max(checkpoint).max(evaluation);
-    resident(peak, parameters)
+    let vectors = held + (2 * parameters).max(held - parameters) + sum;
+
+    // The batch, whole until its last micro-batch is through, and the patches that were cut out of it.
+    let batches = load.batch_size * image * if accumulated { 2 } else { 1 } + micro * image;
+    let backward = transient(vit, micro, load.train_resolution);
+    let training = batches + activations(vit, micro, load) + backward;
+    let stream = micro * vit.tokens(load.train_resolution) * vit.embed_dim;
+    let evaluation = evaluation_floats(vit, load);
+    let tensors = if F32 * stream < SMALL_TENSOR {
+        training + evaluation
+    } else {
+        training.max(evaluation)
+    };
+    resident(vectors, tensors, load.data_bytes)
 }
 
-/// Resident bytes where `peak` numbers are alive at once: the allocator keeps what was freed, and fits new
-/// vectors into it with some loss. Both factors are fitted to measurements of three models
-/// (`docs/performance.md`).
-fn resident(peak: u64, parameters: u64) -> u64 {
-    (PROGRAM + F32 * peak) * 17 / 15 + F32 * parameters * 3 / 2
+/// Resident bytes where so many numbers are alive at once, in vectors of the parameters' size and in tensors of
+/// a batch, which lie in blocks of other sizes: the allocator keeps what was freed (`MIMALLOC_PURGE_DELAY=-1`),
+/// rounds sizes up, and divides its memory into chunks by size. Shares and limits are those of
+/// `docs/performance.md`.
+fn resident(vectors: u64, tensors: u64, data_bytes: u64) -> u64 {
+    let rounded = F32 * (vectors + tensors) * 26 / 25;
+    PROGRAM + data_bytes + rounded + (F32 * tensors * 9 / 20).min(CHUNK)
 }
 
-/// Peak memory in bytes of a stage that only evaluates.
+/// Peak memory in bytes of a stage that only evaluates: the weights as they were read, a copy, and the model.
 pub fn evaluation_bytes(vit: &VitShape, load: &Load) -> u64 {
     let parameters = vit.parameters(load.train_resolution);
-    resident(3 * parameters + evaluation_floats(vit, load), parameters)
+    resident(
+        3 * parameters,
+        evaluation_floats(vit, load),
+        load.data_bytes,
+    )
 }
 
-/// The largest batch with which a stage needs at most `limit` bytes, in micro-batches as before; `None` if
-/// one image is too much.
+/// The largest batch with which a stage needs at most `limit` bytes, in micro-batches as before and one that
+/// the rules of recipes admit; `None` if the smallest is too much.
 pub fn largest_batch(vit: &VitShape, load: &Load, limit: u64) -> Option<u64> {
-    let fits = |batch_size: u64| {
+    let unit = load.accumulation.max(1) * load.multiple.max(1);
+    let fits = |units: u64| {
         let load = Load {
-            batch_size,
+            batch_size: units * unit,
             ..*load
         };
         training_bytes(vit, &load) <= limit
     };
-    let (mut fitting, mut too_large) = (0, load.batch_size + 1);
+    let (mut fitting, mut too_large) = (0, load.batch_size / unit + 1);
     while too_large - fitting > 1 {
         let middle = fitting + (too_large - fitting) / 2;
         if fits(middle) {
@@ -111,13 +152,13 @@ pub fn largest_batch(vit: &VitShape, load: &Load, limit: u64) -> Option<u64> {
             too_large = middle;
         }
     }
-    (fitting > 0).then_some(fitting)
+    (fitting > 0).then_some(fitting * unit)
 }
 
 /// The fewest micro-batches with which a stage needs at most `limit` bytes; `None` if there are none.
 pub fn smallest_accumulation(vit: &VitShape, load: &Load, limit: u64) -> Option<u64> {
     (load.accumulation.max(1)..=load.batch_size)
-        .filter(|parts| load.batch_size.is_multiple_of(*parts))
+        .filter(|parts| load.batch_size.is_multiple_of(parts * load.multiple.max(1)))
         .find(|&accumulation| {
             let load = Load {
                 accumulation,
@@ -138,6 +179,8 @@ pub struct TooLarge {
     pub accumulation: Option<u64>,
     /// Whether gradient checkpointing would do.
     pub checkpointing: bool,
+    /// The test resolution, where the evaluation alone is too large.
+    pub evaluation: Option<u64>,
 }
 
 impl TooLarge {
@@ -164,6 +207,7 @@ impl TooLarge {
             batch: largest_batch(&vit, &load, limit).filter(|_| trains),
             accumulation: smallest_accumulation(&vit, &load, limit).filter(|_| trains),
             checkpointing: trains && training_bytes(&vit, &recomputed) <= limit,
+            evaluation: (evaluation_bytes(&vit, &load) > limit).then_some(load.eval_resolution),
         })
     }
 }
@@ -189,9 +233,14 @@ impl fmt::Display for TooLarge {
         if self.checkpointing {
             ways.push("`train.gradient_checkpointing: true`".to_owned());
         }
-        match &ways[..] {
-            [] => write!(f, "; the model is too large for this machine"),
-            ways => write!(f, "; what would fit: {}", ways.join(", or ")),
+        match (&ways[..], self.evaluation) {
+            ([], Some(side)) => write!(
+                f,
+                "; the evaluation of {EVALUATION_BATCH} images at {side} px is too large for this machine \
+                 (`eval.resolution`, `eval.resolutions`)"
+            ),
+            ([], None) => write!(f, "; the model is too large for this machine"),
+            (ways, _) => write!(f, "; what would fit: {}", ways.join(", or ")),
         }
     }
 }
@@ -199,7 +248,7 @@ impl fmt::Display for TooLarge {
 /// Numbers that wait for the backward pass after the last block.
 fn activations(vit: &VitShape, batch: u64, load: &Load) -> u64 {
     let rows = batch * vit.tokens(load.train_resolution);
-    let block = kept_per_block(vit, batch, load.train_resolution);
+    let block = kept_per_block(vit, batch, load.train_resolution, load.fused);
     let blocks = if load.recompute {
         // Each block's input, and one block at a time with its output.
         rows * vit.embed_dim * (vit.depth + 2) + block
@@ -211,7 +260,7 @@ fn activations(vit: &VitShape, batch: u64, load: &Load) -> u64 {
 }
 
 /// Numbers that one block keeps for its backward pass.
-fn kept_per_block(vit: &VitShape, batch: u64, resolution: u64) -> u64 {
+fn kept_per_block(vit: &VitShape, batch: u64, resolution: u64, fused: bool) -> u64 {
     let tokens = vit.tokens(resolution);
     let (rows, d, h) = (batch * tokens, vit.embed_dim, vit.hidden_dim());
     // LayerScale's gradient needs the branch's output.
@@ -220,8 +269,15 @@ fn kept_per_block(vit: &VitShape, batch: u64, resolution: u64) -> u64 {
     let attention = rows * (2 + d + 3 * d + d + scaled) + batch * vit.num_heads * tokens * tokens;
     // Moments of the norm, its output, the GELU and its derivative.
     let mlp = rows * (2 + d + 2 * h + scaled);
-    // The inputs of both.
-    2 * rows * d + vit.parallel_branches * (attention + mlp)
+    if fused {
+        // The inputs of both norms.
+        return 2 * rows * d + vit.parallel_branches * (attention + mlp);
+    }
+    // Burn's own: each norm keeps its input without the mean, and that divided by the deviation, instead of the
+    // input; the softmax its exponentials, their sums and the scores, too.
+    let norms = 2 * 2 * rows * d;
+    let softmax = 3 * batch * vit.num_heads * tokens * tokens;
+    vit.parallel_branches * (attention + mlp + norms + softmax)
 }
 
 /// Numbers of the largest moment of a block's backward pass besides what was kept: the gradients of the
@@ -231,14 +287,15 @@ fn transient(vit: &VitShape, batch: u64, resolution: u64) -> u64 {
     rows * (2 * vit.embed_dim + vit.hidden_dim())
 }
 
-/// Numbers of an evaluation besides the model: a batch's images, its patches, and the widest moment of a
-/// block.
+/// Numbers of an evaluation besides the model: a batch's images with its patches, or, where they were, the
+/// widest tensor of a block; and the stream, the norm's output, and the branch's.
 fn evaluation_floats(vit: &VitShape, load: &Load) -> u64 {
-    let batch = EVALUATION_BATCH.min(load.eval_images.max(1));
+    let batch = EVALUATION_BATCH.min(load.eval_images);
     let image = 3 * load.eval_resolution * load.eval_resolution;
     let rows = batch * vit.tokens(load.eval_resolution);
     let (d, h) = (vit.embed_dim, vit.hidden_dim());
-    rows * (5 * d).max(2 * d + h) + batch * image * 2 + 2 * batch * vit.classes
+    let widest = rows * (3 * d).max(h);
+    (2 * batch * image).max(widest) + 3 * rows * d + 2 * batch * vit.classes
 }
 
 #[cfg(test)]
@@ -263,10 +320,13 @@ mod tests {
         train_resolution: 32,
         batch_size: 64,
         accumulation: 1,
+        multiple: 1,
         recompute: false,
+        fused: true,
         state_copies: 2,
         eval_resolution: 1,
-        eval_images: 1,
+        eval_images: 0,
+        data_bytes: 0,
     };
 
     /// What a block keeps, counted by hand: 64 images of 65 tokens, 10 rows of 192 and two of 768, four
@@ -275,7 +335,8 @@ mod tests {
     fn a_block_keeps_what_its_operations_keep() {
         let rows = 64 * 65;
         let expected = rows * (10 * 192 + 2 * 768 + 4) + 64 * 3 * 65 * 65;
-        assert_eq!(kept_per_block(&tiny(), 64, 32), expected);
+        assert_eq!(kept_per_block(&tiny(), 64, 32, true), expected);
+        assert!(kept_per_block(&tiny(), 64, 32, false) > expected);
     }
 
     #[test]
@@ -306,6 +367,13 @@ mod tests {
                 ..LOAD
             }) > whole
         );
+        assert_eq!(
+            with(Load {
+                data_bytes: 77 << 20,
+                ..LOAD
+            }),
+            whole + (77 << 20)
+        );
         // Evaluation counts where its batches are larger.
         let large = Load {
             eval_resolution: 224,
@@ -335,6 +403,26 @@ mod tests {
         assert_eq!(largest_batch(&tiny(), &LOAD, 1 << 20), None);
     }
 
+    /// A batch of 37 would fit, but not in three micro-batches of two groups whose images are paired.
+    #[test]
+    fn what_would_fit_is_what_a_recipe_may_have() {
+        let load = Load {
+            batch_size: 96,
+            accumulation: 3,
+            multiple: multiple(2, true),
+            ..LOAD
+        };
+        for limit in [250u64 << 20, 280 << 20, 320 << 20, 360 << 20] {
+            if let Some(batch) = largest_batch(&tiny(), &load, limit) {
+                assert_eq!(batch % 12, 0, "{limit}");
+            }
+            if let Some(parts) = smallest_accumulation(&tiny(), &load, limit) {
+                assert!(96 % (parts * 4) == 0 && parts >= 3, "{limit}: {parts}");
+            }
+        }
+        assert_eq!(largest_batch(&tiny(), &load, u64::MAX), Some(96));
+    }
+
     #[test]
     fn a_refusal_names_the_ways_out() {
         let why = TooLarge {
@@ -343,12 +431,24 @@ mod tests {
             batch: Some(40),
             accumulation: Some(2),
             checkpointing: true,
+            evaluation: None,
         };
         assert_eq!(
             why.to_string(),
             "needs about 3.0 GiB of memory, and 2.0 GiB are there; what would fit: a batch of 40 \
              (`train.batch_size`), or the same batch in 2 parts (`train.accumulation: 2`), or \
              `train.gradient_checkpointing: true`"
+        );
+        let why = TooLarge {
+            batch: None,
+            accumulation: None,
+            checkpointing: false,
+            evaluation: Some(512),
+            ..why
+        };
+        assert!(
+            why.to_string().contains("at 512 px"),
+            "the batch of the training is not to blame: {why}"
         );
     }
 }

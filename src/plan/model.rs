@@ -254,6 +254,7 @@ impl Plan {
                 classes: 0,
                 train_images: 0,
                 val_images: 0,
+                kept_bytes: 0,
             },
             evaluation_sets: Vec::new(),
             parent: stage

@@ -24,6 +24,8 @@ pub struct Background {
     pub machines: Vec<MachineRow>,
     /// Model and driver.
     pub gpus: Vec<(String, String)>,
+    /// The file whose `report` section was read for this report, where it isn't the stored one.
+    pub report_section: Option<String>,
 }
 
 /// What a variant costs, over all stages of a run and the mean over its runs.
@@ -40,6 +42,8 @@ pub struct VariantCost {
     /// Wall seconds of a run; `None` before one is done.
     pub wall_seconds: Option<f64>,
     pub cpu_seconds: Option<f64>,
+    /// Joules, where the machine counts them.
+    pub energy_joules: Option<f64>,
 }
 
 impl Background {
@@ -64,6 +68,7 @@ impl Background {
             attempts: store.troubled_attempts(name, MOST_ATTEMPTS).await?,
             machines: store.machines(name).await?,
             gpus: store.gpus_of(name).await?,
+            report_section: None,
         })
     }
 
@@ -94,7 +99,7 @@ impl Background {
             })
             .sum::<Option<f64>>();
         let (mut images, mut seconds) = (0.0, 0.0);
-        let mut sums: [(f64, usize); 2] = [(0.0, 0); 2];
+        let mut sums: [(f64, usize); 3] = [(0.0, 0); 3];
         for run in &variant.runs {
             let Some(stages) = stages(run) else { continue };
             if stages
@@ -115,6 +120,7 @@ impl Background {
             let totals = [
                 total(|stage| stage.wall_seconds),
                 total(|stage| stage.cpu_seconds),
+                total(|stage| stage.energy_joules),
             ];
             for (sum, total) in sums.iter_mut().zip(totals) {
                 if let Some(total) = total {
@@ -130,6 +136,7 @@ impl Background {
             throughput: (images > 0.0 && seconds > 0.0).then(|| images / seconds),
             wall_seconds: mean(sums[0]),
             cpu_seconds: mean(sums[1]),
+            energy_joules: mean(sums[2]),
         })
     }
 }

@@ -227,6 +227,12 @@ impl ExperimentData {
         }
     }
 
+    /// Whether the trainer of this program made the results, as far as configurations are known.
+    pub fn trained_here(&self) -> bool {
+        let configs = &self.background.configs;
+        !configs.is_empty() && configs.values().all(|spec| spec.command.is_none())
+    }
+
     /// All seeds of the experiment's runs, in order.
     pub fn seeds(&self) -> Vec<u64> {
         let mut seeds: Vec<u64> = self.runs.iter().map(|run| run.seed).collect();

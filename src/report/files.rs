@@ -39,7 +39,7 @@ pub fn folder_name(name: &str) -> String {
     let name: String = name
         .chars()
         .map(|c| {
-            if c.is_control() || matches!(c, '/' | '\\' | ':') {
+            if super::text::is_unsafe(c) || matches!(c, '/' | '\\' | ':') {
                 '_'
             } else {
                 c

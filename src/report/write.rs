@@ -7,12 +7,13 @@ use super::data::ExperimentData;
 use super::files::{folder_name, replace};
 use super::frame::{self, FrameError};
 use super::page::PageError;
-use super::page::experiment::{self, Content};
+use super::page::experiment::{self, Content, FINAL_WEIGHTS};
 use super::page::index::{self, Summary};
-use super::plot::{self, Plot, PlotError};
+use super::plot::{self, PlotError, Plots};
 use super::table::Table;
 use super::table::build::{headline, tables_of};
 use super::table::cells::Cells;
+use super::table::deviations;
 use super::table::power;
 use super::table::render::escape_markdown as escape;
 use super::table::render::{Csv, JsonForm, Latex, LatexPreview, Markdown, Render};
@@ -44,24 +45,32 @@ const FORMS: [(&str, &dyn Render); 5] = [
     ("-preview.tex", &LatexPreview),
 ];
 
-/// Writes the report of one experiment below `out` and returns the paths of its files, `report.md`
-/// first.
-pub fn write(
-    data: &ExperimentData,
-    out: &Path,
-    with_plots: bool,
-) -> Result<Vec<PathBuf>, WriteError> {
+/// What was written.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// The files, `report.md` first.
+    pub paths: Vec<PathBuf>,
+    /// Why plots that the experiment file asks for are missing.
+    pub missing: Vec<String>,
+}
+
+/// Writes the report of one experiment below `out`.
+pub fn write(data: &ExperimentData, out: &Path, with_plots: bool) -> Result<Written, WriteError> {
     let cells = Cells::new(data)?;
     let tables = tables_of(&cells);
     // The table of comparisons says it, too.
     let effect = power::words(&cells, &headline(&cells))
         .filter(|words| !tables.iter().any(|table| table.footnotes.contains(words)))
         .map(|words| format!("{words}."));
-    let mut plots = if with_plots {
+    let Plots {
+        drawn: mut plots,
+        missing,
+    } = if with_plots {
         plot::plots_of(&cells)?
     } else {
-        Vec::new()
+        Plots::default()
     };
+    let setting = deviations::setting(&cells);
     // Both have their numbers in `<name>.csv`.
     for plot in &mut plots {
         if tables.iter().any(|table| table.name == plot.name) {
@@ -70,7 +79,16 @@ pub fn write(
     }
     let mut files: Vec<(String, Vec<u8>)> = vec![(
         "report.md".to_owned(),
-        page(data, &tables, &plots, effect.as_deref()).into_bytes(),
+        page(&Content {
+            data,
+            tables: &headed(&tables),
+            plots: &plots,
+            missing: &missing,
+            setting: setting.as_deref(),
+            effect: effect.as_deref(),
+            files: Vec::new(),
+        })
+        .into_bytes(),
     )];
     for table in &tables {
         for (ending, form) in FORMS {
@@ -88,7 +106,16 @@ pub fn write(
     }
     files.push((
         "index.html".to_owned(),
-        web_page(data, &tables, &plots, effect)?.into_bytes(),
+        experiment::page(&Content {
+            data,
+            tables: &headed(&tables),
+            plots: &plots,
+            missing: &missing,
+            setting: setting.as_deref(),
+            effect: effect.as_deref(),
+            files: page_files(data, &tables),
+        })?
+        .into_bytes(),
     ));
     let summary = Summary::of(
         data,
@@ -118,7 +145,7 @@ pub fn write(
         })?;
         paths.push(path);
     }
-    Ok(paths)
+    Ok(Written { paths, missing })
 }
 
 /// Writes `index.html`, the index over all reports in `out`, and returns its path and what had to be left out of
@@ -135,17 +162,16 @@ pub fn write_index(out: &Path) -> Result<Option<(PathBuf, Vec<String>)>, WriteEr
     Ok(Some((path, warnings)))
 }
 
-fn web_page(
-    data: &ExperimentData,
-    tables: &[Table],
-    plots: &[Plot],
-    effect: Option<String>,
-) -> Result<String, WriteError> {
-    let headed: Vec<(String, &Table)> = tables
-        .iter()
-        .enumerate()
+/// The tables under their headings.
+fn headed(tables: &[Table]) -> Vec<(String, &Table)> {
+    let headed = tables.iter().enumerate();
+    headed
         .map(|(position, table)| (heading(position, table), table))
-        .collect();
+        .collect()
+}
+
+/// The data files that the web page names.
+fn page_files(data: &ExperimentData, tables: &[Table]) -> Vec<(String, String)> {
     let file = |name: &str, words: &str| (name.to_owned(), words.to_owned());
     let mut files = vec![file("report.md", "this report in Markdown")];
     for table in tables {
@@ -157,13 +183,7 @@ fn web_page(
     if !data.results.is_empty() {
         files.push(file("results.csv", "every result of every run"));
     }
-    Ok(experiment::page(&Content {
-        data,
-        tables: &headed,
-        plots,
-        effect,
-        files,
-    })?)
+    files
 }
 
 /// What stands above the table at `position`.
@@ -181,7 +201,8 @@ fn heading(position: usize, table: &Table) -> String {
 }
 
 /// The page: title, claim, where it comes from, tables, plots.
-fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot], effect: Option<&str>) -> String {
+fn page(content: &Content<'_>) -> String {
+    let data = content.data;
     let experiment = &data.experiment;
     let title = if experiment.title.is_empty() {
         &experiment.name
@@ -192,9 +213,9 @@ fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot], effect: Option<
     if !experiment.claim.is_empty() {
         page.push_str(&format!("{}\n\n", escape(experiment.claim.trim())));
     }
-    page.push_str(&format!("{}\n\n", provenance(data)));
-    for (position, table) in tables.iter().enumerate() {
-        let head = escape(&heading(position, table));
+    page.push_str(&format!("{}\n\n", provenance(data, content.setting)));
+    for (head, table) in content.tables {
+        let head = escape(head);
         page.push_str(&format!("## {head}\n\n{}\n", Markdown.render(table)));
         page.push_str(&format!(
             "As files: [Markdown]({0}.md), [CSV]({0}.csv), [JSON]({0}.json), [LaTeX]({0}.tex) and \
@@ -202,13 +223,16 @@ fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot], effect: Option<
             table.name
         ));
     }
-    if let Some(sentence) = effect {
+    if let Some(sentence) = content.effect {
         page.push_str(&format!("{sentence}\n\n"));
     }
-    if !plots.is_empty() {
+    if !(content.plots.is_empty() && content.missing.is_empty()) {
         page.push_str("## Plots\n\n");
     }
-    for plot in plots {
+    for sentence in content.missing {
+        page.push_str(&format!("{}\n\n", escape(sentence)));
+    }
+    for plot in content.plots {
         let caption = escape(&plot.caption);
         let alternative = caption.split(". ").next().unwrap_or_default();
         page.push_str(&format!(
@@ -223,7 +247,7 @@ fn page(data: &ExperimentData, tables: &[Table], plots: &[Plot], effect: Option<
 }
 
 /// Which setting this is, how much of it has run, when, and by what.
-fn provenance(data: &ExperimentData) -> String {
+fn provenance(data: &ExperimentData, setting: Option<&str>) -> String {
     let experiment = &data.experiment;
     let done = data
         .runs
@@ -234,14 +258,15 @@ fn provenance(data: &ExperimentData) -> String {
         Some(name) => format!(" on the data set `{}`", code(name)),
         None => String::new(),
     };
-    let deviation = if experiment.profile == "paper" {
-        String::new()
+    let setting = setting.map_or(String::new(), |sentence| format!(" {}", escape(sentence)));
+    let weights = if data.trained_here() {
+        format!(" {FINAL_WEIGHTS}")
     } else {
-        " It is not the published setting, and its numbers are no replication of published ones."
-            .to_owned()
+        String::new()
     };
     format!(
-        "This is the `{}` profile{data_set}.{deviation} {done} of {} runs are done; last run on {}. Made by ablate {}.",
+        "This is the `{}` profile{data_set}.{setting} {done} of {} runs are done; last run on {}.{weights} Made by \
+         ablate {}.",
         code(&experiment.profile),
         data.runs.len(),
         date(experiment.updated),
@@ -297,7 +322,7 @@ mod tests {
     fn a_second_report_has_the_same_bytes_and_removes_nothing() {
         let out = tempfile::tempdir().unwrap();
         let data = fixture::loss().data;
-        let paths = write(&data, out.path(), true).unwrap();
+        let paths = write(&data, out.path(), true).unwrap().paths;
         let folder = out.path().join("loss");
         assert_eq!(paths[0], folder.join("report.md"));
         let first = contents(&folder);
@@ -350,12 +375,9 @@ mod tests {
         assert!(links > 10);
         assert!(page.starts_with("# The fixres ablation\n"), "{page}");
         assert!(page.contains(
-            "This is the `quick` profile on the data set `bluemarble-climate`. It is not the published setting"
+            "This is the `quick` profile on the data set `bluemarble-climate`. 12 of 12 runs are done; last run on \
+             2025-11-24."
         ));
-        assert!(
-            page.contains("12 of 12 runs are done; last run on 2025-11-24."),
-            "{page}"
-        );
         assert!(
             page.contains("Smallest effect: by the spread of these runs"),
             "{page}"
@@ -388,7 +410,7 @@ mod tests {
             &["train"],
         )
         .data;
-        let paths = write(&data, out.path(), true).unwrap();
+        let paths = write(&data, out.path(), true).unwrap().paths;
         let is_plot = |path: &PathBuf| {
             let form = path.extension().unwrap();
             form == "svg" || form == "png" || form == "pdf"
@@ -396,7 +418,9 @@ mod tests {
         assert!(!paths.iter().any(is_plot), "{paths:?}");
         let page = std::fs::read_to_string(&paths[0]).unwrap();
         assert!(page.contains("| ce | pending |"), "{page}");
-        let paths = write(&fixture::crop(1).data, out.path(), false).unwrap();
+        let paths = write(&fixture::crop(1).data, out.path(), false)
+            .unwrap()
+            .paths;
         assert!(!paths.iter().any(is_plot), "{paths:?}");
     }
 

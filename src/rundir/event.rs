@@ -100,14 +100,33 @@ pub enum EventKind {
     },
 }
 
-/// Why an attempt failed. Each class has one policy (`schedule::policy`).
+/// Begins the message of an `out_of_memory` of the machine.
+pub const HOST_MEMORY_FULL: &str = "the machine's memory is full";
+
+/// Begins the message of an `out_of_memory` of a GPU (`cuda:0`).
+pub fn device_memory_full(device: &str) -> String {
+    format!("{DEVICE_MEMORY}{device} is full")
+}
+
+const DEVICE_MEMORY: &str = "the memory of ";
+
+/// Whose memory was full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// The machine's.
+    Host,
+    /// A GPU's.
+    Device,
+}
+
+/// Why an attempt failed. Each class has one policy (`schedule::policy`), `out_of_memory` one for each [`Memory`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureClass {
     /// The stage can't be run as it is configured.
     Config,
     Data,
-    /// Of the GPU or of the machine; the message says which.
+    /// Of a GPU or of the machine; the message begins with which ([`FailureClass::memory`]).
     OutOfMemory,
     /// The loss is not finite.
     Diverged,
@@ -176,6 +195,17 @@ impl FailureClass {
             FailureClass::DiskFull => 80,
             FailureClass::IoError => 81,
             FailureClass::Bug => 77,
+        }
+    }
+
+    /// Of an `out_of_memory` with this message: whose memory was full, if the message begins with it.
+    pub fn memory(self, message: &str) -> Option<Memory> {
+        if self != FailureClass::OutOfMemory {
+            None
+        } else if message.starts_with(HOST_MEMORY_FULL) {
+            Some(Memory::Host)
+        } else {
+            message.starts_with(DEVICE_MEMORY).then_some(Memory::Device)
         }
     }
 

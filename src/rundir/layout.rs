@@ -1,5 +1,7 @@
 //! Names of the entries of a run directory.
 
+use crate::rundir::stage::StageSpec;
+use crate::spec::command::WEIGHTS;
 use std::path::{Path, PathBuf};
 
 /// Paths inside one run directory.
@@ -74,9 +76,22 @@ impl RunDir {
         self.root.join(format!("reports-{attempt}.jsonl"))
     }
 
-    /// Whether what a child stage starts from is still there: weights, or a program's folder.
-    pub fn keeps_output(&self) -> bool {
-        self.weights().exists() || self.work().is_dir()
+    /// What of a finished stage is not there, though a child may start from it: final weights, or what its
+    /// program has promised. `None`: all is there.
+    pub fn missing_output(&self) -> Option<PathBuf> {
+        let weights = || Some(self.weights()).filter(|path| !path.exists());
+        let spec = std::fs::read(self.stage())
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<StageSpec>(&bytes).ok());
+        let Some(program) = spec.and_then(|spec| spec.command) else {
+            return weights();
+        };
+        let promised = program.outputs.iter().map(|name| self.work().join(name));
+        let mut all = std::iter::once(self.work()).chain(promised);
+        let missing = all.find(|path| !path.exists());
+        // A built-in child looks for them where those of built-in stages are.
+        let for_trainer = || program.outputs.iter().any(|name| name == WEIGHTS);
+        missing.or_else(|| weights().filter(|_| for_trainer()))
     }
 
     pub fn attempt_log(&self, attempt: u32) -> PathBuf {

@@ -5,6 +5,9 @@
 //!
 //! What a crash can leave behind is a torn last line. It is never an error: readers stop before it and
 //! the next writer cuts it off. Anything else that doesn't verify is damage, reported with file and line.
+//! The next writer puts the damaged file aside and goes on behind what verifies ([`damage`]).
+
+mod damage;
 
 use crate::rundir::durable::{self, Step};
 use crate::rundir::event::{EVENT_VERSION, Event, EventKind, FailureClass};
@@ -36,11 +39,21 @@ pub enum LogError {
         source: std::io::Error,
     },
     /// Not a torn last line: something other than a crash of the writer changed the file.
-    #[error("{}, line {line}: {what}; move the file away to run the stage from the start", path.display())]
+    #[error("{}, line {line}: {what}", path.display())]
     Damaged {
         path: PathBuf,
         line: u64,
         what: String,
+    },
+    /// It is whole, but not for this program to read or write.
+    #[error(
+        "{}, line {line}: event format {version} is newer than this program's ({EVENT_VERSION}): update ablate",
+        path.display()
+    )]
+    Newer {
+        path: PathBuf,
+        line: u64,
+        version: u32,
     },
     /// Another process writes this log.
     #[error("{} is being written by another process", path.display())]
@@ -55,8 +68,10 @@ impl LogError {
     pub fn class(&self) -> FailureClass {
         match self {
             LogError::Io { source, .. } if durable::is_full(source) => FailureClass::DiskFull,
-            LogError::Io { .. } | LogError::Lost { .. } => FailureClass::IoError,
-            LogError::Damaged { .. } | LogError::InUse { .. } => FailureClass::Bug,
+            LogError::Io { .. } | LogError::Lost { .. } | LogError::Damaged { .. } => {
+                FailureClass::IoError
+            }
+            LogError::Newer { .. } | LogError::InUse { .. } => FailureClass::Bug,
         }
     }
 }
@@ -82,6 +97,8 @@ enum Fault {
     Unverified(&'static str),
     /// What was written is no event that this program knows.
     Invalid(String),
+    /// It was written in a later version of the format.
+    Newer(u32),
 }
 
 /// The event of `line` (without its newline).
@@ -100,9 +117,7 @@ fn decode(line: &[u8]) -> Result<Event, Fault> {
     }
     match serde_json::from_slice::<Version>(json) {
         Ok(Version { v }) if v > EVENT_VERSION => {
-            return Err(Fault::Invalid(format!(
-                "event format {v} is newer than this program's ({EVENT_VERSION})"
-            )));
+            return Err(Fault::Newer(v));
         }
         _ => {}
     }
@@ -145,6 +160,33 @@ impl Scanner {
             action,
             path: self.path.clone(),
             source,
+        }
+    }
+
+    /// Opens the file to write it, and locks it.
+    fn lock(&self) -> Result<File, LogError> {
+        let begun = Instant::now();
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .append(true)
+                .create(true)
+                .open(&self.path)
+                .map_err(|error| self.io("open", error))?;
+            match file.try_lock() {
+                // Another writer may have put it aside in between.
+                Ok(()) if damage::is_at(&file, &self.path) => return Ok(file),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) if begun.elapsed() < GLANCE => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(LogError::InUse {
+                        path: self.path.clone(),
+                    });
+                }
+                Err(TryLockError::Error(error)) => return Err(self.io("lock", error)),
+            }
         }
     }
 
@@ -216,6 +258,13 @@ impl Scanner {
                     Err(Fault::Unverified(what)) if is_torn(line) => bad = Some(self.damaged(what)),
                     Err(Fault::Unverified(what)) => return Err(self.damaged(what)),
                     Err(Fault::Invalid(what)) => return Err(self.damaged(what)),
+                    Err(Fault::Newer(version)) => {
+                        return Err(LogError::Newer {
+                            path: self.path.clone(),
+                            line: self.line + 1,
+                            version,
+                        });
+                    }
                 }
                 used += length + 1;
             }
@@ -247,7 +296,8 @@ pub struct EventLog {
 
 impl EventLog {
     /// Opens the log at `path`, or creates it, to append events of `attempt`. A torn last line is cut
-    /// off. The file stays locked until the log is dropped or the process dies.
+    /// off. A damaged log is set aside; its verified lines are kept, and the first event behind them is a
+    /// warning that names the file. The log stays locked until it is dropped or the process dies.
     pub fn open(path: &Path, attempt: u32) -> Result<EventLog, LogError> {
         let mut scanner = Scanner {
             path: path.to_owned(),
@@ -256,28 +306,17 @@ impl EventLog {
             seq: 0,
         };
         let created = !path.exists();
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(path)
-            .map_err(|error| scanner.io("open", error))?;
-        let begun = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if begun.elapsed() < GLANCE => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err(TryLockError::WouldBlock) => {
-                    return Err(LogError::InUse {
-                        path: path.to_owned(),
-                    });
-                }
-                Err(TryLockError::Error(error)) => return Err(scanner.io("lock", error)),
+        let mut file = scanner.lock()?;
+        let damage = match scanner.scan(&mut file, u64::MAX, |_| {}) {
+            Ok(_) => None,
+            Err(error @ LogError::Damaged { .. }) => {
+                let aside;
+                (file, aside) = damage::set_aside(path, &mut file, scanner.offset)
+                    .map_err(|error| scanner.io("set the damaged file aside:", error))?;
+                Some(damage::text(&error, &aside, scanner.line))
             }
-        }
-        scanner.scan(&mut file, u64::MAX, |_| {})?;
+            Err(error) => return Err(error),
+        };
         let length = file
             .metadata()
             .map_err(|error| scanner.io("read", error))?
@@ -292,13 +331,17 @@ impl EventLog {
             durable::sync_folder(folder)
                 .map_err(|error| scanner.io("sync the folder of", error))?;
         }
-        Ok(EventLog {
+        let mut log = EventLog {
             file,
             scanner,
             attempt,
             dirty: false,
             lost: false,
-        })
+        };
+        if let Some(message) = damage {
+            log.append(EventKind::Warning { message })?;
+        }
+        Ok(log)
     }
 
     /// Sequence number of the last event; 0: none.

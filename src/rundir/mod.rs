@@ -24,3 +24,4 @@ pub mod layout;
 pub mod log;
 pub mod predictions;
 pub mod stage;
+pub mod standstill;

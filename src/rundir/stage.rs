@@ -12,6 +12,10 @@ use std::path::PathBuf;
 /// result; part of every fingerprint.
 pub const TRAINER_REVISION: u32 = 2;
 
+/// Turns the fused operations of the trainer off in the processes that see it (`off`), for comparison. What
+/// comes of it differs in the last digits, so it is told in the stage's events.
+pub const FUSION_SWITCH: &str = "ABLATE_FUSION";
+
 /// Revision of how programs are run. Raised whenever the same [`CommandSpec`] would be run in another way; part of
 /// the fingerprints of their stages, which [`TRAINER_REVISION`] is not.
 pub const COMMAND_REVISION: u32 = 1;

@@ -15,12 +15,15 @@
 mod devices;
 mod model;
 mod queue;
+mod renewal;
+mod retries;
+mod why;
 
 pub use model::*;
 
-use crate::schedule::policy::policy;
 use devices::SlotState;
 use queue::Queue;
+use retries::Place;
 use std::collections::BTreeSet;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -67,8 +70,12 @@ pub struct Core {
     prior: Vec<Prior>,
     parents: Vec<Option<usize>>,
     children: Vec<Vec<usize>>,
-    /// Retries spent since the stage's last checkpoint.
+    /// Retries spent since the stage last got further than ever before.
     retries: Vec<u32>,
+    /// The furthest step of a checkpoint of each stage.
+    furthest: Vec<u64>,
+    /// Stages whose next attempt needs less than the last one.
+    relieved: BTreeSet<usize>,
     slots: Vec<SlotState>,
     /// How many devices each stage uses at once; 1 for those beyond its end.
     widths: Vec<usize>,
@@ -86,13 +93,21 @@ pub struct Core {
     elsewhere: BTreeSet<usize>,
     /// Stages that failed since it began.
     failures: u32,
-    /// Most workers on slots that share memory.
+    /// Most workers at once.
     limit: usize,
     limits: Limits,
     canary: Canary,
+    /// Stages whose workers could not use what their parents have left.
+    orphans: BTreeSet<usize>,
+    /// Stages that were done once more for that.
+    renewed: BTreeSet<usize>,
+    /// Stages that could go on, but for their parents.
+    stranded: Vec<usize>,
     /// No stage is started for now.
     on_hold: bool,
     phase: Phase,
+    /// Why no new stage is started, unless by a stop.
+    closed: Option<Closing>,
 }
 
 impl Core {
@@ -113,9 +128,11 @@ impl Core {
         Core {
             states: vec![State::Waiting; stages.len()],
             retries: vec![0; stages.len()],
+            furthest: vec![0; stages.len()],
+            relieved: BTreeSet::new(),
             children,
             queue: Queue::new(&stages),
-            limit: slots.iter().filter(|slot| slot.shares_memory).count(),
+            limit: slots.len(),
             slots: slots
                 .into_iter()
                 .enumerate()
@@ -131,6 +148,9 @@ impl Core {
             needs: Vec::new(),
             capacity: u64::MAX,
             parked: Vec::new(),
+            orphans: BTreeSet::new(),
+            renewed: BTreeSet::new(),
+            stranded: Vec::new(),
             on_hold: false,
             ready: 0,
             running: 0,
@@ -144,6 +164,7 @@ impl Core {
                 Canary::Off
             },
             phase: Phase::New,
+            closed: None,
             parents: stages.iter().map(|stage| stage.parent).collect(),
             prior: stages.into_iter().map(|stage| stage.prior).collect(),
         }
@@ -157,10 +178,16 @@ impl Core {
         }
         match message {
             Message::Begin => self.begin(&mut actions),
-            Message::Checkpointed { stage } | Message::Relieved { stage } => {
-                self.retries[stage] = 0;
+            Message::Checkpointed {
+                stage,
+                step,
+                counts,
+            } => self.checkpointed(stage, step, counts),
+            Message::Relieved { stage } => {
+                self.relieved.insert(stage);
             }
             Message::Hold(hold) => self.on_hold = hold,
+            Message::ParentLost { stage } => self.parent_lost(stage),
             Message::WorkerExited { stage, outcome } => self.exited(stage, outcome, &mut actions),
             Message::SlotBusy { stage, slot } => self.slot_busy(stage, slot),
             Message::SlotFree { slot } => self.slots[slot].held = false,
@@ -173,6 +200,7 @@ impl Core {
             Message::Timer(Timer::Budget) => self.over_budget(&mut actions),
             Message::Stop => self.stop(&mut actions),
         }
+        self.block_stranded(&mut actions);
         self.dispatch(&mut actions);
         self.finish_if_over(&mut actions);
         actions
@@ -240,14 +268,18 @@ impl Core {
         let State::Running { slot } = self.states[stage] else {
             return;
         };
-        let is_lost = self
-            .slots_of(stage)
-            .iter()
-            .any(|&slot| self.slots[slot].closed);
+        let slots = self.slots_of(stage);
+        let place = Place {
+            slot,
+            is_lost: slots.iter().any(|&slot| self.slots[slot].closed),
+            is_share: slots.iter().any(|&slot| self.slots[slot].traits.is_share),
+            workers: self.running,
+            relieved: self.relieved.remove(&stage),
+        };
         self.free(stage);
         match outcome {
             Outcome::Done => self.done(stage, actions),
-            Outcome::Failed(failure) => self.failed(stage, (slot, is_lost), failure, actions),
+            Outcome::Failed(failure) => self.failed(stage, &place, failure, actions),
         }
     }
 
@@ -286,15 +318,7 @@ impl Core {
         match standing {
             Standing::Done => self.done(stage, actions),
             Standing::Failed(failure) => self.give_up(stage, failure, actions),
-            Standing::Free => {
-                let waits = self.parents[stage]
-                    .is_some_and(|parent| self.states[parent] != State::Ended(End::Done));
-                if waits {
-                    self.states[stage] = State::Waiting;
-                } else {
-                    self.make_ready(stage);
-                }
-            }
+            Standing::Free => self.make_ready(stage),
             Standing::Elsewhere => {}
         }
     }
@@ -330,78 +354,16 @@ impl Core {
     fn close(&mut self, cause: Closing, actions: &mut Vec<Action>) {
         if self.phase == Phase::Open {
             self.phase = Phase::Closing;
+            self.closed = Some(cause);
             actions.push(Action::Close(cause));
         }
     }
 
     fn over_budget(&mut self, actions: &mut Vec<Action>) {
         if matches!(self.phase, Phase::Open | Phase::Closing) {
+            self.closed = Some(Closing::Budget);
             actions.push(Action::Close(Closing::Budget));
             self.stop(actions);
-        }
-    }
-
-    /// `is_lost`: a device that it ran on is known to be lost.
-    fn failed(
-        &mut self,
-        stage: usize,
-        (slot, is_lost): (usize, bool),
-        failure: Failure,
-        actions: &mut Vec<Action>,
-    ) {
-        let policy = policy(failure.class);
-        if self.phase != Phase::Open {
-            // We ended it ourselves, or would have: it goes on next time. A fault of its own stays one.
-            if policy.transient {
-                self.conclude(stage, End::Left, actions);
-            } else {
-                self.give_up(stage, failure, actions);
-            }
-            return;
-        }
-        let mut free = false;
-        if policy.closes_device && self.slots[slot].traits.can_be_lost {
-            // Of several devices nobody knows which one it was.
-            if !is_lost && self.width(stage) == 1 {
-                self.close_device(slot, actions);
-            }
-            // The device was to blame: moving to another one is not the stage's retry.
-            free = self.slots[slot].closed || is_lost;
-            free &= self.slots.iter().any(|slot| !slot.closed);
-        }
-        if policy.lowers_concurrency && self.slots[slot].traits.shares_memory && self.limit > 1 {
-            self.limit -= 1;
-            actions.push(Action::LowerConcurrency {
-                workers: self.limit,
-            });
-        }
-        if free || self.retries[stage] < policy.retries {
-            let after = policy.pause(self.retries[stage]);
-            if !free {
-                self.retries[stage] += 1;
-            }
-            self.states[stage] = State::Pausing;
-            self.pausing += 1;
-            let retry = self.retries[stage];
-            actions.push(Action::Retrying {
-                stage,
-                failure,
-                retry,
-                after,
-            });
-            actions.push(Action::SetTimer {
-                timer: Timer::Retry { stage },
-                after,
-            });
-        } else {
-            self.give_up(stage, failure, actions);
-        }
-    }
-
-    fn retry(&mut self, stage: usize) {
-        if self.states[stage] == State::Pausing {
-            self.pausing -= 1;
-            self.make_ready(stage);
         }
     }
 
@@ -517,7 +479,14 @@ impl Core {
         actions.push(Action::Finish);
     }
 
+    /// The stage may be started, unless its parent is being done again.
     fn make_ready(&mut self, stage: usize) {
+        let is_done = |parent: usize| self.states[parent] == State::Ended(End::Done);
+        if !self.parents[stage].is_none_or(is_done) {
+            self.states[stage] = State::Waiting;
+            self.stranded.push(stage);
+            return;
+        }
         self.states[stage] = State::Ready;
         self.ready += 1;
         self.queue.push(stage);
@@ -529,7 +498,11 @@ impl Core {
     }
 
     fn block_descendants(&mut self, by: usize, actions: &mut Vec<Action>) {
-        let mut open = self.children[by].clone();
+        self.block_children(by, by, actions);
+    }
+
+    fn block_children(&mut self, stage: usize, by: usize, actions: &mut Vec<Action>) {
+        let mut open = self.children[stage].clone();
         while let Some(stage) = open.pop() {
             if self.states[stage] == State::Waiting && self.prior[stage] == Prior::Pending {
                 self.conclude(stage, End::Blocked { by }, actions);

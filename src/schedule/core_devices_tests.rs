@@ -16,7 +16,7 @@ fn core(stages: usize, devices: &[usize], widths: &[usize]) -> Core {
         .iter()
         .map(|_| SlotTraits {
             can_be_lost: true,
-            shares_memory: false,
+            ..SlotTraits::default()
         })
         .collect();
     Core::new(stages, slots).on_devices(devices, widths.to_vec())

@@ -3,14 +3,14 @@
 use super::core::*;
 use super::policy::policy;
 use crate::rng::{KeyedRng, Purpose};
-use crate::rundir::event::FailureClass;
+use crate::rundir::event::{FailureClass, device_memory_full};
 use proptest::prelude::*;
 
 fn cpu(count: usize) -> Vec<SlotTraits> {
     vec![
         SlotTraits {
-            can_be_lost: false,
-            shares_memory: true
+            shares_memory: true,
+            ..SlotTraits::default()
         };
         count
     ]
@@ -20,7 +20,7 @@ fn gpu(count: usize) -> Vec<SlotTraits> {
     vec![
         SlotTraits {
             can_be_lost: true,
-            shares_memory: false
+            ..SlotTraits::default()
         };
         count
     ]
@@ -198,18 +198,56 @@ fn retries_are_spent_one_by_one() {
     );
 }
 
-#[test]
-fn a_checkpoint_gives_the_retries_back() {
-    let mut core = Core::new(vec![stage(None, 1.0)], cpu(1));
-    core.handle(Message::Begin);
-    for _ in 0..20 {
-        core.handle(Message::Checkpointed { stage: 0 });
-        core.handle(failed(0, FailureClass::Killed));
-        assert_eq!(
-            spawned(&core.handle(Message::Timer(Timer::Retry { stage: 0 }))),
-            [0]
-        );
+fn checkpointed(step: u64, counts: bool) -> Message {
+    Message::Checkpointed {
+        stage: 0,
+        step,
+        counts,
     }
+}
+
+/// Fails and is tried again, as often as it is; returns how often that was. `before` comes before each failure.
+fn tries(core: &mut Core, class: FailureClass, before: impl Fn(u64) -> Option<Message>) -> u64 {
+    for attempt in 0..20 {
+        before(attempt).map(|message| core.handle(message));
+        core.handle(failed(0, class));
+        core.handle(Message::Timer(Timer::Retry { stage: 0 }));
+        if core.end(0).is_some() {
+            return attempt;
+        }
+    }
+    20
+}
+
+#[test]
+fn progress_gives_the_retries_back_and_nothing_else_does() {
+    let begun = || {
+        let mut core = Core::new(vec![stage(None, 1.0)], cpu(1));
+        core.handle(Message::Begin);
+        core
+    };
+    let class = FailureClass::Killed;
+    let retries = u64::from(policy(class).retries);
+    assert_eq!(tries(&mut begun(), class, |_| None), retries);
+    let further = |attempt| Some(checkpointed(attempt + 1, true));
+    assert_eq!(tries(&mut begun(), class, further), 20, "further each time");
+    // A checkpoint at the step of an earlier one: the first was progress, before any retry was spent.
+    let same = |_| Some(checkpointed(7, true));
+    assert_eq!(tries(&mut begun(), class, same), retries);
+    let less = |attempt| Some(checkpointed(100 - attempt, true));
+    assert_eq!(tries(&mut begun(), class, less), retries);
+    // Written because it was asked to leave, or by an earlier attempt: no progress of this one.
+    let condemned = |attempt| Some(checkpointed(attempt + 1, false));
+    assert_eq!(tries(&mut begun(), class, condemned), retries);
+    // What doesn't count is remembered all the same.
+    let mut core = begun();
+    core.handle(checkpointed(50, false));
+    let again = |attempt| Some(checkpointed(attempt + 1, true));
+    assert_eq!(tries(&mut core, class, again), retries);
+    assert_eq!(
+        tries(&mut begun(), FailureClass::Hung, condemned),
+        u64::from(policy(FailureClass::Hung).retries)
+    );
 }
 
 #[test]
@@ -250,6 +288,68 @@ fn full_memory_lowers_the_number_of_workers() {
     assert!(actions.contains(&Action::LowerConcurrency { workers: 2 }));
     assert!(spawned(&actions).is_empty(), "two are running, and two may");
     assert_eq!(spawned(&core.handle(done(1))), [3]);
+    // Two, of which one fails of the same: one at a time. Alone a stage had all there is.
+    let actions = core.handle(failed(2, FailureClass::OutOfMemory));
+    assert!(actions.contains(&Action::LowerConcurrency { workers: 1 }));
+    let actions = core.handle(failed(3, FailureClass::OutOfMemory));
+    let lowered = |action: &Action| matches!(action, Action::LowerConcurrency { .. });
+    assert!(!actions.iter().any(lowered), "{actions:?}");
+}
+
+/// A failure for want of the memory of a GPU.
+fn gpu_full(stage: usize) -> Message {
+    Message::WorkerExited {
+        stage,
+        outcome: Outcome::Failed(Failure {
+            class: FailureClass::OutOfMemory,
+            message: device_memory_full("cuda:0"),
+        }),
+    }
+}
+
+#[test]
+fn a_full_gpu_is_no_reason_to_do_the_same_once_more() {
+    let mut core = Core::new(vec![stage(None, 1.0); 3], gpu(2));
+    core.handle(Message::Begin);
+    let actions = core.handle(gpu_full(0));
+    assert!(matches!(core.end(0), Some(End::Failed(_))), "{actions:?}");
+    assert_eq!(spawned(&actions), [2], "the others have GPUs of their own");
+    // On a share others may have had what it lacked.
+    let shared = SlotTraits {
+        is_share: true,
+        ..gpu(1)[0]
+    };
+    let mut core = Core::new(vec![stage(None, 1.0); 2], vec![shared; 2]);
+    core.handle(Message::Begin);
+    core.handle(gpu_full(0));
+    assert_eq!(core.end(0), None);
+    core.handle(Message::Timer(Timer::Retry { stage: 0 }));
+    core.handle(gpu_full(0));
+    assert!(matches!(core.end(0), Some(End::Failed(_))));
+    // With smaller parts it is another attempt.
+    let mut core = Core::new(vec![stage(None, 1.0)], gpu(1));
+    core.handle(Message::Begin);
+    for _ in 0..5 {
+        core.handle(Message::Relieved { stage: 0 });
+        core.handle(gpu_full(0));
+        assert_eq!(
+            spawned(&core.handle(Message::Timer(Timer::Retry { stage: 0 }))),
+            [0]
+        );
+    }
+    core.handle(gpu_full(0));
+    assert!(matches!(core.end(0), Some(End::Failed(_))));
+}
+
+#[test]
+fn workers_on_gpus_live_in_the_memory_of_the_machine_too() {
+    let mut core = Core::new(vec![stage(None, 1.0); 5], gpu(4));
+    core.handle(Message::Begin);
+    let actions = core.handle(failed(0, FailureClass::OutOfMemory));
+    assert!(actions.contains(&Action::LowerConcurrency { workers: 3 }));
+    assert!(spawned(&actions).is_empty(), "{actions:?}");
+    assert_eq!(core.why(4), Reason::Lowered { workers: 3 });
+    assert_eq!(spawned(&core.handle(done(1))), [4]);
 }
 
 #[test]
@@ -560,6 +660,7 @@ struct World {
     ended: Vec<Option<End>>,
     stops: bool,
     transcript: Vec<Action>,
+    renewed: std::collections::BTreeSet<usize>,
     finished: bool,
 }
 
@@ -606,6 +707,7 @@ impl World {
             rng,
             stops,
             transcript: Vec::new(),
+            renewed: std::collections::BTreeSet::new(),
             finished: false,
         }
     }
@@ -638,6 +740,11 @@ impl World {
     fn apply(&mut self, action: Action) {
         assert!(!self.finished, "nothing comes after the end: {action:?}");
         match &action {
+            Action::Renewed { stage } => {
+                assert_eq!(self.ended[*stage], Some(End::Done), "nothing to renew");
+                assert!(self.renewed.insert(*stage), "renewed twice");
+                self.ended[*stage] = None;
+            }
             Action::Spawn { stage, slot } => {
                 assert!(!self.core.is_stopping(), "no new stages after a stop");
                 assert_eq!(self.slots[*slot], None, "two workers on a slot");
@@ -649,7 +756,11 @@ impl World {
                 }
                 self.slots[*slot] = Some(*stage);
                 if self.rng.chance(0.2) {
-                    self.pending.push(Message::Checkpointed { stage: *stage });
+                    self.pending.push(Message::Checkpointed {
+                        stage: *stage,
+                        step: self.rng.below(9),
+                        counts: self.rng.chance(0.8),
+                    });
                 }
                 let outcome = if self.rng.chance(0.6) {
                     Outcome::Done
@@ -658,6 +769,9 @@ impl World {
                         FailureClass::ALL[self.rng.below(FailureClass::ALL.len() as u64) as usize];
                     Outcome::Failed(failure(class))
                 };
+                if matches!(outcome, Outcome::Failed(_)) && self.rng.chance(0.2) {
+                    self.pending.push(Message::ParentLost { stage: *stage });
+                }
                 self.pending.push(Message::WorkerExited {
                     stage: *stage,
                     outcome,
@@ -678,6 +792,16 @@ impl World {
             Action::Finish => self.finished = true,
         }
         self.transcript.push(action);
+    }
+
+    fn has_renewed_ancestor(&self, mut stage: usize) -> bool {
+        while let Some(parent) = self.stages[stage].parent {
+            if self.renewed.contains(&parent) {
+                return true;
+            }
+            stage = parent;
+        }
+        false
     }
 
     /// Whether an ancestor failed, with none in between that was done all the same (by an earlier
@@ -713,7 +837,8 @@ proptest! {
                 }
                 Some(End::Left) => prop_assert!(stops || lost_all, "stage {} was left", stage),
                 Some(End::Done) if world.stages[stage].prior == Prior::Pending => {
-                    prop_assert!(!world.has_failed_ancestor(stage));
+                    // It may have been done, or at work, before its ancestor had to be done again.
+                    prop_assert!(!world.has_failed_ancestor(stage) || world.has_renewed_ancestor(stage));
                 }
                 _ => {}
             }
@@ -783,24 +908,132 @@ fn on_hold_nothing_starts_and_nothing_ends() {
 }
 
 #[test]
-fn a_relieved_stage_counts_its_retries_anew() {
+fn a_relieved_stage_spends_no_retry() {
     let mut core = Core::new(vec![stage(None, 1.0)], gpu(1));
     core.handle(Message::Begin);
-    let retries = policy(FailureClass::OutOfMemory).retries;
-    for _ in 0..3 * (retries + 1) {
+    let class = FailureClass::OutOfMemory;
+    for _ in 0..5 {
         core.handle(Message::Relieved { stage: 0 });
-        let actions = core.handle(failed(0, FailureClass::OutOfMemory));
-        assert!(
-            actions
-                .iter()
-                .any(|action| matches!(action, Action::Retrying { .. })),
-            "{actions:?}"
-        );
+        let actions = core.handle(failed(0, class));
+        let retried = |action: &Action| matches!(action, Action::Retrying { retry: 0, .. });
+        assert!(actions.iter().any(retried), "{actions:?}");
         core.handle(Message::Timer(Timer::Retry { stage: 0 }));
     }
-    for _ in 0..=retries {
-        core.handle(failed(0, FailureClass::OutOfMemory));
-        core.handle(Message::Timer(Timer::Retry { stage: 0 }));
-    }
-    assert!(matches!(core.end(0), Some(End::Failed(_))));
+    let retries = u64::from(policy(class).retries);
+    assert_eq!(tries(&mut core, class, |_| None), retries);
+}
+
+/// Two children of a stage that was done before, and what becomes of them when its weights are damaged.
+fn family() -> Core {
+    let known = Stage {
+        prior: Prior::Done,
+        ..stage(None, 1.0)
+    };
+    let stages = vec![known, stage(Some(0), 2.0), stage(Some(0), 1.0)];
+    Core::new(stages, cpu(1))
+}
+
+fn orphaned(core: &mut Core, stage: usize) -> Vec<Action> {
+    assert_eq!(core.handle(Message::ParentLost { stage }), []);
+    core.handle(failed(stage, FailureClass::Bug))
+}
+
+#[test]
+fn a_parent_whose_output_is_damaged_is_done_again_once() {
+    let mut core = family();
+    assert_eq!(spawned(&core.handle(Message::Begin)), [1]);
+    let actions = orphaned(&mut core, 1);
+    assert_eq!(actions[0], Action::Renewed { stage: 0 });
+    assert_eq!(spawned(&actions), [0], "the other child waits, too");
+    // That is no retry of the child: a failure of its own afterwards counts as the first.
+    assert_eq!(spawned(&core.handle(done(0))), [1]);
+    assert!(matches!(
+        core.handle(failed(1, FailureClass::Killed))[0],
+        Action::Retrying { retry: 1, .. }
+    ));
+    assert_eq!(core.end(0), Some(&End::Done));
+    assert!(spawned(&core.handle(done(2))).is_empty());
+    let again = core.handle(Message::Timer(Timer::Retry { stage: 1 }));
+    assert_eq!(spawned(&again), [1]);
+    // The second output is no better: the child's failure is its own.
+    let actions = orphaned(&mut core, 1);
+    assert!(matches!(core.end(1), Some(End::Failed(_))), "{actions:?}");
+    assert_eq!(actions.last(), Some(&Action::Finish));
+}
+
+#[test]
+fn a_parent_that_fails_when_it_is_done_again_blocks_its_children() {
+    let mut core = family();
+    core.handle(Message::Begin);
+    orphaned(&mut core, 1);
+    let actions = core.handle(failed(0, FailureClass::Config));
+    assert_eq!(core.end(1), Some(&End::Blocked { by: 0 }));
+    assert_eq!(core.end(2), Some(&End::Blocked { by: 0 }));
+    assert_eq!(actions.last(), Some(&Action::Finish));
+}
+
+#[test]
+fn whoever_was_at_work_when_the_parent_failed_again_is_blocked_in_the_end() {
+    let known = Stage {
+        prior: Prior::Done,
+        ..stage(None, 1.0)
+    };
+    let stages = vec![
+        known,
+        stage(Some(0), 4.0),
+        stage(Some(0), 3.0),
+        stage(Some(0), 2.0),
+        stage(Some(2), 1.0),
+    ];
+    let mut core = Core::new(stages, cpu(3));
+    assert_eq!(spawned(&core.handle(Message::Begin)), [1, 2, 3]);
+    assert_eq!(spawned(&orphaned(&mut core, 1)), [0]);
+    core.handle(failed(3, FailureClass::Killed));
+    core.handle(failed(0, FailureClass::Config));
+    assert_eq!(core.end(1), Some(&End::Blocked { by: 0 }));
+    // One that fails of the same, and one in its pause.
+    let actions = orphaned(&mut core, 2);
+    let retried = |action: &Action| matches!(action, Action::Retrying { stage: 2, .. });
+    assert!(
+        actions.iter().any(retried),
+        "its attempt has ended: {actions:?}"
+    );
+    assert_eq!(core.end(2), Some(&End::Blocked { by: 0 }));
+    assert_eq!(core.end(4), Some(&End::Blocked { by: 0 }));
+    let actions = core.handle(Message::Timer(Timer::Retry { stage: 3 }));
+    assert_eq!(core.end(3), Some(&End::Blocked { by: 0 }));
+    assert_eq!(actions.last(), Some(&Action::Finish));
+}
+
+#[test]
+fn grandparents_are_done_again_where_their_output_is_lost_too() {
+    let known = |parent| Stage {
+        prior: Prior::Done,
+        ..stage(parent, 1.0)
+    };
+    let stages = vec![known(None), known(Some(0)), stage(Some(1), 1.0)];
+    let mut core = Core::with_limits(
+        stages,
+        cpu(2),
+        Limits {
+            canary: true,
+            ..Limits::default()
+        },
+    );
+    assert_eq!(spawned(&core.handle(Message::Begin)), [2]);
+    assert_eq!(spawned(&orphaned(&mut core, 2)), [1]);
+    assert_eq!(spawned(&orphaned(&mut core, 1)), [0]);
+    assert_eq!(spawned(&core.handle(done(0))), [1]);
+    assert_eq!(spawned(&core.handle(done(1))), [2]);
+    assert_eq!(core.handle(done(2)).last(), Some(&Action::Finish));
+}
+
+#[test]
+fn a_stop_leaves_a_child_without_its_parent_for_the_next_time() {
+    let mut core = family();
+    core.handle(Message::Begin);
+    core.handle(Message::Stop);
+    let actions = orphaned(&mut core, 1);
+    assert_eq!(core.end(1), Some(&End::Left), "{actions:?}");
+    assert_eq!(core.end(0), Some(&End::Done));
 }

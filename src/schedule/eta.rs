@@ -81,6 +81,15 @@ impl Eta {
         }
     }
 
+    /// The stage, which was done, is to be done again.
+    pub fn reopened(&mut self, stage: usize) {
+        let work = &mut self.work[stage];
+        if !work.open {
+            (work.open, work.part) = (true, 0.0);
+            self.remaining += work.flops;
+        }
+    }
+
     /// Time until all is done, `elapsed` after the start. `None` as long as nothing is known.
     pub fn estimate(&self, elapsed: Duration) -> Option<Duration> {
         if self.done <= 0.0 || elapsed.is_zero() {

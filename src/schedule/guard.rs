@@ -16,7 +16,6 @@ use crate::schedule::relief;
 use crate::schedule::space::{self, Space};
 use crate::schedule::watchdog::{AttemptLimits, Measure, Watchdog};
 use crate::spec::execution::{ExecutionRules, OutOfMemory};
-use crate::store::StoreError;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -30,8 +29,6 @@ pub(super) struct Guard {
     space: Space,
     /// A look at the space is on its way.
     looking: bool,
-    /// The store has no room, and the user knows.
-    store_is_full: bool,
     /// Parts of a step that each stage was told to take.
     parts: BTreeMap<usize, usize>,
 }
@@ -45,7 +42,6 @@ impl Guard {
             watching: None,
             space: Space::new(dir, reserve),
             looking: false,
-            store_is_full: false,
             parts: BTreeMap::new(),
         }
     }
@@ -84,6 +80,16 @@ impl Guard {
     /// It has said something.
     pub(super) fn heard(&mut self, stage: usize) {
         self.watchdog.heard(stage, self.clock.now());
+    }
+
+    /// Whether it was asked to leave, for it takes too long or stands still.
+    pub(super) fn is_condemned(&self, stage: usize) -> bool {
+        self.watchdog.is_condemned(stage)
+    }
+
+    /// Its worker is gone, though what it said has yet to be taken in: no limit counts any more.
+    pub(super) fn gone(&mut self, stage: usize) {
+        self.watchdog.gone(stage);
     }
 
     /// It is gone. If it was ended from here, that is why it failed.
@@ -151,36 +157,14 @@ impl Actor<'_> {
         }
     }
 
+    /// Why no stage is started for now.
+    pub(super) fn hold(&self) -> String {
+        self.guard.space.why_short()
+    }
+
     /// Time to look again: [`look_for_space`](Self::look_for_space) follows.
     pub(super) fn space_is_due(&mut self) {
         self.guard.looking = false;
-    }
-
-    /// Waits a moment if the store has no room; any other error is passed on. What comes in meanwhile is kept,
-    /// except that a signal ends it: without the store nothing can be brought to an orderly end.
-    pub(super) async fn wait_for_space(&mut self, full: StoreError) -> Result<(), ScheduleError> {
-        if !matches!(full, StoreError::Full { .. }) {
-            return Err(full.into());
-        }
-        if !std::mem::replace(&mut self.guard.store_is_full, true) {
-            let text = format!("{full}: waiting until there is some");
-            self.run.progress.note(&text);
-        }
-        let until = tokio::time::Instant::now() + space::LOOK;
-        while let Ok(Some(input)) = tokio::time::timeout_at(until, self.inputs.recv()).await {
-            if matches!(input, Input::Interrupt(_)) {
-                return Err(full.into());
-            }
-            self.early.push_back(input);
-        }
-        Ok(())
-    }
-
-    /// The store could write.
-    pub(super) fn store_has_space(&mut self) {
-        if std::mem::take(&mut self.guard.store_is_full) {
-            self.run.progress.note("the store has room again: going on");
-        }
     }
 
     /// Draws the consequences of a failure before the core rules on it.
@@ -192,8 +176,14 @@ impl Actor<'_> {
         let Outcome::Failed(failure) = outcome else {
             return Ok(());
         };
+        self.look_at_parent(stage, failure).await?;
         match failure.class {
             FailureClass::OutOfMemory => self.relieve(stage),
+            FailureClass::DiskFull => {
+                let dir = RunDir::in_store(self.run.dir, &self.run.jobs[stage].fingerprint);
+                self.guard.space.met_full(dir.root());
+                self.look_for_space();
+            }
             FailureClass::IoError => {
                 // What is on disk counts, not the kernel's idea of it; the next worker verifies it all.
                 let dir = RunDir::in_store(self.run.dir, &self.run.jobs[stage].fingerprint);

@@ -94,7 +94,9 @@ impl Jobs {
         for mut job in needed {
             // Up the chain as long as one is missing.
             while self.jobs[job].prior == Prior::Done
-                && !RunDir::in_store(dir, &self.jobs[job].fingerprint).keeps_output()
+                && RunDir::in_store(dir, &self.jobs[job].fingerprint)
+                    .missing_output()
+                    .is_some()
             {
                 self.jobs[job].prior = Prior::Pending;
                 match self.jobs[job].parent {
@@ -267,6 +269,7 @@ mod tests {
                     classes: 9,
                     train_images: 100,
                     val_images: 10,
+                    kept_bytes: 0,
                 },
             })
         };
@@ -322,6 +325,7 @@ mod tests {
                     classes: 9,
                     train_images: 100,
                     val_images: 10,
+                    kept_bytes: 0,
                 },
             })
         };

@@ -23,10 +23,11 @@
 //! | [`peers`] | the other schedulers of the store |
 //! | [`notices`] | what the file system tells: event logs that grow, peers that have news |
 //! | [`signals`] | signals to the scheduler, as messages |
+//! | [`energy`] | what attempts use of it, where the machine counts |
 //! | [`eta`] | when it will be done |
 //! | `guard` | what the loop does about long attempts, a full disk and lost memory |
 //! | [`watchdog`] | attempts that take too long or stand still |
-//! | [`process_tree`] | what a worker and its processes are doing |
+//! | [`process_tree`] | what a worker and its processes are doing, and signals to all of them |
 //! | [`space`] | room on the store's disk |
 //! | [`relief`] | what a stage that ran out of memory may do with less |
 
@@ -35,6 +36,7 @@ pub mod attempt;
 pub mod clock;
 pub mod core;
 pub mod device;
+pub mod energy;
 pub mod eta;
 pub mod execution;
 pub mod executor;
@@ -50,12 +52,15 @@ pub mod reconcile;
 pub mod relief;
 pub mod signals;
 pub mod space;
+mod symptom;
 pub mod watchdog;
 
 #[cfg(test)]
 mod core_devices_tests;
 #[cfg(test)]
 mod core_tests;
+#[cfg(test)]
+mod core_why_tests;
 #[cfg(test)]
 mod process_tests;
 #[cfg(test)]

@@ -4,8 +4,9 @@
 //! afterwards; one that said `failed` is believed; else the exit status speaks, and the log's last
 //! lines are the cause.
 
-use crate::rundir::event::{Event, EventKind, FailureClass};
+use crate::rundir::event::{Event, EventKind, FailureClass, HOST_MEMORY_FULL};
 use crate::schedule::core::{Failure, Outcome};
+use crate::schedule::symptom::symptom;
 
 /// How a worker's process ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,14 +71,14 @@ pub fn judge(exit: &Exit, word: &LastWord, last_lines: Option<&str>) -> Outcome 
         return match signal {
             libc::SIGKILL if exit.oom_kill => Outcome::Failed(Failure {
                 class: FailureClass::OutOfMemory,
-                message: "the machine's memory is full: ended by the kernel".into(),
+                message: format!("{HOST_MEMORY_FULL}: ended by the kernel"),
             }),
-            // Rust aborts where an allocation fails.
-            libc::SIGABRT
-                if last_lines.is_some_and(|lines| lines.contains("memory allocation of")) =>
-            {
-                let what = format!("the machine's memory is full: {what}");
-                fail(FailureClass::OutOfMemory, what)
+            // Rust and C++ abort where an allocation fails.
+            libc::SIGABRT if last_lines.and_then(symptom).is_some() => {
+                let (class, cause) = last_lines
+                    .and_then(symptom)
+                    .unwrap_or((FailureClass::Bug, String::new()));
+                fail(class, format!("{cause}: {what}"))
             }
             libc::SIGSEGV
             | libc::SIGABRT
@@ -103,7 +104,18 @@ pub fn judge(exit: &Exit, word: &LastWord, last_lines: Option<&str>) -> Outcome 
                 }),
                 None => fail(class, format!("ended with exit code {code}")),
             },
-            None => fail(FailureClass::Bug, format!("ended with exit code {code}")),
+            None => {
+                let what = format!("ended with exit code {code}");
+                match last_lines.and_then(symptom) {
+                    Some((class, cause)) => fail(class, format!("{cause}: {what}")),
+                    // It was not the one that was ended, but one that it needs.
+                    None if exit.oom_kill => fail(
+                        FailureClass::OutOfMemory,
+                        format!("{HOST_MEMORY_FULL}: the kernel ended a process of it; it {what}"),
+                    ),
+                    None => fail(FailureClass::Bug, what),
+                }
+            }
         },
         None => fail(FailureClass::Bug, "ended in an unknown way".into()),
     }

@@ -1,12 +1,9 @@
 //! The other schedulers of the store: what became of the stages that they have, and what is left when one
 //! of them dies.
 
-use crate::rundir::event::FailureClass;
 use crate::schedule::actor::{Actor, Input};
-use crate::schedule::core::{Failure, Standing};
 use crate::schedule::execution::ScheduleError;
 use crate::schedule::reconcile;
-use crate::store::rows::Status;
 use crate::store::{Lease, Life, Owner};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -30,6 +27,15 @@ impl Peers {
             inputs,
             known: HashMap::new(),
         }
+    }
+
+    /// Whether the scheduler is dead. One that only couldn't be waited for is looked at again.
+    fn is_dead(&mut self, owner: &Owner) -> bool {
+        let is_dead = owner.life(&self.dir) == Life::Dead;
+        if !is_dead {
+            self.known.insert(owner.id.clone(), false);
+        }
+        is_dead
     }
 
     /// Sees to it that the end of `owner` is told, on the moment, if it is on this host.
@@ -94,16 +100,7 @@ impl Actor<'_> {
             let Some(state) = states.get(&name) else {
                 continue;
             };
-            let is_new = state.attempts > self.seen[stage];
-            let standing = match state.status {
-                Status::Done => Standing::Done,
-                Status::Failed if is_new => Standing::Failed(Failure {
-                    class: state.failure.unwrap_or(FailureClass::Bug),
-                    message: state.message.clone().unwrap_or_default(),
-                }),
-                _ => Standing::Free,
-            };
-            self.seen[stage] = state.attempts;
+            let standing = self.ledger.standing(stage, state);
             self.tell(stage, standing);
         }
         Ok(())
@@ -116,6 +113,9 @@ impl Actor<'_> {
             return self.refresh().await;
         }
         let owner = &leases[0].owner;
+        if !self.peers.is_dead(owner) {
+            return Ok(());
+        }
         let text = format!(
             "the `ablate run` of pid {} on {} is gone: taking over {} stages from it",
             owner.pid,
@@ -133,7 +133,13 @@ impl Actor<'_> {
 
     /// Its workers are gone, too: whatever it had is free.
     pub(super) async fn take_over(&mut self, id: &str) -> Result<(), ScheduleError> {
-        let found = reconcile::take_over(self.run.store, self.run.dir, id).await?;
+        let found = loop {
+            match reconcile::take_over(self.run.store, self.run.dir, id).await {
+                Ok(found) => break found,
+                Err(error) => self.wait_for_space(error).await?,
+            }
+        };
+        self.store_has_space();
         for error in &found.damaged {
             self.note(&format!("warning: {error}"));
         }
@@ -145,5 +151,41 @@ impl Actor<'_> {
         let mut leases = self.run.store.leases().await?;
         leases.retain(|lease| lease.owner.id == id);
         Ok(leases)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::OwnerLock;
+
+    #[test]
+    fn only_its_lock_says_that_a_scheduler_is_dead() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        let me = OwnerLock::create(dir).unwrap();
+        let other = OwnerLock::create(dir).unwrap();
+        let (sender, mut inputs) = tokio::sync::mpsc::unbounded_channel();
+        let mut peers = Peers::new(dir, me.owner().clone(), sender);
+        let owner = other.owner().clone();
+        peers.watch(&owner);
+        assert!(peers.all_heard());
+        // Its end was told, but its lock is held: it lives, and is looked at again.
+        assert!(!peers.is_dead(&owner));
+        assert!(!peers.all_heard());
+        peers.watch(&owner);
+        assert!(peers.all_heard());
+        drop(other);
+        let gone = Input::OwnerGone(owner.id.clone());
+        // Two threads waited.
+        assert_eq!(inputs.blocking_recv(), Some(gone.clone()));
+        assert_eq!(inputs.blocking_recv(), Some(gone));
+        assert!(peers.is_dead(&owner));
+        // Where the file can't be opened (here, a link in a circle), nobody can tell.
+        let path = owner.path(dir);
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        owner.wait_for_end(dir);
+        assert_eq!(owner.life(dir), Life::Unknown);
+        assert!(!peers.is_dead(&owner));
     }
 }

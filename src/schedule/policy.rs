@@ -1,14 +1,16 @@
-//! What becomes of a failure: one table, one row per class.
+//! What becomes of a failure: one table, one row per class, two for `out_of_memory`.
 
-use crate::rundir::event::FailureClass;
+use crate::rundir::event::{FailureClass, Memory};
 use std::time::Duration;
 
 /// The policy of one failure class.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Policy {
-    /// How often a stage is tried again within one execution of the plan. A stage that has written
-    /// a checkpoint since its last failure starts counting anew.
+    /// How often a stage is tried again within one execution of the plan. A stage that has got further than
+    /// ever before, as its checkpoints tell, starts counting anew.
     pub retries: u32,
+    /// Retries more where the stage shares its device with others, who may have taken what it lacked.
+    pub more_on_shares: u32,
     /// Pause before the first retry; it doubles with every further one.
     pub back_off: Duration,
     /// The circumstances were to blame rather than the stage: `ablate run` tries it again by itself.
@@ -23,20 +25,42 @@ pub struct Policy {
 }
 
 /// Longest pause before a retry.
-const MAX_BACK_OFF: Duration = Duration::from_secs(60);
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 impl Policy {
     /// Pause before retry number `retry` (0: the first).
     pub fn pause(&self, retry: u32) -> Duration {
         let factor = 2u32.saturating_pow(retry.min(16));
-        self.back_off.saturating_mul(factor).min(MAX_BACK_OFF)
+        self.back_off.saturating_mul(factor).min(LONGEST_PAUSE)
     }
 }
 
-/// The policy of `class`.
+/// The policy of a failure of `class` with this message, which tells whose memory was full.
+pub fn policy_of(class: FailureClass, message: &str) -> Policy {
+    match class.memory(message) {
+        Some(Memory::Device) => DEVICE_MEMORY,
+        _ => policy(class),
+    }
+}
+
+/// The memory of a GPU was full. The same step on the same GPU needs as much again, and nothing else can have
+/// taken it where the stage has the GPU for itself.
+const DEVICE_MEMORY: Policy = Policy {
+    retries: 0,
+    more_on_shares: 1,
+    back_off: Duration::from_secs(2),
+    transient: true,
+    closes_device: false,
+    lowers_concurrency: false,
+    hint: "allow execution.out_of_memory: smaller_parts, raise train.accumulation, or let fewer workers share a GPU \
+           (--slots-per-gpu, --gpu-memory)",
+};
+
+/// The policy of `class`; of `out_of_memory`, where the machine's memory was full.
 pub const fn policy(class: FailureClass) -> Policy {
     const NEVER: Policy = Policy {
         retries: 0,
+        more_on_shares: 0,
         back_off: Duration::ZERO,
         transient: false,
         closes_device: false,
@@ -114,7 +138,8 @@ pub const fn policy(class: FailureClass) -> Policy {
             ..NEVER
         },
         FailureClass::Bug => Policy {
-            hint: "a fault of the program: the log shows where; please report it. --retry-failed tries again",
+            hint: "a fault of the program, as its log shows (`ablate logs`): a command's own, or one to report. \
+                   --retry-failed tries again",
             ..NEVER
         },
     }
@@ -128,6 +153,7 @@ mod tests {
     fn every_class_tells_the_user_what_to_do() {
         for class in FailureClass::ALL {
             let policy = policy(class);
+            assert_eq!(policy, policy_of(class, "no word of it"));
             assert!(!policy.hint.is_empty(), "{class:?}");
             assert!(
                 policy.retries == 0 || policy.transient,
@@ -141,11 +167,26 @@ mod tests {
     }
 
     #[test]
+    fn the_message_tells_whose_memory_was_full() {
+        let class = FailureClass::OutOfMemory;
+        let gpu = policy_of(class, "the memory of cuda:0 is full: 3 GiB were asked for");
+        let host = policy_of(class, "the machine's memory is full: ended by the kernel");
+        assert_eq!((gpu.retries, gpu.more_on_shares), (0, 1));
+        assert_eq!((host.retries, host.more_on_shares), (1, 0));
+        assert!(host.lowers_concurrency && !gpu.lowers_concurrency);
+        assert_ne!(gpu.hint, host.hint);
+        assert_eq!(
+            policy_of(FailureClass::Bug, "the memory of cuda:0 is full"),
+            policy(FailureClass::Bug)
+        );
+    }
+
+    #[test]
     fn pauses_double_up_to_a_limit() {
         let policy = policy(FailureClass::Killed);
         assert_eq!(policy.pause(0), Duration::from_secs(1));
         assert_eq!(policy.pause(2), Duration::from_secs(4));
-        assert_eq!(policy.pause(u32::MAX), MAX_BACK_OFF);
+        assert_eq!(policy.pause(u32::MAX), LONGEST_PAUSE);
     }
 
     /// `docs/failures.md` shows the table as it is: every row, in this order, and no other.
@@ -160,8 +201,13 @@ mod tests {
             .collect();
         let rows: Vec<String> = FailureClass::ALL
             .into_iter()
-            .map(|class| {
-                let policy = policy(class);
+            .flat_map(|class| {
+                let name = format!("`{}`", class.name());
+                let of_gpu = (class == FailureClass::OutOfMemory)
+                    .then(|| (class, format!("{name} of a GPU"), DEVICE_MEMORY));
+                std::iter::once((class, name, policy(class))).chain(of_gpu)
+            })
+            .map(|(class, name, policy)| {
                 let pause = match policy.back_off.as_secs() {
                     0 => String::new(),
                     seconds => format!("{seconds} s "),
@@ -171,11 +217,17 @@ mod tests {
                 } else {
                     "with `--retry-failed`"
                 };
+                let retries = match policy.more_on_shares {
+                    0 => policy.retries.to_string(),
+                    more => format!(
+                        "{}, on a share of it {}",
+                        policy.retries,
+                        policy.retries + more
+                    ),
+                };
                 format!(
-                    "| `{}` | {} | {} | {pause}| {again} | {} |",
-                    class.name(),
+                    "| {name} | {} | {retries} | {pause}| {again} | {} |",
                     class.exit_code(),
-                    policy.retries,
                     policy.hint
                 )
             })

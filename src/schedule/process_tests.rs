@@ -12,6 +12,7 @@ use super::jobs::Jobs;
 use super::progress::{Progress, Style};
 use super::reconcile::reconcile;
 use super::signals;
+use crate::model::parameter::HostParameter;
 use crate::plan::model::{
     Cost, ExperimentInfo, Fingerprint, PlannedRun, PlannedStage, ReportSpec, Variant,
 };
@@ -23,7 +24,8 @@ use crate::rundir::log::{self, EventLog};
 use crate::rundir::stage::{DataShape, Launch, StageSpec, TRAINER_REVISION, Task};
 use crate::spec::execution::{ExecutionRules, OutOfMemory};
 use crate::store::rows::Status;
-use crate::store::{OwnerLock, Parts, Provenance, Store};
+use crate::store::{OwnerLock, Parts, Provenance, Store, StoreError};
+use crate::train::checkpoint;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -129,6 +131,43 @@ fn fake_worker() {
             }
             std::thread::sleep(Duration::from_millis(2));
         },
+        // Sleeps until it is asked to leave, and then says that it has got further.
+        "sleeper" => {
+            while !TERMINATED.load(Ordering::Relaxed) {
+                // SAFETY: a system call without memory.
+                unsafe { libc::pause() };
+            }
+            let step = resumed + 1;
+            std::fs::write(dir.root().join("step"), step.to_string()).unwrap();
+            let file = "step".into();
+            log.append(EventKind::Checkpointed { step, file }).unwrap();
+            std::process::exit(FailureClass::Killed.exit_code());
+        }
+        // Says that it has a checkpoint where it went on from, and is killed.
+        "no-further" => {
+            let (step, file) = (resumed.max(5), "step".into());
+            log.append(EventKind::Checkpointed { step, file }).unwrap();
+            // SAFETY: a system call without memory.
+            unsafe { libc::kill(std::process::id() as i32, libc::SIGKILL) };
+        }
+        // Says a lot, once it may, and finishes.
+        "chatty" => {
+            while !dir.root().join("go").exists() {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            for step in 1..=rest.parse().unwrap() {
+                log.append(EventKind::Step {
+                    step,
+                    epoch: 0,
+                    loss: 1.0,
+                    lr: 0.1,
+                    grad_norm: 1.0,
+                    images_per_second: 1.0,
+                })
+                .unwrap();
+            }
+            finish(&dir, &mut log);
+        }
         "stubborn" => loop {
             std::thread::sleep(Duration::from_secs(1));
         },
@@ -157,7 +196,13 @@ fn fake_worker() {
 
 fn finish(dir: &RunDir, log: &mut EventLog) {
     std::fs::create_dir_all(dir.checkpoints()).unwrap();
-    std::fs::write(dir.weights(), "weights").unwrap();
+    let weight = HostParameter {
+        name: "w".into(),
+        shape: vec![1],
+        values: vec![0.5],
+    };
+    // Verified where a child fails.
+    checkpoint::write_final(&dir.weights(), "fake", &[weight]).unwrap();
     log.append(EventKind::Evaluated {
         epoch: 0,
         step: 10,
@@ -183,12 +228,19 @@ struct Bench {
     stages: Vec<PlannedStage>,
 }
 
-fn slots(count: usize) -> Vec<Slot> {
+/// Slots of a test in `dir`: on GPUs that nobody tells of, where its rules say so.
+fn slots(count: usize, dir: &Path) -> Vec<Slot> {
+    let rules = std::fs::read_to_string(dir.join("rules")).unwrap_or_default();
+    let device = match rules.lines().any(|line| line == "gpus") {
+        true => "cuda",
+        false => "cpu",
+    };
     (0..count)
         .map(|index| Slot {
-            name: format!("cpu:{index}"),
+            name: format!("{device}:{index}"),
             device: "cpu".into(),
             threads: 1,
+            visible_gpu: (device == "cuda").then(|| index.to_string()),
             ..Slot::default()
         })
         .collect()
@@ -226,6 +278,7 @@ fn spec(stages: &[PlannedStage], index: usize) -> StageSpec {
             classes: 2,
             train_images: 4,
             val_images: 4,
+            kept_bytes: 0,
         },
         evaluation_sets: Vec::new(),
         parent: stages[index]
@@ -476,7 +529,7 @@ async fn execute(
         me: &me,
         dir,
         jobs: jobs.jobs,
-        slots: slots(count),
+        slots: slots(count, dir),
         executor: Arc::new(executor),
         gpus: None,
         files: &files,
@@ -498,6 +551,7 @@ fn rules(dir: &Path) -> (ExecutionRules, u64) {
         match what {
             "timeout" => rules.timeout = pause(),
             "hung_after" => rules.hung_after = pause(),
+            "gpus" => {}
             "smaller_parts" => rules.out_of_memory = OutOfMemory::SmallerParts,
             "reserve" => reserve = value.parse().unwrap(),
             other => panic!("unknown rule {other}"),
@@ -584,9 +638,13 @@ async fn failures_keep_their_cause_and_block_descendants() {
         message.ends_with("thread 'main' panicked at fake.rs: index out of bounds"),
         "{message}"
     );
+    // Its log is damaged by every attempt: the second has set the first one's aside.
     let (class, message) = failure(&summary.ends[6]);
-    assert_eq!(class, FailureClass::Bug);
-    assert!(message.contains("events.jsonl, line 2"), "{message}");
+    assert_eq!(class, FailureClass::IoError);
+    assert!(message.contains("events.jsonl, line "), "{message}");
+    assert_eq!(bench.attempts(6).await.len(), 2);
+    let aside = bench.dir(6).root().join("events.jsonl.damaged-1");
+    assert!(aside.exists());
     assert_eq!(summary.ends[7], End::Done, "its result is on disk");
     assert_eq!(summary.ends[8], End::Done);
     let log = std::fs::read_to_string(&summary.logs[&5]).unwrap();
@@ -1211,6 +1269,164 @@ async fn out_of_memory_takes_smaller_parts_where_that_is_allowed() {
     let bench = Bench::new(&[(None, "exit 72\ndone")]).await;
     assert_eq!(bench.run(1).await.ends, [End::Done]);
     assert_eq!(told(&bench), None, "only where it is allowed");
+    let message = &bench.attempts(0).await[0].2;
+    assert!(
+        message.starts_with("the machine's memory is full"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn the_same_step_on_the_same_gpu_is_not_tried_again() {
+    let bench = Bench::new(&[(None, "exit 72\ndone")]).await;
+    std::fs::write(bench.folder.path().join("rules"), "gpus").unwrap();
+    let summary = bench.run(1).await;
+    let (class, message) = failure(&summary.ends[0]);
+    assert_eq!((class, summary.attempts), (FailureClass::OutOfMemory, 1));
+    assert!(
+        message.starts_with("the memory of cuda:0 is full"),
+        "{message}"
+    );
+    // The next execution may have another GPU for it.
+    assert_eq!(bench.run(1).await.ends, [End::Done]);
+
+    let bench = Bench::new(&[(None, "exit 72\ndone")]).await;
+    std::fs::write(bench.folder.path().join("rules"), "gpus\nsmaller_parts").unwrap();
+    let summary = bench.run(1).await;
+    assert_eq!((summary.ends, summary.attempts), (vec![End::Done], 2));
+}
+
+#[tokio::test]
+async fn retries_are_given_back_by_progress_only() {
+    // Each attempt stands still, and says on its way out that it got further.
+    let bench = Bench::new(&[(None, "sleeper")]).await;
+    std::fs::write(bench.folder.path().join("rules"), "hung_after 2000").unwrap();
+    let summary = bench.run(1).await;
+    assert_eq!(failure(&summary.ends[0]).0, FailureClass::Hung);
+    assert_eq!(summary.attempts, 2);
+    // Each says that it has a checkpoint, where the first one had it, too.
+    let bench = Bench::new(&[(None, "no-further")]).await;
+    let summary = bench.run(1).await;
+    assert_eq!(failure(&summary.ends[0]).0, FailureClass::Killed);
+    assert_eq!(summary.attempts, 4);
+}
+
+// ---------------------------------------------------------------------------------------------
+// A store that can't grow.
+
+/// A bench on which a worker has said more than the store can hold, and another one waits. Ends with the result of
+/// the execution; `meanwhile` gets the bench, and the inputs.
+async fn without_room(
+    bench: &Bench,
+    meanwhile: impl AsyncFnOnce(UnboundedSender<Input>),
+) -> Result<Summary, ScheduleError> {
+    let (sender, inputs) = actor::channel();
+    let execution = execute(
+        &bench.store,
+        bench.folder.path(),
+        &bench.stages,
+        2,
+        this_worker(),
+        (sender.clone(), inputs),
+    );
+    let disturbance = async {
+        until("two workers", || worker_pids(bench).len() == 2).await;
+        bench.store.limit_pages(1).await;
+        std::fs::write(bench.dir(0).root().join("go"), "").unwrap();
+        let events = bench.dir(0).events();
+        let is_last = |kind: &EventKind| matches!(kind, EventKind::Finished { .. });
+        until("the end of the first", || {
+            let events = log::read(&events).unwrap();
+            events.last().is_some_and(|event| is_last(&event.kind))
+        })
+        .await;
+        meanwhile(sender).await;
+    };
+    tokio::join!(execution, disturbance).0
+}
+
+/// Whether the log of the second stage has a checkpoint.
+fn has_left(bench: &Bench) -> bool {
+    let events = log::read(&bench.dir(1).events()).unwrap();
+    let mut kinds = events.iter().map(|event| &event.kind);
+    kinds.any(|kind| matches!(kind, EventKind::Checkpointed { .. }))
+}
+
+#[tokio::test]
+async fn a_store_without_room_makes_all_wait_but_limits_of_time() {
+    let bench = Bench::new(&[
+        (None, "chatty 5000"),
+        (None, "wait\ndone"),
+        (Some(0), "done"),
+    ])
+    .await;
+    std::fs::write(bench.folder.path().join("rules"), "timeout 6000").unwrap();
+    let summary = without_room(&bench, async |_| {
+        until("the time to be over", || has_left(&bench)).await;
+        let states = bench.states().await;
+        assert_eq!(states, [Status::Running, Status::Running, Status::Pending]);
+        bench.store.limit_pages(1_000_000).await;
+    })
+    .await
+    .unwrap();
+    assert_eq!(summary.ends[0], End::Done);
+    assert_eq!(failure(&summary.ends[1]).0, FailureClass::Timeout);
+    assert_eq!((&summary.ends[2], summary.attempts), (&End::Done, 3));
+    let name = bench.stages[0].fingerprint.to_string();
+    assert_eq!(bench.store.last_seq(&name).await.unwrap(), 5_003);
+}
+
+#[tokio::test]
+async fn a_stop_drains_though_the_store_has_no_room() {
+    let bench = Bench::new(&[
+        (None, "chatty 5000"),
+        (None, "wait\ndone"),
+        (Some(0), "done"),
+    ])
+    .await;
+    let result = without_room(&bench, async |sender| {
+        sender.send(Input::Interrupt(libc::SIGINT)).unwrap();
+    })
+    .await;
+    let error = result.unwrap_err();
+    let full = ScheduleError::Store(StoreError::Full {
+        path: bench.folder.path().join("ablate.db"),
+    });
+    assert_eq!(error.to_string(), full.to_string());
+    assert!(has_left(&bench), "it was asked to leave");
+    bench.store.limit_pages(1_000_000).await;
+    let summary = bench.run(2).await;
+    assert_eq!(summary.ends, vec![End::Done; 3]);
+    assert_eq!(summary.attempts, 2, "what the first had done was taken in");
+    let resumed = log::read(&bench.dir(1).events()).unwrap();
+    let goes_on = |kind: &EventKind| {
+        matches!(
+            kind,
+            EventKind::Started {
+                resumed_step: 5,
+                ..
+            }
+        )
+    };
+    assert!(
+        resumed.iter().any(|event| goes_on(&event.kind)),
+        "{resumed:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_second_stop_does_not_wait_for_room_or_workers() {
+    let bench = Bench::new(&[(None, "chatty 5000"), (None, "stubborn")]).await;
+    let begun = std::time::Instant::now();
+    let result = without_room(&bench, async |sender| {
+        sender.send(Input::Interrupt(libc::SIGINT)).unwrap();
+        sender.send(Input::Interrupt(libc::SIGINT)).unwrap();
+    })
+    .await;
+    assert!(result.is_err());
+    let worker = worker_pids(&bench)[1];
+    until("no worker", || !is_alive(worker)).await;
+    assert!(begun.elapsed() < Duration::from_secs(60));
 }
 
 #[tokio::test]

@@ -1,8 +1,13 @@
-//! What a worker and the processes that it has started are doing, as Linux tells (`/proc`).
+//! What a worker and the processes that it has started are doing, as Linux tells (`/proc`), and signals to those that
+//! have left its group.
 
+use crate::worker::program::guard;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// What one line of `/proc/PID/stat` says (proc_pid_stat(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +17,8 @@ struct Stat {
     group: i32,
     /// User and system time, that of children that were waited for included, in clock ticks.
     ticks: u64,
+    /// When it began, in clock ticks since the boot.
+    start: u64,
 }
 
 fn parse(stat: &str) -> Option<Stat> {
@@ -24,6 +31,7 @@ fn parse(stat: &str) -> Option<Stat> {
         parent: number(1)? as i32,
         group: number(2)? as i32,
         ticks: ticks.max(0) as u64,
+        start: number(19)? as u64,
     })
 }
 
@@ -31,7 +39,8 @@ fn stat(path: &Path) -> Option<Stat> {
     parse(&std::fs::read_to_string(path.join("stat")).ok()?)
 }
 
-/// The worker `leader`, its process group and all their descendants, with what they say.
+/// The worker `leader`, its process group and all their descendants, with what they say. Of a program, also what has
+/// lost its parents: its guard has it then.
 fn tree(leader: i32) -> Vec<(i32, Stat)> {
     let mut all: HashMap<i32, Stat> = HashMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -43,9 +52,13 @@ fn tree(leader: i32) -> Vec<(i32, Stat)> {
             all.insert(pid, stat);
         }
     }
+    let guard = all
+        .get(&leader)
+        .map(|stat| stat.parent)
+        .filter(|&parent| is_guard(parent));
     let mut found: HashSet<i32> = all
         .iter()
-        .filter(|(pid, stat)| **pid == leader || stat.group == leader)
+        .filter(|(pid, stat)| **pid == leader || stat.group == leader || Some(stat.parent) == guard)
         .map(|(pid, _)| *pid)
         .collect();
     loop {
@@ -66,6 +79,133 @@ fn tree(leader: i32) -> Vec<(i32, Stat)> {
         .collect();
     tree.sort_unstable_by_key(|(pid, _)| *pid);
     tree
+}
+
+/// Whether a process is the guard of a program.
+fn is_guard(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm"))
+        .is_ok_and(|name| name.trim_end() == guard::NAME)
+}
+
+/// Whether `pid` is one of the processes of the workers `leaders`, in whatever group and session it is.
+pub fn belongs(pid: u32, leaders: &[u32]) -> bool {
+    let Ok(mut pid) = i32::try_from(pid) else {
+        return false;
+    };
+    let is_leader = |pid: i32| u32::try_from(pid).is_ok_and(|pid| leaders.contains(&pid));
+    let parent = |pid: i32| Some(stat(&Path::new("/proc").join(pid.to_string()))?.parent);
+    // What has lost its parents belongs to a guard, and that to the program that it guards.
+    let mut guards = leaders
+        .iter()
+        .filter_map(|&leader| parent(i32::try_from(leader).ok()?))
+        .filter(|&parent| is_guard(parent));
+    // Numbers are used again: a chain that changes while it is followed must not be a circle.
+    for _ in 0..1000 {
+        if pid <= 1 {
+            return false;
+        }
+        let path = Path::new("/proc").join(pid.to_string());
+        let Some(stat) = stat(&path) else {
+            return false;
+        };
+        if is_leader(pid) || is_leader(stat.group) || guards.any(|guard| guard == stat.parent) {
+            return true;
+        }
+        pid = stat.parent;
+    }
+    false
+}
+
+/// Rounds in which processes that are started meanwhile are looked for.
+const ROUNDS: usize = 20;
+
+/// Sends `signal` to those processes of the worker `leader` that its process group doesn't hold: whatever has made a
+/// group or a session of its own. Those that stand still can start no others, so SIGSTOP reaches all in the end.
+pub fn signal_strays(leader: u32, signal: i32) {
+    let Ok(leader) = i32::try_from(leader) else {
+        return;
+    };
+    let mut told: HashSet<(i32, u64)> = HashSet::new();
+    for _ in 0..ROUNDS {
+        let strays = tree(leader).into_iter().filter(|(pid, stat)| {
+            *pid != leader && stat.group != leader && !matches!(stat.state, 'Z' | 'X')
+        });
+        let new: Vec<(i32, Stat)> = strays
+            .filter(|(pid, stat)| told.insert((*pid, stat.start)))
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        for (pid, stat) in new {
+            send(pid, &stat, signal);
+        }
+        if signal != libc::SIGSTOP {
+            return;
+        }
+    }
+}
+
+/// Kills what is left of a program whose scheduler and guard are both gone: everything that has been told to report to
+/// `events`, the file of that attempt. Blocks until none is left, for a moment at most.
+pub fn kill_attempt(events: &Path) {
+    let mark = [b"ABLATE_EVENTS=", events.as_os_str().as_bytes()].concat();
+    let own = std::process::id();
+    for _ in 0..ROUNDS {
+        let mut is_left = false;
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            let Some(pid) = pid.filter(|&pid: &i32| u32::try_from(pid) != Ok(own)) else {
+                continue;
+            };
+            let Some(stat) = stat(&entry.path()).filter(|stat| !matches!(stat.state, 'Z' | 'X'))
+            else {
+                continue;
+            };
+            // Those of other users can't be read, nor signalled.
+            let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            if environment
+                .split(|&byte| byte == 0)
+                .any(|variable| variable == mark)
+            {
+                is_left = true;
+                send(pid, &stat, libc::SIGKILL);
+            }
+        }
+        if !is_left {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Signals the process that `seen` was read of, and no other that has its number since.
+fn send(pid: i32, seen: &Stat, signal: i32) {
+    // SAFETY: a system call without memory; what it returns is a descriptor of our own.
+    let handle = unsafe {
+        let handle = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        (handle >= 0).then(|| OwnedFd::from_raw_fd(handle as libc::c_int))
+    };
+    let now = stat(&Path::new("/proc").join(pid.to_string()));
+    if now.is_none_or(|now| now.start != seen.start) {
+        return;
+    }
+    // SAFETY: system calls; no information is passed on.
+    unsafe {
+        match handle {
+            Some(handle) => {
+                let none = std::ptr::null::<libc::siginfo_t>();
+                let handle = handle.as_raw_fd();
+                libc::syscall(libc::SYS_pidfd_send_signal, handle, signal, none, 0);
+            }
+            // Linux before 5.3.
+            None => {
+                libc::kill(pid, signal);
+            }
+        }
+    }
 }
 
 /// CPU time that the worker `leader` and its processes have used, in seconds; `None` where the system doesn't
@@ -148,6 +288,7 @@ mod tests {
             parent: 5,
             group: 6,
             ticks: 100,
+            start: 999,
         };
         assert_eq!(parse(line), Some(expected));
         assert_eq!(parse(""), None);
@@ -185,5 +326,62 @@ mod tests {
         }
         child.wait().unwrap();
         assert_eq!(cpu_seconds(leader), None);
+    }
+
+    fn state(pid: i32) -> char {
+        let stat = stat(&Path::new("/proc").join(pid.to_string()));
+        stat.map_or('X', |stat| stat.state)
+    }
+
+    #[track_caller]
+    fn until(what: &str, is: impl Fn() -> bool) {
+        let begun = std::time::Instant::now();
+        while !is() {
+            assert!(begun.elapsed().as_secs() < 60, "waited in vain: {what}");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn processes_in_sessions_of_their_own_are_reached() {
+        use crate::worker::program::guard::{Guard, Request};
+        use crate::worker::program::start::Start;
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let script = format!(
+            "setsid sh -c 'echo $$ > {}; while :; do sleep 0.01; done' & \
+             (setsid sh -c 'echo $$ > {}; while :; do sleep 0.01; done' &) ; wait",
+            file("child").display(),
+            file("orphan").display()
+        );
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &script]);
+        let log = std::fs::File::options().write(true).open("/dev/null");
+        let guard = Guard::spawn(&Start::new(&command, log.unwrap(), &[]).unwrap()).unwrap();
+        let number = |name: &str| {
+            let read = || std::fs::read_to_string(file(name)).unwrap_or_default();
+            until(name, || read().ends_with('\n'));
+            read().trim().parse::<i32>().unwrap()
+        };
+        let strays = [number("child"), number("orphan")];
+        let program = guard.program();
+        for stray in strays {
+            assert!(belongs(stray as u32, &[program]));
+            assert!(!belongs(stray as u32, &[]));
+        }
+        assert!(!belongs(std::process::id(), &[program]));
+        signal_strays(program, libc::SIGSTOP);
+        until("they stand still", || {
+            strays.iter().all(|&pid| state(pid) == 'T')
+        });
+        signal_strays(program, libc::SIGCONT);
+        until("they go on", || strays.iter().all(|&pid| state(pid) != 'T'));
+        signal_strays(program, libc::SIGTERM);
+        until("they leave", || {
+            strays.iter().all(|&pid| matches!(state(pid), 'X' | 'Z'))
+        });
+        guard.request(Request::Kill);
+        while !guard.wait(None, None) {}
+        guard.reap();
     }
 }

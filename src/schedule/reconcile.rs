@@ -6,6 +6,7 @@
 use crate::rundir::host;
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::{LogError, Tail};
+use crate::schedule::process_tree;
 use crate::store::{Lease, Life, Owner, Store, StoreError};
 use std::collections::HashSet;
 use std::fs::{File, TryLockError};
@@ -19,7 +20,7 @@ pub struct Found {
     pub events: usize,
     /// Attempts that nobody had seen the end of.
     pub attempts: u64,
-    /// Logs that can't be read to their end. Their stages run again, and their workers refuse the log.
+    /// Logs that can't be read to their end. Their stages run again, and their workers set the log aside.
     pub damaged: Vec<LogError>,
 }
 
@@ -130,7 +131,13 @@ pub fn wait_for_workers(dir: &Path, leases: &[Lease]) {
                 std::thread::sleep(LOOK_AGAIN);
             }
         }
-        let Ok(log) = File::open(RunDir::in_store(dir, &lease.fingerprint).events()) else {
+        let run_dir = RunDir::in_store(dir, &lease.fingerprint);
+        if same_kernel && run_dir.work().is_dir() {
+            // Both may have been killed at once, the scheduler and the guard of its program.
+            let events = run_dir.reports(lease.attempt);
+            process_tree::kill_attempt(&std::path::absolute(&events).unwrap_or(events));
+        }
+        let Ok(log) = File::open(run_dir.events()) else {
             continue;
         };
         while is_locked(&log) && begun.elapsed() < LAST_BREATH {

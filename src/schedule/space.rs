@@ -2,7 +2,12 @@
 //!
 //! The reserve is what store, logs and checkpoints of the stages that run can still grow by. It is looked at
 //! before stages are started and, while it is short, every few seconds: no system tells when space returns.
+//!
+//! What a file system says it has is not all that can be short: a quota, inodes, or less than a large
+//! checkpoint takes. So once a stage has met a full disk, nothing is started before a file of the size that it may
+//! need could be made where it writes.
 
+use crate::rundir::durable;
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -21,6 +26,8 @@ pub struct Space {
     folder: PathBuf,
     reserve: u64,
     short: bool,
+    /// Where a stage has met a full disk, and bytes that it may need there.
+    wanted: Option<(PathBuf, u64)>,
 }
 
 /// What has changed.
@@ -30,6 +37,8 @@ pub enum Change {
     Short { free: u64 },
     /// There is room again.
     Back { free: u64 },
+    /// A stage has met a full disk, and there still is no room for it.
+    Full { free: u64 },
 }
 
 impl Space {
@@ -39,7 +48,14 @@ impl Space {
             folder: folder.to_owned(),
             reserve,
             short: false,
+            wanted: None,
         }
+    }
+
+    /// A stage that writes below `folder` has met a full disk.
+    pub fn met_full(&mut self, folder: &Path) {
+        let bytes = largest_file(folder).max(self.reserve);
+        self.wanted = Some((folder.to_owned(), bytes));
     }
 
     /// Whether it was short at the last look.
@@ -50,6 +66,14 @@ impl Space {
     /// Looks. A file system that can't say is never short.
     pub fn look(&mut self) -> Option<Change> {
         let free = free_bytes(&self.folder).unwrap_or(u64::MAX);
+        if let Some((folder, bytes)) = &self.wanted {
+            if has_room(folder, *bytes) {
+                self.wanted = None;
+            } else {
+                return (!std::mem::replace(&mut self.short, true))
+                    .then_some(Change::Full { free });
+            }
+        }
         self.judge(free)
     }
 
@@ -78,8 +102,65 @@ impl Space {
                 show(self.reserve)
             ),
             Change::Back { free } => format!("{folder}: {} left: going on", show(free)),
+            Change::Full { free } => {
+                let (folder, bytes) = self
+                    .wanted
+                    .as_ref()
+                    .map_or((self.folder.as_path(), 0), |(folder, bytes)| {
+                        (folder, *bytes)
+                    });
+                format!(
+                    "{}: no room for a file of {}, though {} are left there (a quota, or no inodes?): no stage is \
+                     started until there is",
+                    folder.display(),
+                    show(bytes),
+                    show(free)
+                )
+            }
         }
     }
+
+    /// Why no stage is started, while it is short.
+    pub fn why_short(&self) -> String {
+        let free = free_bytes(&self.folder).unwrap_or(0);
+        self.describe(match self.wanted {
+            Some(_) => Change::Full { free },
+            None => Change::Short { free },
+        })
+    }
+}
+
+/// Size of the largest file in `folder` and below: what is replaced as a whole needs that once more.
+fn largest_file(folder: &Path) -> u64 {
+    std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(found) if found.is_dir() => largest_file(&entry.path()),
+            Ok(found) => found.len(),
+            Err(_) => 0,
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+/// Whether a file of so many bytes can be made in `folder`. It is gone again when this returns. Only a full disk says
+/// no: whoever writes there meets any other fault.
+fn has_room(folder: &Path, bytes: u64) -> bool {
+    let probe = || -> io::Result<()> {
+        let file = tempfile::Builder::new()
+            .prefix(".room-")
+            .tempfile_in(folder)?;
+        let length = libc::off_t::try_from(bytes.max(1)).unwrap_or(libc::off_t::MAX);
+        use std::os::fd::AsRawFd;
+        // SAFETY: a system call without memory on a descriptor that is open.
+        match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) } {
+            0 => file.as_file().sync_data(),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    };
+    probe().err().is_none_or(|error| !durable::is_full(&error))
 }
 
 /// Bytes that this user can still write to the file system of `path`.
@@ -156,6 +237,38 @@ mod tests {
         assert!(!space.is_short());
         let mut never = Space::new(Path::new("/"), 0);
         assert_eq!(never.judge(0), None);
+    }
+
+    /// Sparse files aside, no disk has an exabyte.
+    #[test]
+    fn a_full_disk_is_waited_for_until_a_file_fits() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(has_room(folder.path(), 4096));
+        assert!(!has_room(folder.path(), 1 << 60));
+        assert!(has_room(Path::new("/nonexistent"), 1), "no lack of room");
+        std::fs::create_dir(folder.path().join("checkpoints")).unwrap();
+        std::fs::write(folder.path().join("checkpoints/step-1"), [0; 5000]).unwrap();
+        assert_eq!(largest_file(folder.path()), 5000);
+
+        let mut space = Space::new(folder.path(), 1);
+        space.met_full(folder.path());
+        assert_eq!(space.look(), None, "there is room");
+        space.wanted = Some((folder.path().into(), 1 << 60));
+        let change = space.look().unwrap();
+        assert!(matches!(change, Change::Full { .. }) && space.is_short());
+        assert!(
+            space
+                .describe(change)
+                .contains("no room for a file of 1048576.0 TiB")
+        );
+        assert_eq!(space.look(), None, "said once");
+        space.wanted = Some((folder.path().into(), 1));
+        assert!(matches!(space.look(), Some(Change::Back { .. })));
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing is left of the probes"
+        );
     }
 
     #[test]

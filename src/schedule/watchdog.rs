@@ -57,6 +57,7 @@ struct Watched {
     looked: Duration,
     cpu: f64,
     verdict: Option<Verdict>,
+    gone: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +89,7 @@ impl Watchdog {
             looked: now,
             cpu: 0.0,
             verdict: None,
+            gone: false,
         };
         self.attempts.insert(stage, watched);
     }
@@ -109,6 +111,20 @@ impl Watchdog {
     pub fn heard(&mut self, stage: usize, now: Duration) {
         if let Some(watched) = self.attempts.get_mut(&stage) {
             watched.alive = now;
+        }
+    }
+
+    /// Whether the attempt was asked to leave from here.
+    pub fn is_condemned(&self, stage: usize) -> bool {
+        self.attempts
+            .get(&stage)
+            .is_some_and(|watched| watched.verdict.is_some())
+    }
+
+    /// The worker of the stage is gone: nothing has to be done about it any more. [`end`](Self::end) follows.
+    pub fn gone(&mut self, stage: usize) {
+        if let Some(watched) = self.attempts.get_mut(&stage) {
+            watched.gone = true;
         }
     }
 
@@ -164,6 +180,9 @@ impl Watchdog {
 
 impl Watched {
     fn next(&self, grace: Duration) -> Option<Duration> {
+        if self.gone {
+            return None;
+        }
         if let Some(verdict) = self.verdict {
             return (!verdict.killed).then_some(verdict.asked + grace);
         }
@@ -181,6 +200,9 @@ impl Watched {
         grace: Duration,
         cpu: impl Fn(u32) -> Option<f64>,
     ) -> Option<Measure> {
+        if self.gone {
+            return None;
+        }
         if let Some(verdict) = &mut self.verdict {
             let over = !verdict.killed && now >= verdict.asked + grace;
             verdict.killed |= over;
@@ -264,6 +286,21 @@ mod tests {
         assert_eq!(dog.next(), None);
         assert_eq!(dog.look_with(s(1_000_000), |_| None), []);
         assert_eq!(dog.end(3), None);
+    }
+
+    #[test]
+    fn what_is_gone_takes_no_more_time() {
+        let mut dog = watchdog(Some(60), Some(80));
+        dog.gone(3);
+        assert_eq!(dog.next(), None);
+        assert_eq!(dog.look_with(s(1_000), |_| Some(0.0)), []);
+        assert!(!dog.is_condemned(3));
+        assert_eq!(dog.end(3), None);
+        let mut late = watchdog(Some(60), None);
+        assert_eq!(late.look_with(s(170), |_| None), [(3, Measure::Terminate)]);
+        assert!(late.is_condemned(3));
+        late.gone(3);
+        assert_eq!(late.end(3).unwrap().class, FailureClass::Timeout);
     }
 
     #[test]

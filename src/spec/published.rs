@@ -41,6 +41,18 @@ pub struct Published {
     pub confidence: String,
 }
 
+impl Published {
+    /// The evaluation set that it was measured on, by its name here; `None`: the validation split of the data.
+    pub fn evaluation_set(&self) -> Option<&'static str> {
+        // V2 comes in variants; where one is named it is the usual one.
+        match self.dataset.split(' ').next()? {
+            "IN-V2" => Some("imagenet-v2"),
+            "IN-ReaL" => Some("imagenet-real"),
+            _ => None,
+        }
+    }
+}
+
 /// All published results, in the order of the file.
 pub fn results() -> &'static [Published] {
     static ROWS: LazyLock<Vec<Published>> = LazyLock::new(|| {
@@ -90,6 +102,14 @@ pub fn curve_names() -> &'static [String] {
         names
     });
     &NAMES
+}
+
+/// Model and source of a published training curve.
+pub fn curve_words(name: &str) -> Option<(String, String)> {
+    let records = records(CURVES, CURVE_COLUMNS);
+    let mut first = records.into_iter().find(|fields| fields[0] == name)?;
+    let words = format!("{}, {}, {} px", first[1], first[2], first[4]);
+    Some((words, std::mem::take(&mut first[7])))
 }
 
 /// The points (epoch as its log counts them, top-1 in per cent) of a published training curve.

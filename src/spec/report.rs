@@ -4,12 +4,13 @@
 //! their defaults.
 
 use super::command::Metric;
+use super::published;
 use serde::{Deserialize, Serialize};
 
 mod read;
 
 pub(super) use read::read;
-pub(super) use read::{CORRECTIONS, METRICS, PLOT_KINDS, PLOT_X, TABLE_KINDS};
+pub(super) use read::{CORRECTIONS, DIRECTIONS, METRICS, PLOT_KINDS, PLOT_X, TABLE_KINDS};
 
 /// The `report` section of an experiment file, validated.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -34,7 +35,7 @@ pub struct ReportSpec {
     pub bootstrap: u32,
     /// `None`: those that suit the design.
     pub tables: Option<Vec<TableSpec>>,
-    /// `None`: those that suit the design.
+    /// `None`: all that the results allow.
     pub plots: Option<Vec<PlotSpec>>,
     /// Published numbers and the variants that they belong to.
     pub reference: Vec<ReferenceSpec>,
@@ -183,6 +184,10 @@ impl Default for PlotSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlotKind {
+    /// Those that there are where the file lists none.
+    Usual,
+    /// Every run and the mean of every variant.
+    Result,
     /// A metric over the epochs, with bands over seeds.
     Curves,
     /// A metric against cost: epochs, FLOPs, parameters or throughput.
@@ -230,8 +235,31 @@ pub struct ReferenceSpec {
     pub metric: String,
     /// `None`: the last stage.
     pub stage: Option<String>,
+    /// Evaluation set; `None`: the headline's.
+    pub set: Option<String>,
+    /// Where only a statement is published: how these variants are said to compare with the baseline.
+    pub direction: Option<Direction>,
     pub source: String,
     pub confidence: String,
+}
+
+/// What a publication says of a difference that it gives no number for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    Better,
+    Worse,
+    /// No difference that matters.
+    None,
+}
+
+impl ReferenceSpec {
+    /// The published number: the file's own, that of the row, or the end of the curve.
+    pub fn number(&self) -> Option<f64> {
+        let row = || published::result(self.id.as_deref()?)?.value;
+        let end = || Some(published::curve(self.curve.as_deref()?).last()?.1);
+        self.value.or_else(row).or_else(end)
+    }
 }
 
 impl Default for ReferenceSpec {
@@ -244,6 +272,8 @@ impl Default for ReferenceSpec {
             std: None,
             metric: "top1".to_owned(),
             stage: None,
+            set: None,
+            direction: None,
             source: String::new(),
             confidence: String::new(),
         }

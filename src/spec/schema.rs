@@ -5,7 +5,7 @@ use super::axes::DESIGNS;
 use super::fields::{ARCH, FIELDS, Field, Kind, Range, sections};
 use super::library;
 use super::priority;
-use super::report::{CORRECTIONS, METRICS, PLOT_KINDS, PLOT_X, TABLE_KINDS};
+use super::report::{CORRECTIONS, DIRECTIONS, METRICS, PLOT_KINDS, PLOT_X, TABLE_KINDS};
 use super::value::{Value, coerce, expected};
 use serde_json::{Map, Value as Json, json};
 
@@ -181,6 +181,8 @@ fn report() -> Json {
         "std": {"type": "number", "exclusiveMinimum": 0},
         "metric": metric,
         "stage": text,
+        "set": {"type": "string", "description": "Evaluation set; otherwise that of the row."},
+        "direction": {"enum": DIRECTIONS, "description": "What a published statement without a number says of these variants against the baseline."},
         "source": text,
         "confidence": text,
     }));

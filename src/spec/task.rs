@@ -42,4 +42,8 @@ pub struct DataShape {
     pub classes: usize,
     pub train_images: usize,
     pub val_images: usize,
+    /// Bytes that a process keeps of it: decoded images and the index, estimated. Only a plan knows it, and no
+    /// result depends on it.
+    #[serde(skip)]
+    pub kept_bytes: u64,
 }

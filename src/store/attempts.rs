@@ -22,7 +22,7 @@ pub struct AttemptStart {
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AttemptEnd {
     /// `Done` or `Failed`; `Pending` if it was interrupted and the stage waits to be resumed (the attempt
     /// itself reads failed).
@@ -31,6 +31,8 @@ pub struct AttemptEnd {
     pub message: Option<String>,
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
+    /// Energy that it used, where the machine counts it.
+    pub energy_joules: Option<f64>,
 }
 
 /// What the store knows of a stage.
@@ -236,6 +238,7 @@ impl Store {
                 },
                 exit_code: None,
                 signal: None,
+                energy_joules: None,
             };
             self.close_attempt(&mut transaction, (row.get(0), row.get(1), row.get(5)), &end)
                 .await?;
@@ -254,7 +257,7 @@ impl Store {
         let failure = end.failure.map(FailureClass::name);
         let found = sqlx::query(
             "UPDATE attempts SET status = ?, ended = ?, failure = ?, message = COALESCE(?, message), exit_code = ?,
-                 signal = ?
+                 signal = ?, energy_joules = ?
              WHERE stage = ? AND attempt = ?",
         )
         .bind(if done { "done" } else { "failed" })
@@ -263,6 +266,7 @@ impl Store {
         .bind(&end.message)
         .bind(end.exit_code)
         .bind(end.signal)
+        .bind(end.energy_joules)
         .bind(stage)
         .bind(attempt)
         .execute(&mut *connection)

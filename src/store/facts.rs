@@ -6,7 +6,7 @@ use crate::store::open::Store;
 use crate::store::rows::Status;
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 use std::collections::BTreeMap;
 
 /// Where the current runs of an experiment come from: its last plan.
@@ -49,6 +49,9 @@ pub struct StageRow {
     pub images_seconds: Option<f64>,
     /// The most of any attempt.
     pub peak_rss_bytes: Option<u64>,
+    /// Sum over its attempts; `None` where one of those that have ended doesn't know it.
+    #[serde(default)]
+    pub energy_joules: Option<f64>,
 }
 
 impl Store {
@@ -76,16 +79,28 @@ impl Store {
 
     /// The stages that the current runs of `experiment` need, each once.
     pub async fn stage_rows(&self, experiment: &str) -> Result<Vec<StageRow>, StoreError> {
-        let rows = sqlx::query(
+        // A store of an older version that is only read has no such column.
+        let known: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM pragma_table_info('attempts') WHERE name = 'energy_joules'",
+        )
+        .fetch_one(&self.readers)
+        .await
+        .map_err(self.sql())?;
+        let energy = match known {
+            0 => "NULL",
+            _ => "CASE WHEN COUNT(a.ended) = COUNT(a.energy_joules) THEN SUM(a.energy_joules) END",
+        };
+        let rows = sqlx::query(AssertSqlSafe(format!(
             "SELECT s.fingerprint, s.seed, s.data_name, s.data_hash, s.flops, s.parameters, s.steps, s.status,
                  s.attempts, s.wall_seconds, SUM(a.cpu_seconds), SUM(a.images),
-                 SUM(CASE WHEN a.images > 0 THEN a.wall_seconds END), MAX(a.peak_rss_bytes)
+                 SUM(CASE WHEN a.images > 0 THEN a.wall_seconds END), MAX(a.peak_rss_bytes),
+                 {energy}
              FROM stages s LEFT JOIN attempts a ON a.stage = s.id
              WHERE s.id IN (SELECT rs.stage FROM experiments e
                  JOIN runs r ON r.experiment = e.id AND r.current = 1
                  JOIN run_stages rs ON rs.run = r.id WHERE e.name = ?)
-             GROUP BY s.id",
-        )
+             GROUP BY s.id"
+        )))
         .bind(experiment)
             .fetch_all(&self.readers)
             .await
@@ -107,6 +122,7 @@ impl Store {
                 images: row.get::<Option<i64>, _>(11).map(|images| images as u64),
                 images_seconds: row.get(12),
                 peak_rss_bytes: row.get::<Option<i64>, _>(13).map(|bytes| bytes as u64),
+                energy_joules: row.get(14),
             })
             .collect())
     }

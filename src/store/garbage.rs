@@ -5,13 +5,14 @@
 //! transaction with a [snapshot](super::records); then each run directory is renamed into `<store>/trash/`; then
 //! the trash is emptied. What a kill leaves behind (folders without rows, trash) is garbage to the next call.
 
-use crate::rundir::layout::RunDir;
+mod files;
+
 use crate::store::open::{Durability, Store};
 use crate::store::plans::json;
 use crate::store::{StoreError, StoreLock, records};
+use files::{folders, name};
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, Executor, Row, SqliteConnection};
-use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 /// Which final weights of stages that are done stay.
@@ -27,10 +28,21 @@ pub enum KeepWeights {
     None,
 }
 
+/// What stays in the folder of a stage's own program once the stage is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeepWork {
+    /// All.
+    #[default]
+    All,
+    /// What it has promised (`outputs`), and `metrics.json`.
+    Outputs,
+}
+
 /// What is garbage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Policy {
     pub weights: KeepWeights,
+    pub work: KeepWork,
     /// Also copies of the database from before a migration or a recovery.
     pub copies: bool,
 }
@@ -45,8 +57,14 @@ pub enum Reason {
     Unknown,
     /// A checkpoint of a stage that is done.
     Checkpoint,
-    /// Final weights that the policy doesn't keep.
+    /// Final or best weights that the policy doesn't keep.
     Weights,
+    /// What a program has left that it hadn't promised.
+    Work,
+    /// What a program has reported: the events of its stage hold it.
+    Reports,
+    /// A damaged event log that was set aside.
+    DamagedLog,
     /// The log of a failed attempt at a stage that is done.
     FailedAttempt,
     /// What a write or a removal that was cut off has left.
@@ -62,7 +80,10 @@ impl Reason {
             Reason::Unneeded => "no current plan and no tag needs it",
             Reason::Unknown => "the store knows no such stage",
             Reason::Checkpoint => "checkpoint of a stage that is done",
-            Reason::Weights => "final weights that nothing starts from",
+            Reason::Weights => "weights that nothing starts from",
+            Reason::Work => "not among the outputs of its program; the stage is done",
+            Reason::Reports => "reports of a program; the stage is done",
+            Reason::DamagedLog => "damaged event log, set aside; the stage is done",
             Reason::FailedAttempt => "log of a failed attempt; the stage is done",
             Reason::Leftover => "left by something that was cut off",
             Reason::Copy => "former copy of the database",
@@ -75,6 +96,7 @@ impl Reason {
 pub struct Item {
     /// Relative to the store.
     pub path: PathBuf,
+    /// What its removal gives back: a file that has other names gives back nothing unless all of them go.
     pub bytes: u64,
     pub reason: Reason,
 }
@@ -176,103 +198,41 @@ impl Store {
                 garbage.stage_ids.push(row.get(0));
                 garbage.items.push(Item {
                     path: Path::new("stages").join(&fingerprint),
-                    bytes: folder.as_deref().map_or(0, size),
+                    bytes: 0,
                     reason: Reason::Unneeded,
                 });
             } else if let Some(folder) = folder
                 && row.get::<bool, _>(3)
             {
-                let weights = match policy.weights {
-                    KeepWeights::All => true,
-                    KeepWeights::Results => row.get(4),
-                    KeepWeights::None => false,
-                } || row.get::<bool, _>(5);
+                let needed: bool = row.get(5);
+                let kept = files::Kept {
+                    weights: match policy.weights {
+                        KeepWeights::All => true,
+                        KeepWeights::Results => row.get(4),
+                        KeepWeights::None => false,
+                    } || needed,
+                    work: policy.work == KeepWork::All || needed,
+                };
                 let failed: Vec<u32> = self.json(row.get(6), "attempts", &fingerprint)?;
-                self.files_of(&folder, weights, &failed, &mut garbage.items);
+                self.files_of(&folder, kept, &failed, &mut garbage.items);
             }
         }
-        for (name, folder) in folders {
+        for name in folders.into_keys() {
             // A name that is no fingerprint isn't ours to judge.
             if name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                 garbage.items.push(Item {
                     path: Path::new("stages").join(name),
-                    bytes: size(&folder),
+                    bytes: 0,
                     reason: Reason::Unknown,
                 });
             }
         }
         self.leftovers(policy.copies, &mut garbage.items);
+        files::measure(&self.dir, &mut garbage.items);
         garbage
             .items
             .sort_by(|a, b| (a.reason, &a.path).cmp(&(b.reason, &b.path)));
         Ok(garbage)
-    }
-
-    /// Files of a stage that is done and stays, but that nothing needs.
-    fn files_of(&self, folder: &Path, weights: bool, failed: &[u32], items: &mut Vec<Item>) {
-        let dir = RunDir::new(folder);
-        let mut add = |path: PathBuf, reason| {
-            if let Ok(metadata) = std::fs::metadata(&path)
-                && metadata.is_file()
-            {
-                items.push(Item {
-                    path: path.strip_prefix(&self.dir).unwrap_or(&path).to_owned(),
-                    bytes: metadata.len(),
-                    reason,
-                });
-            }
-        };
-        for path in entries(&dir.checkpoints()) {
-            if name(&path).starts_with("step-") && dir.weights().exists() {
-                add(path, Reason::Checkpoint);
-            }
-        }
-        if !weights {
-            add(dir.weights(), Reason::Weights);
-        }
-        for &attempt in failed {
-            add(dir.attempt_log(attempt), Reason::FailedAttempt);
-        }
-    }
-
-    /// What writes, removals, migrations and recoveries have left.
-    fn leftovers(&self, copies: bool, items: &mut Vec<Item>) {
-        let mut add = |path: PathBuf, reason| {
-            items.push(Item {
-                bytes: size(&path),
-                path: path.strip_prefix(&self.dir).unwrap_or(&path).to_owned(),
-                reason,
-            });
-        };
-        let taken: BTreeSet<PathBuf> = ["trash", "recovering"]
-            .map(|name| self.dir.join(name))
-            .into_iter()
-            .filter(|path| path.exists())
-            .collect();
-        for path in taken {
-            add(path, Reason::Leftover);
-        }
-        let mut looked_at = vec![self.dir.clone(), self.dir.join("records")];
-        for folder in folders(&self.dir).into_values() {
-            looked_at.extend([folder.join("checkpoints"), folder]);
-        }
-        for folder in looked_at {
-            for path in entries(&folder) {
-                // The names of `tempfile`: nobody is writing, for the caller has the store alone.
-                let temporary = name(&path).starts_with(".new-") || name(&path).starts_with(".tmp");
-                if temporary && path.is_file() {
-                    add(path, Reason::Leftover);
-                }
-            }
-        }
-        for path in entries(&self.dir) {
-            let copy = ["ablate.db.schema-", "ablate.db.damaged-"]
-                .iter()
-                .any(|prefix| name(&path).starts_with(prefix));
-            if copies && copy {
-                add(path, Reason::Copy);
-            }
-        }
     }
 
     /// What goes with a run or an experiment: its rows, and the stages that no other kept run needs.
@@ -331,11 +291,12 @@ impl Store {
             let path = Path::new("stages").join(row.get::<&str, _>(1));
             garbage.stage_ids.push(row.get(0));
             garbage.items.push(Item {
-                bytes: size(&self.dir.join(&path)),
+                bytes: 0,
                 path,
                 reason: Reason::Unneeded,
             });
         }
+        files::measure(&self.dir, &mut garbage.items);
         // Runs of former plans can't stay without their stages, nor can stages that start from them.
         let more: Vec<i64> = sqlx::query_scalar(
             "SELECT DISTINCT run FROM run_stages WHERE stage IN (SELECT value FROM json_each(?))
@@ -505,38 +466,4 @@ fn throw_away(path: &Path, trash: &Path) -> std::io::Result<()> {
         target = trash.join(format!("{}-{more}", name(path)));
     }
     std::fs::rename(path, target)
-}
-
-/// Folders of stages by name.
-fn folders(dir: &Path) -> HashMap<String, PathBuf> {
-    entries(&dir.join("stages"))
-        .into_iter()
-        .filter(|path| path.is_dir())
-        .map(|path| (name(&path), path))
-        .collect()
-}
-
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
-    paths.sort();
-    paths
-}
-
-fn name(path: &Path) -> String {
-    path.file_name()
-        .map_or(String::new(), |name| name.to_string_lossy().into_owned())
-}
-
-/// Bytes of a file, or of all files below a folder. Links count as themselves.
-fn size(path: &Path) -> u64 {
-    match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => entries(path).iter().map(|path| size(path)).sum(),
-        Ok(metadata) => metadata.len(),
-        Err(_) => 0,
-    }
 }

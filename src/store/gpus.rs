@@ -1,7 +1,8 @@
 //! Which GPUs attempts had.
 
 use crate::store::StoreError;
-use crate::store::open::{Durability, Store};
+use crate::store::open::Store;
+use sqlx::SqliteConnection;
 
 /// A GPU that an attempt had.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,14 +18,13 @@ pub struct AttemptGpu {
 }
 
 impl Store {
-    /// Notes the GPUs of an attempt that has begun. Only shown, so it isn't waited for.
-    pub async fn set_attempt_gpus(
+    /// Notes the GPUs of an attempt that begins.
+    pub(super) async fn note_gpus(
         &self,
-        fingerprint: &str,
-        attempt: u32,
+        connection: &mut SqliteConnection,
+        (fingerprint, attempt): (&str, u32),
         gpus: &[AttemptGpu],
     ) -> Result<(), StoreError> {
-        let mut writer = self.writer(Durability::Normal).await?;
         for (place, gpu) in gpus.iter().enumerate() {
             sqlx::query(
                 "INSERT OR REPLACE INTO attempt_gpus (stage, attempt, place, uuid, name, driver, memory)
@@ -37,7 +37,7 @@ impl Store {
             .bind(&gpu.driver)
             .bind(i64::try_from(gpu.memory).unwrap_or(i64::MAX))
             .bind(fingerprint)
-            .execute(&mut writer.connection)
+            .execute(&mut *connection)
             .await
             .map_err(self.sql())?;
         }

@@ -198,7 +198,13 @@ impl Batch {
                 what,
                 planned,
                 actual,
-            } => news.deviation = Some(format!("{what}: {planned} -> {actual}")),
+            } => {
+                let deviation = format!("{what}: {planned} -> {actual}");
+                news.deviation = Some(match news.deviation.take() {
+                    Some(others) => format!("{others}; {deviation}"),
+                    None => deviation,
+                });
+            }
             EventKind::Finished { .. } => news.finished = true,
             EventKind::Failed { class, message } => {
                 news.failed = Some((class.name(), message.clone()))

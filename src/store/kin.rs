@@ -4,6 +4,7 @@ use crate::store::StoreError;
 use crate::store::open::Store;
 use crate::store::plans::json;
 use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 use std::collections::HashSet;
 
 /// Configurations that are compared at most.
@@ -14,6 +15,15 @@ const LIMIT: usize = 256;
 pub struct Leaseholder {
     pub host: String,
     pub pid: u32,
+}
+
+/// A plan that was saved, which every `ablate run` does before anything else.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SavedPlan {
+    /// Unix time.
+    pub saved: f64,
+    /// The command that saved it.
+    pub command_line: String,
 }
 
 impl std::fmt::Display for Leaseholder {
@@ -43,6 +53,19 @@ impl Store {
             host: row.get(0),
             pid: row.get(1),
         }))
+    }
+
+    /// All plans that were saved, the oldest first.
+    pub async fn plans_saved(&self) -> Result<Vec<SavedPlan>, StoreError> {
+        let rows = sqlx::query("SELECT saved, command_line FROM plans ORDER BY saved, id")
+            .fetch_all(&self.readers)
+            .await
+            .map_err(self.sql())?;
+        let plan = |row: &SqliteRow| SavedPlan {
+            saved: row.get(0),
+            command_line: row.get(1),
+        };
+        Ok(rows.iter().map(plan).collect())
     }
 
     /// The stage that a stage starts from, the one that this starts from, and so on: fingerprints, nearest first.

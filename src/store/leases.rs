@@ -11,7 +11,7 @@ use crate::store::attempts::class_from_name;
 use crate::store::open::{Durability, Store};
 use crate::store::plans::json;
 use crate::store::rows::Status;
-use crate::store::{AttemptEnd, AttemptStart, Owner, StoreError};
+use crate::store::{AttemptEnd, AttemptGpu, AttemptStart, Owner, StoreError};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 use std::path::Path;
@@ -24,6 +24,8 @@ pub enum Change {
         fingerprint: String,
         /// `cpu` or `cuda:N`.
         device: String,
+        /// The GPUs that it gets.
+        gpus: Vec<AttemptGpu>,
         /// Attempts that the scheduler knows of: if there were more, another one was at the stage, and how
         /// it ended there counts.
         seen: u32,
@@ -135,11 +137,16 @@ impl Store {
                 Change::Claim {
                     fingerprint,
                     device,
+                    gpus,
                     seen,
                 } => {
                     let claim = self
                         .claim(connection, me, (fingerprint, device, *seen))
                         .await?;
+                    if let Claim::Won { attempt } = claim {
+                        self.note_gpus(connection, (fingerprint, attempt), gpus)
+                            .await?;
+                    }
                     claims.push(claim);
                 }
                 Change::Events {

@@ -12,6 +12,7 @@
 
 mod attempts;
 mod bulk;
+mod connection;
 mod error;
 mod extract;
 mod facts;
@@ -43,9 +44,9 @@ pub use attempts::{AttemptEnd, AttemptStart, StageState};
 pub use error::StoreError;
 pub use extract::View;
 pub use facts::{MachineRow, PlanRow, StageRow, TroubledAttempt};
-pub use garbage::{Garbage, Item, KeepWeights, Named, Policy as GarbagePolicy, Reason};
+pub use garbage::{Garbage, Item, KeepWeights, KeepWork, Named, Policy as GarbagePolicy, Reason};
 pub use gpus::AttemptGpu;
-pub use kin::Leaseholder;
+pub use kin::{Leaseholder, SavedPlan};
 pub use leases::{Change, Claim, Lease};
 pub(crate) use lock::utc;
 pub use lock::{StoreHolder, StoreLock};

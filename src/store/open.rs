@@ -1,17 +1,13 @@
 //! Opening a store: creation, migration, and the refusal of what can't be trusted.
 
-use crate::store::error::BUSY_SECONDS;
+use crate::store::connection::{journal_mode, read_options, readers, with_suffix, write_options};
 use crate::store::patience::Patience;
 use crate::store::{StoreError, StoreLock, network, records, reference};
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
-    SqliteTransaction,
-};
+use sqlx::sqlite::{SqliteJournalMode, SqliteTransaction};
 use sqlx::{ConnectOptions, Connection, Executor, Row, SqliteConnection, SqlitePool};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 
 /// `PRAGMA application_id` of a store, "ABLT".
@@ -32,6 +28,8 @@ pub struct Store {
     /// The disk failed under a write: nothing more is written through this handle.
     failed: AtomicBool,
     warnings: Vec<String>,
+    /// Not on a network file system.
+    has_wal: bool,
     /// The schema, if it is newer than what this program knows.
     newer: Option<i64>,
     pub(super) patience: &'static Patience,
@@ -110,15 +108,7 @@ impl Store {
             Found::Store { version } => Some(version),
         };
         let sql = |error| StoreError::from_sqlx(&path, error);
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(BUSY_SECONDS))
-            .pragma("cache_size", "-32768")
-            .disable_statement_logging();
+        let options = write_options(&path).create_if_missing(true);
         let mut connection = options.connect().await.map_err(sql)?;
         let patience = Patience::of(&path);
         patience.attach(&mut connection).await.map_err(sql)?;
@@ -140,6 +130,7 @@ impl Store {
             })),
             failed: AtomicBool::new(false),
             warnings: network::warning(dir).into_iter().collect(),
+            has_wal: journal_mode(&path) == SqliteJournalMode::Wal,
             newer: None,
             patience,
             path,
@@ -203,6 +194,7 @@ impl Store {
             writer: None,
             failed: AtomicBool::new(false),
             warnings,
+            has_wal: journal_mode(&path) == SqliteJournalMode::Wal,
             newer,
             patience: Patience::of(&path),
             path,
@@ -288,6 +280,11 @@ impl Store {
         if writer.connection.is_in_transaction() {
             self.revive(&mut writer).await?;
         }
+        // With a rollback journal, a commit that doesn't wait for the disk may cost the whole database.
+        let durability = match self.has_wal {
+            true => durability,
+            false => Durability::Full,
+        };
         if writer.durability != durability {
             let pragma = match durability {
                 Durability::Full => "PRAGMA synchronous = FULL",
@@ -342,7 +339,7 @@ enum Found {
 
 /// Looks at the database without changing it. `alone`: the caller holds the store's lock.
 async fn inspect(dir: &Path, path: &Path, alone: bool) -> Result<Found, StoreError> {
-    if alone {
+    if alone || journal_mode(path) != SqliteJournalMode::Wal {
         super::reopen::roll_back(path).await?;
     }
     let length = match std::fs::metadata(path) {
@@ -533,53 +530,4 @@ async fn migrate(
         .await
         .map_err(failed)?;
     transaction.commit().await.map_err(sql)
-}
-
-/// Options of a connection that can't write.
-pub(super) fn read_options(path: &Path) -> SqliteConnectOptions {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .read_only(true)
-        .create_if_missing(false)
-        .busy_timeout(Duration::from_secs(BUSY_SECONDS))
-        .pragma("query_only", "ON")
-        .pragma("cache_size", "-16384")
-        .row_buffer_size(1024)
-        .disable_statement_logging();
-    // Even a reader of a WAL database needs the shared memory file. On a medium that can't be written
-    // (an archived store) there is no writer either, so the file can be read as it is.
-    let archived = !with_suffix(path, "-wal").exists()
-        && path.parent().is_some_and(|folder| !can_write(folder));
-    options.immutable(archived)
-}
-
-fn readers(path: &Path) -> SqlitePool {
-    SqlitePoolOptions::new()
-        .max_connections(4)
-        .test_before_acquire(false)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .connect_lazy_with(read_options(path))
-}
-
-/// `path` with `suffix` behind its name.
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-pub(super) fn c_path(path: &Path) -> Option<std::ffi::CString> {
-    use std::os::unix::ffi::OsStrExt;
-    std::ffi::CString::new(path.as_os_str().as_bytes()).ok()
-}
-
-fn can_write(folder: &Path) -> bool {
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
-    // SAFETY: the path is a valid C string.
-    c_path(folder).is_some_and(|path| unsafe { libc::access(path.as_ptr(), libc::W_OK) } == 0)
 }

@@ -99,10 +99,10 @@ impl Owner {
         }
     }
 
-    /// Waits until it is gone, without a limit and without polling. For an owner of this host.
+    /// Waits until it is gone, without a limit and without polling. For an owner of this host. Where it can't be
+    /// waited for (no descriptor is left, no such locks here) this returns at once: [`life`](Owner::life) tells.
     pub fn wait_for_end(&self, dir: &Path) {
         if let Ok(file) = File::open(self.path(dir)) {
-            // A wait that fails (no such locks here) ends at once; whoever asked looks again.
             let _ = file.lock_shared();
         }
     }

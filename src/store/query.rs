@@ -5,7 +5,8 @@
 
 use crate::spec::problem::nearest;
 use crate::store::StoreError;
-use crate::store::open::{Store, read_options};
+use crate::store::connection::read_options;
+use crate::store::open::Store;
 use futures_util::TryStreamExt;
 use libsqlite3_sys as ffi;
 use sqlx::sqlite::SqliteValueRef;

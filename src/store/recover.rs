@@ -8,8 +8,9 @@
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::{Tail, unix_time};
 use crate::rundir::stage::StageSpec;
+use crate::store::connection::with_suffix;
 use crate::store::journal::{self, GPU_COLUMNS, GPUS, STAGE_STATUS};
-use crate::store::open::{Durability, Store, with_suffix};
+use crate::store::open::{Durability, Store};
 use crate::store::{StoreError, StoreLock, records};
 use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, Executor, Row, SqliteConnection};
@@ -99,7 +100,7 @@ fn set_aside(dir: &Path) -> Result<Option<PathBuf>, StoreError> {
         mark = format!(".damaged-{}-{more}", unix_time() as u64);
     }
     let kept = with_suffix(&path, &mark);
-    for suffix in ["", "-wal", "-shm"] {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
         let from = with_suffix(&path, suffix);
         match std::fs::rename(&from, with_suffix(&kept, suffix)) {
             Ok(()) => {}

@@ -4,29 +4,22 @@
 //! transactions stays behind then, and nothing can begin on it any more.
 
 use crate::store::StoreError;
-use crate::store::error::BUSY_SECONDS;
-use crate::store::open::{Durability, Store, Writer, with_suffix};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use crate::store::connection::{options, with_suffix, write_options};
+use crate::store::open::{Durability, Store, Writer};
 use sqlx::{ConnectOptions, Connection};
 use std::path::Path;
-use std::time::Duration;
 
 /// Undoes what a process that was killed while it made the database at `path` has left half done. That is the
-/// only time at which there is a journal to roll back (afterwards there is a write-ahead log), and a connection
-/// that can't write is not allowed to. While the maker is still at work, nothing happens.
+/// only time at which there is a journal to roll back (afterwards there is a write-ahead log), except on network
+/// file systems, and a connection that can't write is not allowed to. While the maker is still at work, nothing
+/// happens.
 pub(super) async fn roll_back(path: &Path) -> Result<(), StoreError> {
-    if !path.exists() || !with_suffix(path, "-journal").exists() {
+    let journal = std::fs::metadata(with_suffix(path, "-journal")).map_or(0, |file| file.len());
+    if !path.exists() || journal == 0 {
         return Ok(());
     }
     let sql = |error| StoreError::from_sqlx(path, error);
-    let mut connection = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(false)
-        .busy_timeout(Duration::from_secs(BUSY_SECONDS))
-        .disable_statement_logging()
-        .connect()
-        .await
-        .map_err(sql)?;
+    let mut connection = options(path).connect().await.map_err(sql)?;
     // Reading is enough: SQLite rolls back first.
     sqlx::query("SELECT COUNT(*) FROM sqlite_schema")
         .fetch_one(&mut connection)
@@ -43,15 +36,7 @@ impl Store {
         if !writer.connection.is_in_transaction() {
             return Ok(());
         }
-        let mut connection = SqliteConnectOptions::new()
-            .filename(&self.path)
-            .create_if_missing(false)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(BUSY_SECONDS))
-            .pragma("cache_size", "-32768")
-            .disable_statement_logging()
+        let mut connection = write_options(&self.path)
             .connect()
             .await
             .map_err(self.sql())?;

@@ -20,6 +20,19 @@ mod query;
 mod released;
 mod upkeep;
 
+impl Store {
+    /// Lets the database have no more than so many pages: as a full disk does it, it can't grow any more.
+    pub(crate) async fn limit_pages(&self, pages: u32) {
+        let writer = self.writer(open::Durability::Full);
+        let mut writer = writer.await.unwrap();
+        let sql = format!("PRAGMA max_page_count = {pages}");
+        sqlx::query(sqlx::AssertSqlSafe(sql))
+            .execute(&mut writer.connection)
+            .await
+            .unwrap();
+    }
+}
+
 /// An experiment with two axes and two stages: the first stage is shared by all variants.
 pub(crate) struct Sample {
     experiment: ExperimentInfo,
@@ -103,6 +116,7 @@ impl Sample {
                 classes: 9,
                 train_images: 90,
                 val_images: 9,
+                kept_bytes: 0,
             },
             evaluation_sets: Vec::new(),
             parent: stage.parent.map(|parent| self.fingerprint(parent)),
@@ -250,6 +264,7 @@ pub(crate) fn end(status: Status) -> AttemptEnd {
         message: (status == Status::Failed).then(|| "the loss is NaN".to_owned()),
         exit_code: Some(if status == Status::Done { 0 } else { 73 }),
         signal: None,
+        energy_joules: None,
     }
 }
 

@@ -63,6 +63,7 @@ fn linear(rows: usize, inputs: usize, outputs: usize, with_input: bool) -> f64 {
 fn attention(arch: &Architecture, batch: usize, tokens: usize) -> f64 {
     let (d, heads) = (arch.embed_dim, arch.num_heads);
     let head = d / heads;
+    assert_eq!(heads * head, d, "heads share the width evenly");
     let qkv = vec![0.1f32; batch * tokens * 3 * d];
     let square = tokens * tokens;
     best(|| {

@@ -8,6 +8,7 @@ use super::phases::Phases;
 use super::step::{Learner, StepContext};
 use super::{TrainError, device};
 use crate::data::{Dataset, EvalTransform, Loader, Mixer, Sampler, TrainTransform};
+use crate::kernel;
 use crate::model::parameter::{self, HostParameter};
 use crate::model::weights::{self, WeightsError};
 use crate::model::{Architecture, VisionTransformer};
@@ -19,6 +20,7 @@ use crate::rundir::event::EventKind;
 use crate::rundir::layout::RunDir;
 use crate::rundir::predictions;
 use crate::rundir::stage::{Launch, StageSpec, Task};
+use crate::rundir::standstill::Stopwatch;
 use crate::weights::write_atomically;
 use burn::tensor::{Device, Tensor, TensorData};
 use std::path::PathBuf;
@@ -45,7 +47,7 @@ pub fn run(
         });
     }
     let further = further::open(spec, launch, &dataset)?;
-    let started = Instant::now();
+    let started = Stopwatch::start();
     let mut stage = Stage {
         spec,
         launch,
@@ -105,6 +107,7 @@ impl Stage<'_> {
         let (mut learner, mut position) = self.learner(&autodiff, observer)?;
         observer.event(started(self.launch, position.step, total_steps))?;
         let parts = self.parts(observer)?;
+        self.circumstances(observer)?;
         let context = StepContext {
             recipe,
             seed: self.spec.seed,
@@ -114,13 +117,13 @@ impl Stage<'_> {
         };
         let mut best = self.best(observer)?;
 
-        let mut last_log = Instant::now();
+        let mut last_log = Stopwatch::start();
         let mut images_since_log = 0u64;
         let mut last_checkpoint = Instant::now();
         // A checkpoint after an epoch's last step still counts that epoch's steps.
         let first_epoch = ((position.step - position.epoch_steps) / per_epoch.max(1)) as usize;
         for epoch in first_epoch..recipe.train.epochs {
-            let epoch_start = Instant::now();
+            let epoch_start = Stopwatch::start();
             let start = position.epoch_steps as usize;
             let loader = Loader::train(
                 &self.dataset,
@@ -158,7 +161,7 @@ impl Stage<'_> {
                         images_per_second: images_since_log as f64
                             / last_log.elapsed().as_secs_f64(),
                     })?;
-                    last_log = Instant::now();
+                    last_log = Stopwatch::start();
                     images_since_log = 0;
                 }
                 let due = last_checkpoint.elapsed().as_secs_f64() >= self.launch.checkpoint_seconds;
@@ -293,6 +296,26 @@ impl Stage<'_> {
             file,
         })?;
         observer.sync()
+    }
+
+    /// Tells what the recipe doesn't: fusion that was turned off changes the last digits, and gradient
+    /// checkpointing is there on a CPU only.
+    fn circumstances(&self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let on_cpu = self.launch.device == "cpu";
+        if on_cpu && !kernel::is_on() {
+            observer.event(EventKind::Deviated {
+                what: "fused operations".to_owned(),
+                planned: "on".to_owned(),
+                actual: "off".to_owned(),
+            })?;
+        }
+        if !on_cpu && self.spec.recipe.train.gradient_checkpointing {
+            let message = "`train.gradient_checkpointing` has no effect on this device";
+            observer.event(EventKind::Warning {
+                message: message.to_owned(),
+            })?;
+        }
+        Ok(())
     }
 
     /// Parts of a step's batch: the recipe's, or those that the launch asks for, which is told.
@@ -496,6 +519,7 @@ impl Stage<'_> {
 
     fn evaluate_parent(&mut self, observer: &mut dyn Observer) -> Result<u64, TrainError> {
         observer.event(started(self.launch, 0, 0))?;
+        self.circumstances(observer)?;
         let weights = self.starting_weights()?;
         self.evaluate_further(&weights, 0, 0, observer)?;
         let evaluation = self.evaluate(Weights::Host(weights.clone()), &self.headline, observer)?;
@@ -545,7 +569,7 @@ fn started(launch: &Launch, resumed_step: u64, total_steps: u64) -> EventKind {
     }
 }
 
-fn resources(started: Instant, images: u64) -> EventKind {
+fn resources(started: Stopwatch, images: u64) -> EventKind {
     let usage = crate::rundir::host::usage();
     EventKind::Resources {
         peak_rss_bytes: usage.peak_rss_bytes,

@@ -1,7 +1,7 @@
 //! What a panic of the trainer means. Tensor libraries report a device that is full or gone by panicking:
 //! their words are all there is.
 
-use crate::rundir::event::FailureClass;
+use crate::rundir::event::{FailureClass, HOST_MEMORY_FULL, device_memory_full};
 
 /// Words of a GPU that is out of memory: CUDA's and HIP's error codes, cubecl's errors.
 const FULL: &[&str] = &[
@@ -32,9 +32,9 @@ pub fn judge_panic(text: &str, device: &str) -> (FailureClass, String) {
     let on_gpu = device != "cpu";
     if says(FULL) {
         let memory = if on_gpu {
-            format!("the memory of {device} is full")
+            device_memory_full(device)
         } else {
-            "the machine's memory is full".to_owned()
+            HOST_MEMORY_FULL.to_owned()
         };
         return (FailureClass::OutOfMemory, format!("{memory}: {text}"));
     }

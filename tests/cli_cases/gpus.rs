@@ -143,6 +143,21 @@ fn a_gpu_in_use_is_waited_for() {
         gpus.lab.stages("ablate-store").is_empty(),
         "nothing was started"
     );
+    let stages = gpus.lab.ask("ablate-store", "SELECT run FROM v_runs");
+    let name = stages[0]["run"].as_str().unwrap();
+    let why = gpus.lab.ablate("why --format json", &[name]).expect(0);
+    let why = why.json();
+    let stage = &why["stages"][0];
+    assert_eq!(
+        (&stage["status"], &stage["reason"]),
+        (&json!("waits"), &json!("device_in_use"))
+    );
+    let because = stage["because"][0].as_str().unwrap();
+    assert!(
+        because.starts_with("cuda:0 waits: it is in use by "),
+        "{because}"
+    );
+    assert!(because.contains(&format!("pid {stranger}")), "{because}");
     gpus.scenes(json!([]));
     let status = wait_for("the end", || run.try_wait().unwrap());
     assert_eq!(status.code(), Some(0), "{}", said());

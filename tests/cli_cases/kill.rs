@@ -14,7 +14,7 @@ fn kills_at_random_moments_change_nothing() {
         .expect(0)
         .json();
     assert!(soak["kills"].as_u64() >= Some(24), "{soak}");
-    assert_eq!(soak["stages_per_round"], 4);
+    assert_eq!(soak["stages_per_round"], 6);
     for what in ["of_schedulers", "of_workers", "of_both", "resumed"] {
         assert!(soak[what].as_u64() > Some(0), "{what}: {soak}");
     }

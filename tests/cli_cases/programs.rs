@@ -346,3 +346,267 @@ fn programs_and_the_trainer_hand_weights_on() {
     assert_eq!(results.len(), 2, "{results:?}");
     assert_eq!(results[0]["value"], results[1]["value"]);
 }
+
+#[test]
+fn a_parent_that_has_lost_its_output_is_done_again() {
+    let lab = Lab::with_pictures(8);
+    let text = |epochs: u32| {
+        format!(
+            "{}stages:
+  train: {{}}
+  copy:
+    from: train
+    command: [sh, -c, 'cp \"$ABLATE_PARENT_WEIGHTS\" \"$ABLATE_RUN_DIR/final.safetensors\"; echo x > \"$ABLATE_RUN_DIR/note\"']
+    outputs: [final.safetensors, note]
+  tune: {{from: copy, set: {{train.epochs: {epochs}}}}}
+",
+            SMALL
+                .replace("seeds: 2", "seeds: 1")
+                .replace("[ce, bce]", "[ce]")
+        )
+    };
+    let run = |store: &str, epochs: u32| {
+        lab.write("chain.yaml", &text(epochs));
+        lab.ablate(&format!("run chain.yaml --store {store}"), &[])
+            .expect(0)
+    };
+    run("calm", 1);
+    for epochs in 2..=4 {
+        run("calm", epochs);
+    }
+    run("s", 1);
+    let of = |name: &str| -> Vec<String> {
+        lab.ask(
+            "s",
+            "SELECT DISTINCT stage, fingerprint FROM v_attempts ORDER BY 1",
+        )
+        .iter()
+        .filter(|row| row["stage"] == name)
+        .map(|row| row["fingerprint"].as_str().unwrap().to_owned())
+        .collect()
+    };
+    let (train, copy) = (of("train")[0].clone(), of("copy")[0].clone());
+    let attempts = |stage: &str| -> usize {
+        let sql = format!("SELECT attempt FROM v_attempts WHERE fingerprint = '{stage}'");
+        lab.ask("s", &sql).len()
+    };
+
+    // What a program has promised is gone: it is done again before its child. So is the stage before it, where that
+    // has nothing left either.
+    let copied = lab.path(&format!("s/stages/{copy}/checkpoints/final.safetensors"));
+    std::fs::remove_file(copied).unwrap();
+    run("s", 2);
+    assert_eq!((attempts(&train), attempts(&copy)), (1, 2));
+    std::fs::remove_file(lab.path(&format!("s/stages/{copy}/work/note"))).unwrap();
+    let weights = lab.path(&format!("s/stages/{train}/checkpoints/final.safetensors"));
+    std::fs::remove_file(&weights).unwrap();
+    run("s", 3);
+    assert_eq!((attempts(&train), attempts(&copy)), (2, 3));
+
+    // Damaged weights are there, and found out by the child.
+    let changed = text(4).replace("from: copy", "from: train");
+    lab.write("chain.yaml", &changed);
+    lab.ablate("run chain.yaml --store calm", &[]).expect(0);
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&weights, &bytes).unwrap();
+    lab.ablate("run chain.yaml --store s", &[])
+        .expect(0)
+        .says(&["renew  train", "its checksum doesn't match"]);
+    assert_eq!(attempts(&train), 3);
+    run("s", 4);
+    let finals = |store: &str| -> Vec<(String, Vec<u8>)> {
+        lab.stages(store)
+            .into_iter()
+            .map(|stage| {
+                let path = format!("{store}/stages/{stage}/checkpoints/final.safetensors");
+                (stage, lab.read(&path))
+            })
+            .collect()
+    };
+    assert!(finals("calm") == finals("s"));
+}
+
+#[test]
+fn what_a_program_leaves_besides_its_outputs_can_go() {
+    let lab = Lab::new();
+    lab.write(
+        "left.yaml",
+        r#"
+name: left
+stages:
+  it:
+    command:
+      - sh
+      - -c
+      - |
+        cd "$ABLATE_RUN_DIR"; mkdir -p deep more; echo c > ckpt; echo o > deep/out; echo t > deep/tmp; echo m > more/m
+        echo weights > final.safetensors; echo '{{"accuracy": 1}}' > metrics.json
+    outputs: [deep/out, final.safetensors]
+    metrics: [accuracy]
+seeds: 1
+"#,
+    );
+    lab.ablate("run left.yaml --store s --quiet", &[]).expect(0);
+    let stage = stage(&lab, "s");
+    let items = |more: &str| -> Vec<(String, u64)> {
+        let answer = lab.ablate(&format!("gc --dry-run --format json --store s {more}"), &[]);
+        answer.expect(0).json()["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| {
+                let path = item["path"].as_str().unwrap();
+                let name = path.strip_prefix(&format!("stages/{stage}/")).unwrap();
+                (name.to_owned(), item["bytes"].as_u64().unwrap())
+            })
+            .collect()
+    };
+    let item = |name: &str, bytes: u64| (name.to_owned(), bytes);
+    assert_eq!(items(""), []);
+    lab.write(&format!("s/stages/{stage}/reports-1.jsonl"), "report\n");
+    lab.write(&format!("s/stages/{stage}/events.jsonl.damaged-1"), "bad\n");
+    let logs = [
+        item("reports-1.jsonl", 7),
+        item("events.jsonl.damaged-1", 4),
+    ];
+    assert_eq!(items(""), logs);
+    let weights = [
+        item("checkpoints/final.safetensors", 8),
+        item("work/final.safetensors", 0),
+    ];
+    assert_eq!(items("--weights none"), [&weights[..], &logs].concat());
+    let work = [
+        item("work/ckpt", 2),
+        item("work/deep/tmp", 2),
+        item("work/more", 2),
+    ];
+    assert_eq!(items("--work outputs"), [&work[..], &logs].concat());
+    lab.ablate("gc --yes --work outputs --store s", &[])
+        .expect(0)
+        .says(&["removed 17 B"]);
+    assert_eq!(items("--work outputs"), []);
+    assert_eq!(
+        lab.list(&format!("s/stages/{stage}/work")).len(),
+        4,
+        "deep, deep/out, final.safetensors, metrics.json"
+    );
+    lab.ablate("gc --yes --weights none --store s", &[])
+        .expect(0)
+        .says(&["removed 8 B"]);
+}
+
+/// State of a process: `T` stands still; `X`: there is none.
+fn state(pid: i64) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit(") ").next().unwrap_or_default();
+    fields.chars().next().unwrap_or('X')
+}
+
+#[test]
+fn sessions_of_their_own_are_no_escape() {
+    let lab = Lab::new();
+    lab.write(
+        "stray.yaml",
+        r#"
+name: stray
+stages:
+  it:
+    command:
+      - sh
+      - -c
+      - |
+        cd "$ABLATE_RUN_DIR"
+        setsid sh -c 'echo $$ > stray.new; mv stray.new stray; while :; do sleep 0.01; done' &
+        wait
+    metrics: [accuracy]
+seeds: 1
+"#,
+    );
+    let number = |lab: &Lab, name: &str| -> Option<i64> {
+        let stage = lab.stages("s").first()?.clone();
+        let path = lab.path(&format!("s/stages/{stage}/{name}"));
+        std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    };
+    let run = lab.start("run stray.yaml --store s");
+    let stray = wait_for("the stray", || number(&lab, "work/stray"));
+    run.signal(libc::SIGTSTP);
+    let own = i64::from(run.pid());
+    wait_for("the stop", || (state(own) == 'T').then_some(()));
+    wait_for("the stray to stand still", || {
+        (state(stray) == 'T').then_some(())
+    });
+    run.signal(libc::SIGCONT);
+    wait_for("the stray to go on", || (state(stray) != 'T').then_some(()));
+
+    // Its guard is killed: nobody is left to end it but the scheduler.
+    let program = first_program(&lab);
+    let guard = parent(program);
+    // SAFETY: a system call without memory, on the guard of a program that was seen alive.
+    unsafe { libc::kill(guard as i32, libc::SIGKILL) };
+    wait_for("the stray's end", || (!is_alive(stray)).then_some(()));
+    let again = wait_for("the next one", || {
+        number(&lab, "work/stray").filter(|&pid| pid != stray)
+    });
+    run.signal(libc::SIGTERM);
+    run.end().expect(143);
+    assert!(!is_alive(again));
+}
+
+/// The program of the first attempt of the only stage of the store `s`.
+fn first_program(lab: &Lab) -> i64 {
+    let stage = stage(lab, "s");
+    let events = lab.events("s", &stage);
+    let started = events.iter().find(|event| event["kind"] == "started");
+    started.unwrap()["pid"].as_i64().unwrap()
+}
+
+fn parent(pid: i64) -> i64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit(") ").next().unwrap();
+    fields.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_checkpoint_that_was_not_reported_loses_no_curve() {
+    let lab = Lab::new();
+    lab.write(
+        "late.yaml",
+        r#"
+name: late
+params: {says: true}
+stages:
+  it:
+    command:
+      - sh
+      - -c
+      - |
+        cd "$ABLATE_RUN_DIR"
+        say() {{ echo "$1" >> "$ABLATE_EVENTS"; }}
+        at() {{ say '{{"kind":"evaluated","step":'$1',"epoch":'$1',"metrics":{{"accuracy":'$2'}}}}'; }}
+        if [ "$ABLATE_ATTEMPT" = 1 ]; then
+          at 5 50; say '{{"kind":"checkpointed","step":5}}'; at 10 60; at 15 65
+          kill -9 $$
+        fi
+        if [ {params.says} = true ]; then say '{{"kind":"started","resumed_step":10}}'; fi
+        at 20 70
+    metrics: [accuracy]
+axes: {params.says: [true, false]}
+seeds: 1
+"#,
+    );
+    lab.ablate("run late.yaml --store s --quiet", &[]).expect(0);
+    let curve = |says: &str| -> Vec<i64> {
+        let sql = format!(
+            "SELECT step FROM v_metrics WHERE variant = '{says}' AND metric = 'val/accuracy' ORDER BY step"
+        );
+        let rows = lab.ask("s", &sql);
+        rows.iter()
+            .map(|row| row["step"].as_i64().unwrap())
+            .collect()
+    };
+    // It knows best where it went on from; what was reported last counts where it doesn't say.
+    assert_eq!(curve("true"), [5, 10, 20]);
+    assert_eq!(curve("false"), [5, 20]);
+}

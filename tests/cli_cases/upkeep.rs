@@ -264,7 +264,8 @@ fn nothing_is_removed_beside_a_run() {
     let waiting = runs[0]["run"].as_str().unwrap();
     lab.ablate("why --store s", &[waiting]).expect(0).shows(&[
         ": waits",
-        "for a device: 1 stages run now",
+        "for a slot: 1 stage runs",
+        &format!("so says `ablate run` (pid {pid} on host "),
         "nearest finished stage",
     ]);
     run.signal(libc::SIGINT);
@@ -381,4 +382,59 @@ fn a_removal_asks_on_a_terminal() {
             .shows(&["1 stages and files and 1 run"]);
         assert_eq!(lab.stages("s").len(), left, "{answer:?} of {before:?}");
     }
+}
+
+#[test]
+fn a_damaged_event_log_costs_nothing_but_what_it_held() {
+    let lab = Lab::with_pictures(20);
+    lab.write("longer.yaml", &longer());
+    lab.ablate("run longer.yaml --store calm", &[]).expect(0);
+    let run = lab.start("run longer.yaml --store s --slots 1 --set train.epochs=24");
+    let stage = wait_for("a stage in training", || {
+        let stage = lab.stages("s").into_iter().next()?;
+        let events = lab.events("s", &stage);
+        let epochs = events.iter().filter(|event| event["kind"] == "epoch");
+        (epochs.count() > 2).then_some(stage)
+    });
+    run.signal(libc::SIGTERM);
+    run.end().expect(143);
+    let path = format!("s/stages/{stage}/events.jsonl");
+    let events = lab.events("s", &stage);
+    let checkpoint = events
+        .iter()
+        .rfind(|event| event["kind"] == "checkpointed")
+        .unwrap()["step"]
+        .clone();
+    let mut bad = lab.read(&path);
+    // In the second line.
+    let second = bad.iter().position(|&byte| byte == b'\n').unwrap() + 10;
+    bad[second] ^= 1;
+    std::fs::write(lab.path(&path), &bad).unwrap();
+    lab.ablate("run longer.yaml --store s", &[])
+        .expect(0)
+        .says(&["events.jsonl, line 2", "events.jsonl.damaged-1"]);
+    lab.same_results("calm", "s");
+    assert_eq!(lab.read(&format!("{path}.damaged-1")), bad);
+    let events = lab.events("s", &stage);
+    let started: Vec<&Value> = events
+        .iter()
+        .filter(|event| event["kind"] == "started")
+        .map(|event| &event["resumed_step"])
+        .collect();
+    assert_eq!(started, [&Value::from(0), &checkpoint]);
+    // The store had taken in what was lost of the log.
+    let sql = "SELECT run, eval_set, metric, value, step, epoch, headline FROM v_results ORDER BY 1, 2, 3";
+    assert_eq!(lab.ask("calm", sql), lab.ask("s", sql));
+    let sql = "SELECT run, metric, epoch, value FROM v_metrics WHERE metric NOT LIKE 'step/%'
+               AND metric <> 'seconds' ORDER BY run, metric, epoch";
+    assert_eq!(lab.ask("calm", sql), lab.ask("s", sql));
+    let failed = lab.ask(
+        "s",
+        "SELECT failure FROM v_attempts WHERE failure IS NOT NULL",
+    );
+    assert_eq!(failed.len(), 1, "the interruption: {failed:?}");
+    // A database that is made of the repaired logs has the results, too.
+    lab.ablate("recover --force --store s", &[]).expect(0);
+    lab.ablate("run longer.yaml --store s", &[]).expect(0);
+    lab.same_results("calm", "s");
 }

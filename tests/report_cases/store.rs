@@ -24,6 +24,30 @@ set:
   mix.prob: 0
 ";
 
+/// `tiny` with a `report` section that asks for every table, long sources and a plot that can't be made.
+pub fn wide() -> String {
+    let section = "\
+report:
+  metrics: [top1, loss]
+  rows: [train.epochs]
+  columns: [augment.crop]
+  margin: 0.5
+  correction: dunnett
+  tables: [auto, variants, comparisons, effects, published]
+  plots: [forest, {kind: resolution, name: sides}]
+  reference:
+    - {at: {augment.crop: src, train.epochs: 2}, id: R0156}
+    - {at: {augment.crop: src}, id: R0168, direction: better}
+    - {at: {augment.crop: rrc}, value: 41.5, std: 0.4, source: 'a source of many words, as they are, which says in full where \
+the number stands and how it came there & who typed it_in (100 % sure)', confidence: typed}
+";
+    TINY.lines()
+        .filter(|line| !line.starts_with("report:"))
+        .map(|line| format!("{line}\n"))
+        .chain([section.to_owned()])
+        .collect()
+}
+
 const OTHER: &str = "\
 name: other
 title: Another one

@@ -28,9 +28,12 @@ use std::time::Instant;
 /// Reports, queries and the bootstrap over a store of many runs, which it builds first
 #[derive(Debug, Clone, Args)]
 pub struct ReportBenchArgs {
-    /// Runs; 100 seeds a variant
+    /// Runs
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub runs: u64,
+    /// Seeds of a variant
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seeds: u64,
     /// Metric rows a run: three of training and one of evaluation an epoch
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub rows: u32,
@@ -62,6 +65,9 @@ struct Figures {
     table: f64,
     /// All tables and the page as files, without plots.
     files: f64,
+    /// The same with all plots, as SVG, PNG and PDF.
+    files_with_plots: f64,
+    plots: usize,
     /// A query grouped over all metric rows.
     query: f64,
     /// 10,000 draws unless asked otherwise, 50,000 images, 10 runs.
@@ -89,7 +95,6 @@ enum BenchError {
 }
 
 const NAME: &str = "bench";
-const SEEDS: u64 = 100;
 const QUERY: &str = "SELECT metric, COUNT(*), AVG(value) FROM v_metrics GROUP BY metric";
 
 /// Runs the command.
@@ -138,8 +143,9 @@ async fn measure(args: &ReportBenchArgs) -> Result<Figures, BenchError> {
         .into_iter()
         .find(|experiment| experiment.name == NAME)
         .ok_or_else(|| BenchError::Plan(format!("{} holds another store", dir.display())))?;
-    let (mut loads, mut tables, mut files) = (Vec::new(), Vec::new(), Vec::new());
-    let mut runs = 0;
+    let (mut loads, mut tables) = (Vec::new(), Vec::new());
+    let (mut files, mut files_with_plots) = (Vec::new(), Vec::new());
+    let (mut runs, mut plots) = (0, 0);
     for repetition in 0..5 {
         let clock = Instant::now();
         let (data, _) = load::load(&store, experiment.clone()).await?;
@@ -152,6 +158,13 @@ async fn measure(args: &ReportBenchArgs) -> Result<Figures, BenchError> {
         let clock = Instant::now();
         write::write(&data, &out, false)?;
         files.push(clock.elapsed().as_secs_f64());
+        // A folder of its own: a file that has its bytes already isn't written.
+        let out = temporary.path().join(format!("plots-{repetition}"));
+        let clock = Instant::now();
+        let written = write::write(&data, &out, true)?;
+        files_with_plots.push(clock.elapsed().as_secs_f64());
+        let is_svg = |path: &&PathBuf| path.extension().is_some_and(|form| form == "svg");
+        plots = written.paths.iter().filter(is_svg).count();
     }
     let mut queries = Vec::new();
     let mut metric_rows = 0;
@@ -174,6 +187,8 @@ async fn measure(args: &ReportBenchArgs) -> Result<Figures, BenchError> {
         load: median(loads),
         table: median(tables),
         files: median(files),
+        files_with_plots: median(files_with_plots),
+        plots,
         query: median(queries),
         bootstrap: bootstrap_seconds(args.draws, args.threads.get()),
         bootstrap_draws: args.draws,
@@ -186,13 +201,13 @@ fn median(mut seconds: Vec<f64>) -> f64 {
     seconds[seconds.len() / 2]
 }
 
-/// The experiment: one axis, [`SEEDS`] seeds a label.
-fn experiment(runs: u64) -> Result<Plan, BenchError> {
-    let labels: Vec<String> = (1..=runs.div_ceil(SEEDS).max(1))
+/// The experiment: one axis, `seeds` runs a label.
+fn experiment(runs: u64, seeds: u64) -> Result<Plan, BenchError> {
+    let labels: Vec<String> = (1..=runs.div_ceil(seeds).max(1))
         .map(|label| format!("{label}e-6"))
         .collect();
     let text = format!(
-        "name: {NAME}\nrecipe: quick\nseeds: {SEEDS}\naxes: {{optimizer.lr: [{}]}}\nbaseline: {{optimizer.lr: 1e-6}}\n",
+        "name: {NAME}\nrecipe: quick\nseeds: {seeds}\naxes: {{optimizer.lr: [{}]}}\nbaseline: {{optimizer.lr: 1e-6}}\n",
         labels.join(", ")
     );
     let problems =
@@ -205,6 +220,7 @@ fn experiment(runs: u64) -> Result<Plan, BenchError> {
             classes: 9,
             train_images: 9000,
             val_images: 1800,
+            kept_bytes: 0,
         },
     };
     plan(experiment, Some(10_000_000), &|_| Ok(data.clone())).map_err(problems)
@@ -212,7 +228,7 @@ fn experiment(runs: u64) -> Result<Plan, BenchError> {
 
 /// Fills a store as a scheduler does: the plan, then for every stage an attempt, its events, and its end.
 async fn build(args: &ReportBenchArgs, dir: &Path) -> Result<(), BenchError> {
-    let plan = experiment(args.runs)?;
+    let plan = experiment(args.runs, args.seeds)?;
     let lock = StoreLock::exclusive(dir)?;
     let store = Store::open(dir).await?;
     let provenance = Provenance {
@@ -233,7 +249,7 @@ async fn build(args: &ReportBenchArgs, dir: &Path) -> Result<(), BenchError> {
         };
         let attempt = store.begin_attempt(&fingerprint, &start).await?;
         let mut rng = KeyedRng::new(0, Purpose::Test, 0, index as u64);
-        let skill = 50.0 + 0.1 * (index as u64 / SEEDS) as f64 + 0.7 * rng.normal();
+        let skill = 50.0 + 0.1 * (index as u64 / args.seeds) as f64 + 0.7 * rng.normal();
         let mut kinds = Vec::new();
         for epoch in 0..epochs {
             let done = f64::from(epoch + 1) / f64::from(epochs);
@@ -271,6 +287,7 @@ async fn build(args: &ReportBenchArgs, dir: &Path) -> Result<(), BenchError> {
             message: None,
             exit_code: Some(0),
             signal: None,
+            energy_joules: None,
         };
         store.end_attempt(&fingerprint, attempt, &end).await?;
     }
@@ -343,6 +360,7 @@ fn text(figures: &Figures) -> String {
     format!(
         "{} runs, {} metric rows; medians of five\n\
          report without plots {:.0} ms: reading {:.0}, table {:.0}, files {:.0}\n\
+         report with {} plot(s) {:.0} ms\n\
          query grouped over all metric rows {:.0} ms\n\
          bootstrap of {} draws over 50,000 images x 10 runs, {} thread(s), {:.0} ms\n",
         figures.runs,
@@ -351,6 +369,8 @@ fn text(figures: &Figures) -> String {
         ms(figures.load),
         ms(figures.table),
         ms(figures.files),
+        figures.plots,
+        ms(figures.load + figures.table + figures.files_with_plots),
         ms(figures.query),
         figures.bootstrap_draws,
         figures.bootstrap_threads,

@@ -1,8 +1,9 @@
 //! `ablate bench schedule`: what the scheduler and the store cost.
 //!
 //! Stages that do nothing run through the real scheduler: each is a process that copies an event log with
-//! two lines into its run directory, under leases, with everything durable. The floor is the same number of
-//! the same processes, started by the same program in the same session.
+//! two lines into its run directory, under leases, with everything durable; then as many stages that run
+//! `cp` as a program of the user's. The floor is the same number of the same processes, started by the same
+//! program in the same session.
 
 use super::BenchFormat;
 use crate::cli::exit::Exit;
@@ -71,6 +72,9 @@ struct Figures {
     floor_cpu_ms: f64,
     /// Per stage: what the scheduler costs.
     cpu_ms_above_floor: f64,
+    /// The same of stages that run a program.
+    program_wall_seconds: f64,
+    program_cpu_ms_above_floor: f64,
     idle_seconds: u64,
     idle_cpu_ms: f64,
     rows_per_second: f64,
@@ -128,7 +132,15 @@ async fn measure(args: &ScheduleArgs) -> Result<Figures, BenchError> {
     // Kept to the end: ext4 looks long for a place for a new file where many were deleted a moment ago.
     let folder = folder(args)?;
     let (floor_wall, floor_cpu) = floor(args, folder.path())?;
-    let (wall, cpu) = no_ops(args, folder.path(), &plan).await?;
+    let template = no_op_log(folder.path())?;
+    let worker = LocalExecutor::program("cp", vec![template.clone().into_os_string()]);
+    let (wall, cpu) = no_ops(args, &folder.path().join("store"), &plan, worker).await?;
+    let copies = folder.path().join("copies");
+    std::fs::create_dir(&copies).map_err(io("can't make a folder for the benchmark"))?;
+    let programs = plan_of_programs(count, &template, &copies)?;
+    let worker = LocalExecutor::this_program().map_err(io("can't find this program"))?;
+    let (program_wall, program_cpu) =
+        no_ops(args, &folder.path().join("programs"), &programs, worker).await?;
     let idle_cpu = idle(args).await?;
     let (rows_per_second, status_ms) = store_speed(args).await?;
     let per_stage = |seconds: f64| seconds * 1e3 / count as f64;
@@ -140,6 +152,8 @@ async fn measure(args: &ScheduleArgs) -> Result<Figures, BenchError> {
         cpu_ms: per_stage(cpu),
         floor_cpu_ms: per_stage(floor_cpu),
         cpu_ms_above_floor: per_stage(cpu - floor_cpu),
+        program_wall_seconds: program_wall,
+        program_cpu_ms_above_floor: per_stage(program_cpu - floor_cpu),
         idle_seconds: args.idle,
         idle_cpu_ms: idle_cpu * 1e3,
         rows_per_second,
@@ -175,9 +189,26 @@ fn plan_of(variants: usize, seeds: usize) -> Result<Plan, BenchError> {
             1e-3 + variant as f64 * 1e-8
         );
     }
+    planned(&text)
+}
+
+/// A plan of `count` runs of a program that copies a file into `copies`.
+fn plan_of_programs(count: usize, file: &Path, copies: &Path) -> Result<Plan, BenchError> {
+    // JSON is YAML, and has an answer to every path.
+    let text = |path: &Path| serde_json::Value::from(path.to_string_lossy().into_owned());
+    let target = text(&copies.join("{params.copy}"));
+    let values: Vec<usize> = (0..count).collect();
+    planned(&format!(
+        "name: bench\nparams: {{copy: 0}}\nstages:\n  copy:\n    command: [cp, {}, {target}]\n\
+         axes:\n  params.copy: {values:?}\n",
+        text(file)
+    ))
+}
+
+fn planned(text: &str) -> Result<Plan, BenchError> {
     let failed = |problems: crate::spec::problem::Problems| BenchError::Plan(problems.to_string());
     let experiment =
-        experiment::read("bench.yaml", &text, None, &Options::default()).map_err(failed)?;
+        experiment::read("bench.yaml", text, None, &Options::default()).map_err(failed)?;
     let resolver = |_: &_| {
         Ok(DataDescription {
             hash: "0".repeat(32),
@@ -185,6 +216,7 @@ fn plan_of(variants: usize, seeds: usize) -> Result<Plan, BenchError> {
                 classes: 9,
                 train_images: 1000,
                 val_images: 100,
+                kept_bytes: 0,
             },
         })
     };
@@ -262,15 +294,17 @@ fn floor(args: &ScheduleArgs, folder: &Path) -> Result<(f64, f64), BenchError> {
     Ok((clock.elapsed().as_secs_f64(), cpu_seconds() - cpu))
 }
 
-/// Runs the plan's stages, each of which does nothing; seconds of wall and CPU.
-async fn no_ops(args: &ScheduleArgs, folder: &Path, plan: &Plan) -> Result<(f64, f64), BenchError> {
-    let template = no_op_log(folder)?;
-    let dir = folder.join("store");
-    let (_lock, store) = Store::enter(&dir).await?;
+/// Runs the plan's stages, each of which does nothing, in a store in `dir`; seconds of wall and CPU.
+async fn no_ops(
+    args: &ScheduleArgs,
+    dir: &Path,
+    plan: &Plan,
+    executor: LocalExecutor,
+) -> Result<(f64, f64), BenchError> {
+    let (_lock, store) = Store::enter(dir).await?;
     store.save_plan(plan, &provenance()).await?;
-    let executor = LocalExecutor::program("cp", vec![template.into_os_string()]);
     let (cpu, clock) = (cpu_seconds(), Instant::now());
-    let summary = execute(&store, &dir, plan, (args.slots.get(), executor), |_| {}).await?;
+    let summary = execute(&store, dir, plan, (args.slots.get(), executor), |_| {}).await?;
     let measured = (clock.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     let done = summary.count(|end| *end == crate::schedule::core::End::Done);
     if done < summary.ends.len() {
@@ -343,7 +377,7 @@ async fn execute(
         init_file: None,
         evaluation_roots: BTreeMap::new(),
         rules: ExecutionRules::default(),
-        folder: None,
+        folder: Some(dir.into()),
     };
     let execution = Execution {
         store,
@@ -439,6 +473,7 @@ fn text(figures: &Figures) -> String {
     format!(
         "{} no-op stages on {} slots: {:.2} s (the processes alone: {:.2} s)\n\
          CPU a stage: {:.2} ms, of that the process {:.2} ms: {:.2} ms above the floor\n\
+         as many stages that run a program: {:.2} s, {:.2} ms above the floor\n\
          idle scheduler: {:.1} ms of CPU in {} s\n\
          metric rows stored a second: {:.0}\n\
          status over {} runs: {:.1} ms\n\
@@ -450,6 +485,8 @@ fn text(figures: &Figures) -> String {
         figures.cpu_ms,
         figures.floor_cpu_ms,
         figures.cpu_ms_above_floor,
+        figures.program_wall_seconds,
+        figures.program_cpu_ms_above_floor,
         figures.idle_cpu_ms,
         figures.idle_seconds,
         figures.rows_per_second,

@@ -45,8 +45,9 @@ pub struct SoakArgs {
     pub format: BenchFormat,
 }
 
-/// Two stages, and every kind of state that a resumed stage must find again: EMA, Mixup and CutMix, drop path,
-/// augmentation, repeated augmentation, LAMB's moments.
+/// Two built-in stages, and every kind of state that a resumed stage must find again: EMA, Mixup and CutMix, drop path,
+/// augmentation, repeated augmentation, LAMB's moments. Between them a program with a checkpoint of its own, which has
+/// started something in a session of its own and hands the weights on.
 const EXPERIMENT: &str = "\
 name: soak
 title: What kills leave
@@ -63,7 +64,32 @@ set:
   eval.every: 2
 stages:
   pretrain: {set: {train.resolution: 24}}
-  finetune: {from: pretrain, recipe: quick_finetune, set: {train: {epochs: 3, resolution: 32}}}
+  walk:
+    from: pretrain
+    command:
+      - sh
+      - -c
+      - |
+        cd \"$ABLATE_RUN_DIR\" || exit 1
+        say() {{ echo \"$1\" >> \"$ABLATE_EVENTS\"; }}
+        setsid sleep 60 &
+        step=0; value=$ABLATE_SEED
+        if [ -s state ]; then read step value < state; fi
+        say '{{\"kind\":\"started\",\"resumed_step\":'$step',\"total_steps\":30}}'
+        while [ $step -lt 30 ]; do
+          step=$((step + 1)); value=$(((value * 1103515245 + 12345) % 2147483648))
+          sleep 0.005
+          say '{{\"kind\":\"evaluated\",\"step\":'$step',\"epoch\":'$step',\"metrics\":{{\"walk\":'$value'}}}}'
+          if [ $((step % 5)) = 0 ]; then
+            echo $step $value > state.new && mv state.new state
+            say '{{\"kind\":\"checkpointed\",\"step\":'$step'}}'
+          fi
+        done
+        cp \"$ABLATE_PARENT_WEIGHTS\" weights.new && mv weights.new final.safetensors
+        echo '{{\"walk\": '$value'}}' > metrics.json
+    outputs: [final.safetensors]
+    metrics: [{name: walk, better: lower}]
+  finetune: {from: walk, recipe: quick_finetune, set: {train: {epochs: 3, resolution: 32}}}
 axes:
   loss:
     ce: {loss.name: ce}
@@ -325,7 +351,10 @@ impl Lab<'_> {
                 let workers = scheduler.workers();
                 let draw = rng.below(10);
                 let worker = (draw < 6 && !workers.is_empty())
-                    .then(|| workers[rng.below(workers.len() as u64) as usize]);
+                    .then(|| workers[rng.below(workers.len() as u64) as usize])
+                    // Who kills the guard of a program and its scheduler at once leaves what has left the
+                    // program's group to the next scheduler.
+                    .filter(|&worker| draw < 3 || !processes::is_guard(worker));
                 match worker {
                     Some(worker) => {
                         processes::kill(worker);

@@ -37,6 +37,7 @@ async fn work(store: &Store, plan: &Plan, index: usize, right: Result<usize, Fai
         message: None,
         exit_code: Some(0),
         signal: None,
+        energy_joules: None,
     };
     match right {
         Ok(right) => {
@@ -87,6 +88,7 @@ async fn work(store: &Store, plan: &Plan, index: usize, right: Result<usize, Fai
                 message: Some("no".to_owned()),
                 exit_code: Some(class.exit_code()),
                 signal: None,
+                energy_joules: None,
             };
         }
     }

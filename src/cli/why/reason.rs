@@ -4,9 +4,10 @@ use super::ago;
 use crate::cli::lookup::duration;
 use crate::plan::difference::Nearest;
 use crate::rundir::event::FailureClass;
-use crate::schedule::policy::policy;
+use crate::schedule::policy::{policy, policy_of};
+use crate::schedule::progress::news::Because;
 use crate::store::rows::{AttemptRow, Status};
-use crate::store::{Leaseholder, RunningStage, StageState, StoreHolder};
+use crate::store::{Leaseholder, RunningStage, SavedPlan, StageState, StoreHolder};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -15,6 +16,9 @@ use std::path::PathBuf;
 pub struct Reasons {
     /// `done`, `running`, `failed`, `blocked`, `waits`, `interrupted` or `new`.
     pub status: String,
+    /// What its scheduler says that it waits for: `parent`, `slots`, `memory`, …; `None` where none was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Sentences, the most important first.
     pub because: Vec<String>,
     /// The nearest finished stage of the store, if this one is new.
@@ -31,6 +35,12 @@ pub struct Facts {
     pub planned: bool,
     /// Who is at work on the store.
     pub schedulers: Vec<StoreHolder>,
+    /// What a scheduler has said of the stage, and which.
+    pub told: Option<(StoreHolder, Because)>,
+    /// Those that were asked and didn't answer.
+    pub silent: Vec<StoreHolder>,
+    /// When plans were saved, which every `ablate run` does, and by which command; oldest first.
+    pub plans: Vec<SavedPlan>,
     /// `None`: the store doesn't know the stage.
     pub state: Option<StageState>,
     /// The scheduler that has taken it, if that may still be alive or not.
@@ -180,7 +190,7 @@ impl Facts {
             ));
         }
         if let Some(class) = class {
-            let policy = policy(class);
+            let policy = policy_of(class, &message);
             because.push(format!("hint: {}", policy.hint));
             because.push(tried_again(class));
         }
@@ -225,6 +235,16 @@ impl Facts {
                 None => short.to_owned(),
             }
         };
+        if let Some((holder, told)) = &self.told
+            && !["runs", "ended", "elsewhere"].contains(&told.reason.as_str())
+        {
+            let mut because = told.because.clone();
+            because.push(format!("so says `ablate run` ({holder})"));
+            return Reasons {
+                reason: Some(told.reason.clone()),
+                ..of("waits", because)
+            };
+        }
         for (fingerprint, name, state) in &self.ancestors {
             let Some(state) = state else { continue };
             if state.status == Status::Failed {
@@ -286,14 +306,21 @@ impl Facts {
                 )],
             );
         }
-        let mut because = match self.running.len() {
-            0 => vec![format!(
-                "it is ready; `ablate run` ({scheduler}) may be at work on another experiment"
+        let mut because = match self.silent.first() {
+            Some(silent) => vec![format!(
+                "`ablate run` ({silent}) may know for what, but doesn't answer: it is on another host, stands still, or \
+                 waits for the database"
             )],
-            count => vec![format!(
-                "for a device: {count} stages run now, longer ones first"
+            None => vec![format!(
+                "`ablate run` ({scheduler}) is at work on other stages: the next one takes it"
             )],
         };
+        if !self.running.is_empty() {
+            because.push(match self.running.len() {
+                1 => "1 stage runs now:".to_owned(),
+                count => format!("{count} stages run now:"),
+            });
+        }
         const SHOWN: usize = 8;
         because.extend(self.running.iter().take(SHOWN).map(|stage| {
             format!(
@@ -335,39 +362,9 @@ impl Facts {
             )
         })
     }
-
-    /// The attempts that failed, and what was made of each.
-    fn history(&self, told: bool) -> Vec<String> {
-        let last = self.attempts.last().map_or(0, |last| last.attempt);
-        self.attempts
-            .iter()
-            .filter(|attempt| attempt.status == Status::Failed)
-            .filter(|attempt| !told || attempt.attempt != last)
-            .map(|attempt| {
-                let class = attempt.failure.as_deref().unwrap_or("failed");
-                let next = if attempt.attempt < last {
-                    match class_of(attempt).map(policy) {
-                        Some(policy) if policy.transient => {
-                            "; retried: the circumstances were to blame"
-                        }
-                        _ => "; retried with --retry-failed",
-                    }
-                } else {
-                    ""
-                };
-                format!(
-                    "attempt {} on {} of {}: {class}: {}{next}",
-                    attempt.attempt,
-                    attempt.device,
-                    attempt.host,
-                    attempt.message.as_deref().unwrap_or("no cause is known")
-                )
-            })
-            .collect()
-    }
 }
 
-fn class_of(attempt: &AttemptRow) -> Option<FailureClass> {
+pub(super) fn class_of(attempt: &AttemptRow) -> Option<FailureClass> {
     let name = attempt.failure.as_deref()?;
     FailureClass::ALL
         .into_iter()
@@ -383,7 +380,7 @@ fn tried_again(class: FailureClass) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn state(status: Status, failure: Option<FailureClass>) -> StageState {
@@ -396,7 +393,11 @@ mod tests {
         }
     }
 
-    fn attempt(attempt: u32, status: Status, failure: Option<FailureClass>) -> AttemptRow {
+    pub(in crate::cli::why) fn attempt(
+        attempt: u32,
+        status: Status,
+        failure: Option<FailureClass>,
+    ) -> AttemptRow {
         AttemptRow {
             stage: "aa".repeat(16),
             attempt,
@@ -414,11 +415,14 @@ mod tests {
         }
     }
 
-    fn facts() -> Facts {
+    pub(in crate::cli::why) fn facts() -> Facts {
         Facts {
             now: 90.5,
             planned: false,
             schedulers: Vec::new(),
+            told: None,
+            silent: Vec::new(),
+            plans: Vec::new(),
             state: Some(state(Status::Pending, None)),
             lease: None,
             attempts: Vec::new(),
@@ -507,10 +511,38 @@ mod tests {
             &busy,
             "waits",
             &[
-                "for a device: 1 stages run now",
+                "(pid 5 on host lab",
+                "is at work on other stages",
+                "1 stage runs now",
                 "e/v/s0 on cuda:0 of lab, since",
             ],
         );
+
+        let told = |reason: &str, because: &[&str]| {
+            let told = Because {
+                fingerprint: "aa".repeat(16),
+                reason: reason.to_owned(),
+                because: because.iter().map(|&line| line.to_owned()).collect(),
+            };
+            Some((scheduler(), told))
+        };
+        let asked = Facts {
+            told: told("memory", &["for memory: it needs 3 GiB"]),
+            ..busy
+        };
+        check(&asked, "waits", &["for memory: it needs 3 GiB", "so says"]);
+        assert_eq!(asked.reasons().reason.as_deref(), Some("memory"));
+        let elsewhere = Facts {
+            told: told("elsewhere", &["another one has it"]),
+            ..asked
+        };
+        check(&elsewhere, "waits", &["1 stage runs now"]);
+        let silent = Facts {
+            silent: vec![scheduler()],
+            told: None,
+            ..elsewhere
+        };
+        check(&silent, "waits", &["doesn't answer"]);
 
         let pausing = Facts {
             schedulers: vec![scheduler()],
@@ -541,7 +573,7 @@ mod tests {
             now: 200.0,
             ..pausing
         };
-        check(&paused, "waits", &["it is ready"]);
+        check(&paused, "waits", &["the next one takes it"]);
     }
 
     #[test]
@@ -561,7 +593,7 @@ mod tests {
                 "out_of_memory: why",
                 "log: store/stages/aa/attempt-1.log",
                 "hint: ",
-                "attempt 1 on cpu of lab: killed: cause 1; retried",
+                "attempt 1 on cpu of lab: killed: cause 1; tried again by an `ablate run` that was at work",
             ],
         );
         let reasons = failed.reasons();
@@ -632,7 +664,7 @@ mod tests {
         check(
             &done,
             "done",
-            &["attempt 2 finished", "retried with --retry-failed"],
+            &["attempt 2 finished", "attempt 1 on cpu of lab: diverged"],
         );
     }
 

@@ -21,11 +21,18 @@ pub struct Content<'a> {
     /// Each under its heading.
     pub tables: &'a [(String, &'a Table)],
     pub plots: &'a [Plot],
+    /// Why plots that the experiment file asks for are missing.
+    pub missing: &'a [String],
+    /// What sets the setting apart from a published one, in a sentence.
+    pub setting: Option<&'a str>,
     /// What the seeds can show, in a sentence.
-    pub effect: Option<String>,
+    pub effect: Option<&'a str>,
     /// Data files that the page names at its end.
     pub files: Vec<File>,
 }
+
+/// Said where the trainer of this program made the numbers.
+pub const FINAL_WEIGHTS: &str = "Every number is of the weights at the end of training: no checkpoint, epoch or seed was chosen by its result.";
 
 /// The page of an experiment as HTML.
 pub fn page(content: &Content<'_>) -> Result<String, PageError> {
@@ -64,7 +71,7 @@ pub fn page(content: &Content<'_>) -> Result<String, PageError> {
         })
         .collect();
     let mut sections = vec![("tables", "Tables")];
-    if !plots.is_empty() {
+    if !(plots.is_empty() && content.missing.is_empty()) {
         sections.push(("plots", "Plots"));
     }
     sections.extend([
@@ -73,11 +80,7 @@ pub fn page(content: &Content<'_>) -> Result<String, PageError> {
         ("attempts", "Attempts and failures"),
         ("provenance", "Provenance"),
     ]);
-    let warning = if experiment.profile == "paper" {
-        ""
-    } else {
-        "This is not the published setting, and its numbers are no replication of published ones."
-    };
+    let missing: Vec<String> = content.missing.iter().map(|why| clean(why)).collect();
     let body = render(
         EXPERIMENT,
         &experiment.name,
@@ -91,10 +94,12 @@ pub fn page(content: &Content<'_>) -> Result<String, PageError> {
             done => count(Status::Done),
             failed => count(Status::Failed),
             date => utc(experiment.updated)[..10].to_owned(),
-            warning,
+            setting => content.setting.map(clean),
+            final_weights => data.trained_here().then_some(FINAL_WEIGHTS),
+            missing,
             sections,
             tables,
-            effect => content.effect.as_deref().map(clean),
+            effect => content.effect.map(clean),
             plots,
             differences => Value::from(Serde(differences(data, &variants, &names))),
             cost => Value::from(Serde(cost(data, &variants, &names))),
@@ -235,7 +240,8 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
         .iter()
         .map(|variant| data.background.cost(variant).unwrap_or_default())
         .collect();
-    let heads = vec![
+    let known_energy = stages.iter().any(|stage| stage.energy_joules.is_some());
+    let mut heads = vec![
         "variant",
         "parameters",
         "epochs",
@@ -244,8 +250,9 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
         "CPU time",
         "images/s",
     ];
+    heads.extend(known_energy.then_some("energy"));
     let row = |cost: &VariantCost, name: String| {
-        vec![
+        let mut cells = vec![
             CostCell {
                 sort: name.clone(),
                 text: name,
@@ -259,7 +266,12 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
             CostCell::new(cost.wall_seconds, words::duration),
             CostCell::new(cost.cpu_seconds, words::duration),
             CostCell::new(cost.throughput, |speed| format!("{speed:.0}")),
-        ]
+        ];
+        if known_energy {
+            let joules = |joules| format!("{}J", words::si(joules));
+            cells.push(CostCell::new(cost.energy_joules, joules));
+        }
+        cells
     };
     let rows = costs
         .iter()
@@ -277,6 +289,7 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
         throughput: None,
         wall_seconds: sum(|stage| stage.wall_seconds),
         cpu_seconds: sum(|stage| stage.cpu_seconds),
+        energy_joules: sum(|stage| stage.energy_joules),
     };
     let needed: usize = data.runs.iter().map(|run| run.stages.len()).sum();
     let mut notes = vec![
@@ -290,7 +303,13 @@ fn cost(data: &ExperimentData, variants: &[Variant<'_>], names: &[String]) -> Co
             words::bytes(peak)
         ));
     }
-    notes.push("Energy is not measured.".to_owned());
+    if known_energy {
+        notes.push(
+            "Energy is an attempt's share of what the processor's packages, or its GPUs, took while it ran; what \
+             else ran on the machine is in it."
+                .to_owned(),
+        );
+    }
     CostTable {
         heads,
         rows,
@@ -405,6 +424,12 @@ fn provenance(data: &ExperimentData) -> Vec<Fact> {
     };
     if let Some(plan) = &data.background.plan {
         fact("experiment file", &plan.path, true);
+        if let Some(path) = &data.background.report_section {
+            let words = format!(
+                "of {path} as it was when this page was made; it has changed since the runs"
+            );
+            fact("report section", &words, false);
+        }
         fact("profile", &plan.profile, false);
         fact("command", &plan.command_line, true);
         fact("planned", &utc(plan.saved), false);

@@ -68,7 +68,9 @@ fn rendered(data: &ExperimentData) -> String {
     page(&Content {
         data,
         tables: &tables,
-        plots: &plots,
+        plots: &plots.drawn,
+        missing: &plots.missing,
+        setting: None,
         effect: None,
         files: vec![("results.csv".to_owned(), "every result".to_owned())],
     })

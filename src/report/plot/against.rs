@@ -12,15 +12,19 @@ use crate::report::statistics::{Interval, Sample};
 use crate::report::table::cells::{Cells, Source};
 use crate::report::text::sentence;
 use polars::prelude::*;
+use std::collections::BTreeMap;
 
 /// From this ratio of largest to smallest value on, the axis is logarithmic.
 const LOG_RATIO: f64 = 30.0;
 /// More lines than this can't be told apart.
 const MOST_SERIES: usize = 16;
-/// Distance in pixels between the marks of neighbouring series at the same value.
-const DODGE: f64 = 3.0;
-/// Distance in pixels of the single runs from their mean, so that neither hides the other.
-const RUNS: f64 = 5.5;
+/// Room in pixels of a series' mark where several stand at the same value, and of its single runs beside it.
+const SLOT: f64 = 7.0;
+const RUNS: f64 = 5.0;
+/// Share of the distance to the next value that marks of one value may take.
+const FREE: f64 = 0.8;
+/// With more lines than this single runs hide more than they show; the data has them.
+const MOST_WITH_RUNS: usize = 3;
 
 /// A line.
 pub(super) struct Series {
@@ -34,6 +38,12 @@ pub(super) struct Point {
     pub values: Vec<f64>,
     pub sample: Sample,
     pub interval: Option<Interval>,
+}
+
+/// A published number at one value.
+pub(super) struct Reference {
+    pub x: f64,
+    pub value: f64,
 }
 
 impl Point {
@@ -61,6 +71,8 @@ pub(super) struct Sweep<'a> {
     pub unit: &'a str,
     pub ticks: Vec<Tick>,
     pub series: Vec<Series>,
+    /// What the experiment file's references say at these values.
+    pub published: Vec<Reference>,
     /// Index of the series that deltas are taken against.
     pub baseline: Option<usize>,
     /// End of the caption's first sentence.
@@ -80,11 +92,13 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
         unit,
         ticks,
         series,
+        mut published,
         baseline,
         after,
         log,
         joined,
     } = sweep;
+    published.sort_by(|a, b| a.x.total_cmp(&b.x));
     let metric = cells.data.metric(metric);
     let shown: std::collections::BTreeSet<u64> = series
         .iter()
@@ -97,6 +111,7 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
     let points = || series.iter().flat_map(|series| &series.points);
     let numbers: Vec<f64> = points()
         .flat_map(|point| point.values.iter().copied())
+        .chain(published.iter().map(|reference| reference.value))
         .collect();
     let intervals = points().filter_map(|point| Some((point.interval?, point.sample.n)));
     let Some(y_scale) = scale_for(&numbers, intervals) else {
@@ -111,7 +126,7 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
     } else {
         Scale::linear(low, high)
     };
-    let x_scale = x_scale.padded(0.06);
+    let x_scale = x_scale.padded(0.08);
     // Values without labels of their own: round ones.
     let ticks = if ticks.is_empty() {
         x_scale.ticks(5, false)
@@ -133,21 +148,41 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
         ticks: y_scale.ticks(6, false),
     };
     let looks = Look::all(series.len(), baseline);
-    let entries = series
+    let mut entries: Vec<(String, Look)> = series
         .iter()
         .map(|series| series.label.clone())
         .zip(looks.iter().copied())
         .collect();
+    if !published.is_empty() {
+        if entries.len() == 1 && entries[0].0.is_empty() {
+            entries[0].0 = "ours".to_owned();
+        }
+        entries.push(("published".to_owned(), Look::published()));
+    }
     let chart = Chart::new(x, y, entries);
+    let places = Places::new(&chart, &series);
     let svg = draw(
         &name,
         (chart.width, chart.height),
         &cells.data.experiment.title,
         |canvas| {
             chart.draw(canvas);
+            let theirs: Vec<_> = published
+                .iter()
+                .map(|theirs| (chart.x.scale.at(theirs.x), chart.y.scale.at(theirs.value)))
+                .collect();
+            let look = Look::published();
+            canvas.path(&theirs, look.colour, style::AXIS_LINE, look.dash);
+            for place in theirs {
+                canvas.mark(place, &look);
+            }
             for (index, (series, look)) in series.iter().zip(&looks).enumerate() {
-                let dodge = (index as f64 - (series_count(&looks) - 1.0) / 2.0) * DODGE;
-                let at = |x: f64, y: f64| (chart.x.scale.at(x) + dodge, chart.y.scale.at(y));
+                let at = |x: f64, y: f64| {
+                    (
+                        chart.x.scale.at(x) + places.shift(index, x),
+                        chart.y.scale.at(y),
+                    )
+                };
                 let line: Vec<_> = series
                     .points
                     .iter()
@@ -177,7 +212,7 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
                     }
                 }
                 for (point, place) in series.points.iter().zip(&line) {
-                    if point.values.len() > 1 {
+                    if places.with_runs && point.values.len() > 1 {
                         for value in &point.values {
                             let (x, y) = at(point.x, *value);
                             canvas.ring((x + RUNS, y), 1.3, look.colour);
@@ -196,35 +231,116 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
         n_words(counts)
     );
     if points().any(|point| point.sample.n > 1) {
-        caption.push_str(" Rings: single runs; marks: their mean, bars: its 95 % t interval.");
+        caption.push_str(if places.with_runs {
+            " Rings: single runs; marks: their mean, bars: its 95 % t interval."
+        } else {
+            " Marks: means over seeds, bars: their 95 % t intervals."
+        });
+    }
+    if places.side_by_side {
+        caption.push_str(" Marks of one value stand side by side.");
+    }
+    if !published.is_empty() {
+        caption.push_str(
+            " Crosses: the published numbers that the experiment file lays beside these, of the published setting.",
+        );
     }
     Ok(Some(Plot {
         name,
         caption,
         svg,
-        csv: csv(words, &series)?,
+        csv: csv(words, &series, &published)?,
         pictures: Vec::new(),
     }))
 }
 
-fn series_count(looks: &[Look]) -> f64 {
-    looks.len() as f64
+/// Where marks stand that share a value: side by side, within what is free to the next value.
+struct Places {
+    /// By value: the series that have a point there.
+    at: BTreeMap<u64, Vec<usize>>,
+    /// Pixels of a series, by value.
+    slots: BTreeMap<u64, f64>,
+    /// Whether single runs are shown.
+    with_runs: bool,
+    side_by_side: bool,
 }
 
-fn csv(axis: &str, series: &[Series]) -> Result<String, PlotError> {
-    let rows: Vec<(&str, &Point)> = series
+impl Places {
+    fn new(chart: &Chart, series: &[Series]) -> Self {
+        let mut at: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        for (index, series) in series.iter().enumerate() {
+            for point in &series.points {
+                at.entry(point.x.to_bits()).or_default().push(index);
+            }
+        }
+        // Values are positive or few: their order as numbers is what counts.
+        let mut xs: Vec<f64> = at.keys().map(|bits| f64::from_bits(*bits)).collect();
+        xs.sort_by(f64::total_cmp);
+        let pixels: Vec<f64> = xs.iter().map(|x| chart.x.scale.at(*x)).collect();
+        let free = |place: usize| -> f64 {
+            let x = pixels[place];
+            let mut free = 2.0 * (x - chart.panel.left).min(chart.panel.right - x);
+            if place > 0 {
+                free = free.min(pixels[place] - pixels[place - 1]);
+            }
+            if let Some(next) = pixels.get(place + 1) {
+                free = free.min(next - pixels[place]);
+            }
+            FREE * free.max(0.0)
+        };
+        let room = |place: usize| free(place) / at[&xs[place].to_bits()].len() as f64;
+        let roomy = (0..xs.len()).all(|place| room(place) >= SLOT + RUNS);
+        let with_runs = series.len() <= MOST_WITH_RUNS && roomy;
+        let wanted = if with_runs { SLOT + RUNS } else { SLOT };
+        Places {
+            slots: (0..xs.len())
+                .map(|place| (xs[place].to_bits(), room(place).min(wanted)))
+                .collect(),
+            side_by_side: at.values().any(|there| there.len() > 1),
+            at,
+            with_runs,
+        }
+    }
+
+    /// Pixels that the mark of a series stands beside its value.
+    fn shift(&self, series: usize, x: f64) -> f64 {
+        let (Some(there), Some(slot)) = (self.at.get(&x.to_bits()), self.slots.get(&x.to_bits()))
+        else {
+            return 0.0;
+        };
+        let place = there.iter().position(|own| *own == series).unwrap_or(0);
+        (place as f64 - (there.len() as f64 - 1.0) / 2.0) * slot
+    }
+}
+
+fn csv(axis: &str, series: &[Series], published: &[Reference]) -> Result<String, PlotError> {
+    // What a published number is a mean of isn't known.
+    let theirs: Vec<Point> = published
         .iter()
-        .flat_map(|series| {
-            series
-                .points
-                .iter()
-                .map(|point| (series.label.as_str(), point))
+        .map(|theirs| Point {
+            x: theirs.x,
+            values: Vec::new(),
+            sample: Sample {
+                n: 0,
+                mean: theirs.value,
+                sd: None,
+            },
+            interval: None,
         })
+        .collect();
+    let ours = series.iter().flat_map(|series| {
+        series
+            .points
+            .iter()
+            .map(|point| (series.label.as_str(), point))
+    });
+    let rows: Vec<(&str, &Point)> = ours
+        .chain(theirs.iter().map(|point| ("published", point)))
         .collect();
     let frame = df!(
         "series" => rows.iter().map(|(label, _)| *label).collect::<Vec<_>>(),
         axis => rows.iter().map(|(_, point)| point.x).collect::<Vec<_>>(),
-        "n" => rows.iter().map(|(_, point)| point.sample.n as u64).collect::<Vec<_>>(),
+        "n" => rows.iter().map(|(_, point)| (point.sample.n > 0).then_some(point.sample.n as u64)).collect::<Vec<_>>(),
         "mean" => rows.iter().map(|(_, point)| point.sample.mean).collect::<Vec<_>>(),
         "sd" => rows.iter().map(|(_, point)| point.sample.sd).collect::<Vec<_>>(),
         "low" => rows.iter().map(|(_, point)| point.interval.map(|interval| interval.low)).collect::<Vec<_>>(),
@@ -232,4 +348,67 @@ fn csv(axis: &str, series: &[Series]) -> Result<String, PlotError> {
     )
     .map_err(|source| frame::FrameError { what: "the plot against an axis", source })?;
     Ok(frame::to_csv(frame)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(label: &str, xs: &[f64]) -> Series {
+        let points = xs.iter().map(|x| Point {
+            x: *x,
+            values: vec![49.0, 50.0, 51.0],
+            sample: Sample::of(&[49.0, 50.0, 51.0]).expect("three"),
+            interval: None,
+        });
+        Series {
+            label: label.to_owned(),
+            points: points.collect(),
+        }
+    }
+
+    fn places(all: &[Series]) -> (Chart, Places) {
+        let axis = |scale: Scale| Axis {
+            label: String::new(),
+            scale,
+            ticks: Vec::new(),
+        };
+        let x = axis(Scale::linear(24.0, 64.0).padded(0.08));
+        let chart = Chart::new(x, axis(Scale::linear(40.0, 60.0)), Vec::new());
+        let places = Places::new(&chart, all);
+        (chart, places)
+    }
+
+    /// Marks that share a value don't cover each other, and none comes near the next value's.
+    #[test]
+    fn marks_have_room_of_their_own() {
+        let sides = [24.0, 32.0, 40.0, 48.0, 56.0, 64.0];
+        for count in 1..=4 {
+            let all: Vec<Series> = (0..count).map(|_| series("s", &sides)).collect();
+            let (chart, places) = places(&all);
+            // Three with their runs would reach over the edge here.
+            assert_eq!(places.with_runs, count < 3);
+            assert_eq!(places.side_by_side, count > 1);
+            let mut xs: Vec<f64> = (0..count)
+                .flat_map(|index| {
+                    let (chart, places) = (&chart, &places);
+                    sides.map(|side| chart.x.scale.at(side) + places.shift(index, side))
+                })
+                .collect();
+            xs.sort_by(f64::total_cmp);
+            for pair in xs.windows(2) {
+                assert!(pair[1] - pair[0] > 2.0 * style::MARK, "{count}: {pair:?}");
+            }
+            assert!(xs[0] > chart.panel.left && *xs.last().unwrap() < chart.panel.right);
+        }
+    }
+
+    #[test]
+    fn a_mark_alone_at_its_value_stands_there() {
+        let (_, places) = places(&[series("a", &[24.0, 40.0]), series("b", &[32.0, 64.0])]);
+        assert!(!places.side_by_side);
+        for (index, x) in [(0, 24.0), (0, 40.0), (1, 32.0), (1, 64.0)] {
+            assert_eq!(places.shift(index, x), 0.0);
+        }
+    }
 }

@@ -20,9 +20,9 @@ pub enum Cost {
 }
 
 /// More variants than this are no longer told apart.
-const MOST_VARIANTS: usize = 256;
+pub(super) const MOST_VARIANTS: usize = 256;
 /// Costs that differ by less than this factor are one: throughput is measured, and never twice the same.
-const SAME: f64 = 1.1;
+pub(super) const SAME: f64 = 1.1;
 
 impl Cost {
     pub const ALL: [Cost; 4] = [
@@ -42,7 +42,7 @@ impl Cost {
         }
     }
 
-    fn words(self) -> &'static str {
+    pub(super) fn words(self) -> &'static str {
         match self {
             Cost::Epochs => "training epochs",
             Cost::Flops => "floating-point operations of a run",
@@ -51,7 +51,7 @@ impl Cost {
         }
     }
 
-    fn of(self, cost: &VariantCost) -> Option<f64> {
+    pub(super) fn of(self, cost: &VariantCost) -> Option<f64> {
         match self {
             Cost::Epochs => cost.epochs,
             Cost::Flops => Some(cost.flops),
@@ -154,6 +154,7 @@ pub fn plot(
             unit: &unit,
             ticks,
             series,
+            published: Vec::new(),
             baseline: None,
             after,
             log: Some(true),

@@ -264,6 +264,17 @@ impl<'a> Canvas<'a> {
             Mark::Triangle => polygon(&[(0.0, -1.2), (1.1, 0.8), (-1.1, 0.8)]),
             Mark::TriangleDown => polygon(&[(0.0, 1.2), (1.1, -0.8), (-1.1, -0.8)]),
             Mark::Diamond => polygon(&[(0.0, -1.3), (1.3, 0.0), (0.0, 1.3), (-1.3, 0.0)]),
+            Mark::Star => {
+                // Five points; every second corner lies inside.
+                let corners: Vec<Point> = (0..10)
+                    .map(|corner| {
+                        let angle = std::f64::consts::PI * (f64::from(corner) / 5.0 - 0.5);
+                        let radius = if corner % 2 == 0 { 1.5 } else { 0.62 };
+                        (radius * angle.cos(), radius * angle.sin())
+                    })
+                    .collect();
+                polygon(&corners);
+            }
             Mark::Plus | Mark::Cross => {
                 // A plus with arms of width 2w; the cross is the same turned by 45°.
                 let (w, l) = (0.32, 1.25);

@@ -14,17 +14,27 @@ use crate::report::text::sentence;
 use polars::prelude::*;
 
 /// Bands of more lines than this only hide each other.
-const MOST_BANDS: usize = 6;
+pub(super) const MOST_BANDS: usize = 6;
 /// More lines than this can't be told apart.
 pub const MOST_LINES: usize = 24;
+/// The label of a line that stands for all variants.
+const ALL: &str = "all variants";
 /// Marks on a line.
 const MARKS: usize = 5;
 
-struct Line {
-    label: String,
-    is_baseline: bool,
+pub(super) struct Line {
+    pub label: String,
+    pub is_baseline: bool,
     /// Epochs done, summary over seeds.
-    points: Vec<(u32, Sample)>,
+    pub points: Vec<(u32, Sample)>,
+}
+
+impl Line {
+    /// Whether seeds differ, by more than the rounding of their mean.
+    pub fn varies(&self) -> bool {
+        let mut points = self.points.iter();
+        points.any(|(_, sample)| sample.sd > Some(1e-12 * sample.mean.abs()))
+    }
 }
 
 /// Which curves.
@@ -38,16 +48,16 @@ pub enum Curves<'a> {
     LearningRate,
 }
 
-/// For each stage, or `only` one, the curves of `what`, where recorded.
+/// For each stage, or `only` one, the curves of `what`, where recorded; `curves` is the frame of all of them.
 pub fn plots(
     cells: &Cells<'_>,
+    curves: &DataFrame,
     what: Curves<'_>,
     only: Option<&str>,
 ) -> Result<Vec<Plot>, PlotError> {
     if cells.variants.len() > MOST_LINES {
         return Ok(Vec::new());
     }
-    let curves = frame::curves(cells.data)?;
     let on_sets = |metric: &str| -> Vec<String> {
         let sets = cells.sets().iter();
         sets.map(|set| format!("{set}/{metric}")).collect()
@@ -64,7 +74,7 @@ pub fn plots(
             continue;
         }
         for name in &names {
-            let points = frame::curve_points(&curves, stage, name)?;
+            let points = frame::curve_points(curves, stage, name)?;
             // A set that only the final weights are evaluated on has no curve.
             if points.iter().all(|point| point.epoch == points[0].epoch) {
                 continue;
@@ -89,7 +99,7 @@ fn plot(
         Some((set, metric)) => (Some(set), cells.data.metric(metric)),
         None => (None, cells.data.metric(metric_name)),
     };
-    let with_bands = lines.len() <= MOST_BANDS;
+    let with_bands = lines.len() <= MOST_BANDS && lines.iter().any(Line::varies);
     let band = |sample: &Sample| {
         if with_bands {
             sample.sd.unwrap_or(0.0)
@@ -167,7 +177,7 @@ fn plot(
                             at(*epoch, sample.mean + sign * sample.sd.unwrap_or(0.0))
                         })
                     };
-                    if line.points.iter().any(|(_, sample)| sample.sd.is_some()) {
+                    if line.varies() {
                         let outline: Vec<_> = edge(1.0).chain(edge(-1.0).rev()).collect();
                         canvas.area(&outline, look.colour, style::BAND);
                     }
@@ -196,9 +206,11 @@ fn plot(
     }
     if samples().any(|(_, sample)| sample.n > 1) {
         let spread = if with_bands {
-            ", band: ± one standard deviation"
+            ", band: ± one standard deviation".to_owned()
+        } else if lines.iter().any(Line::varies) {
+            format!(", without bands, which {} lines would hide", lines.len())
         } else {
-            ""
+            ", all alike".to_owned()
         };
         caption.push_str(&format!(
             "; line: mean over seeds ({}){spread}.",
@@ -206,6 +218,20 @@ fn plot(
         ));
     } else {
         caption.push_str("; single runs (n = 1).");
+    }
+    if let [line] = &lines[..]
+        && line.label == ALL
+    {
+        caption.push_str(" The same for all variants.");
+    }
+    if metric_name == "train_loss"
+        && let Some(names) = losses(cells, position)
+    {
+        caption.push_str(&format!(
+            " The variants train with different losses ({}), whose values are different quantities: only lines of \
+             one loss can be compared.",
+            names.join(", ")
+        ));
     }
     Ok(Some(Plot {
         name,
@@ -216,9 +242,29 @@ fn plot(
     }))
 }
 
+/// The training losses of a stage, where variants differ in them: by name, with the label smoothing.
+fn losses(cells: &Cells<'_>, stage: usize) -> Option<Vec<String>> {
+    let mut found: Vec<String> = Vec::new();
+    for variant in &cells.variants {
+        let spec = cells.data.background.config(variant, stage)?;
+        if spec.command.is_some() {
+            return None;
+        }
+        let loss = &spec.recipe.loss;
+        let mut words = serde_json::to_value(loss.name).ok()?.as_str()?.to_owned();
+        if loss.label_smoothing > 0.0 {
+            words.push_str(&format!(" with smoothing {}", loss.label_smoothing));
+        }
+        if !found.contains(&words) {
+            found.push(words);
+        }
+    }
+    (found.len() > 1).then_some(found)
+}
+
 /// Places of the marks on a line: evenly spread, shifted from line to line so that they don't cover each
 /// other.
-fn marked(points: usize, index: usize, lines: usize) -> Vec<usize> {
+pub(super) fn marked(points: usize, index: usize, lines: usize) -> Vec<usize> {
     if points <= MARKS {
         return (0..points).collect();
     }
@@ -233,7 +279,12 @@ fn marked(points: usize, index: usize, lines: usize) -> Vec<usize> {
 
 /// One line per variant; variants whose runs share this stage are one line, and with `by_value` those with the
 /// same means.
-fn lines(cells: &Cells<'_>, stage: usize, points: &[CurvePoint], by_value: bool) -> Vec<Line> {
+pub(super) fn lines(
+    cells: &Cells<'_>,
+    stage: usize,
+    points: &[CurvePoint],
+    by_value: bool,
+) -> Vec<Line> {
     let mut lines: Vec<(Vec<&str>, Line, usize)> = Vec::new();
     for variant in &cells.variants {
         let of_variant: Vec<(u32, Sample)> = points
@@ -277,7 +328,9 @@ fn lines(cells: &Cells<'_>, stage: usize, points: &[CurvePoint], by_value: bool)
     lines
         .into_iter()
         .map(|(_, mut line, more)| {
-            if more > 0 {
+            if more + 1 == cells.variants.len() && more > 0 {
+                line.label = ALL.to_owned();
+            } else if more > 0 {
                 line.label.push_str(&format!(" (and {more} more)"));
             }
             line

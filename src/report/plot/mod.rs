@@ -14,7 +14,9 @@ mod heatmap;
 mod legend;
 mod pdf;
 mod picture;
+mod published_curves;
 mod raster;
+mod reason;
 mod rows;
 mod samples;
 mod scale;
@@ -28,6 +30,8 @@ mod wanted;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wanted_tests;
 
 pub use against_cost::Cost;
 pub use pdf::pdf;
@@ -35,7 +39,7 @@ pub use picture::Picture;
 pub use raster::png;
 
 use super::data::ExperimentData;
-use super::frame::FrameError;
+use super::frame::{self, FrameError};
 use super::table::build::headline;
 use super::table::cells::Cells;
 use curves::Curves;
@@ -70,25 +74,40 @@ pub enum PlotError {
     Pdf { plot: String, message: String },
 }
 
-/// The plots that the experiment file lists, else all that the results allow. One that the results don't allow is
-/// left out.
-pub fn plots(data: &ExperimentData) -> Result<Vec<Plot>, PlotError> {
+/// The plots of an experiment, and why some that its file asks for are missing.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plots {
+    pub drawn: Vec<Plot>,
+    /// Sentences for readers of the report.
+    pub missing: Vec<String>,
+}
+
+/// The plots that the experiment file lists, else all that the results allow.
+pub fn plots(data: &ExperimentData) -> Result<Plots, PlotError> {
     plots_of(&Cells::new(data)?)
 }
 
 /// [`plots`] of results that are grouped already.
-pub(super) fn plots_of(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
-    let mut plots = match &cells.data.experiment.report.plots {
+pub(super) fn plots_of(cells: &Cells<'_>) -> Result<Plots, PlotError> {
+    let mut plots = Plots::default();
+    match &cells.data.experiment.report.plots {
         Some(specs) => {
-            let mut plots = Vec::new();
             for spec in specs {
-                plots.extend(wanted::plots(cells, spec)?);
+                let found = wanted::plots(cells, spec)?;
+                if found.is_empty() {
+                    plots.missing.push(reason::missing(cells, spec));
+                }
+                // `usual` beside one of its kinds: each plot once.
+                for plot in found {
+                    if !plots.drawn.contains(&plot) || spec.name.is_some() {
+                        plots.drawn.push(plot);
+                    }
+                }
             }
-            plots
         }
-        None => usual(cells)?,
-    };
-    tell_apart(&mut plots);
+        None => plots.drawn = usual(cells)?,
+    }
+    tell_apart(&mut plots.drawn);
     Ok(plots)
 }
 
@@ -111,13 +130,12 @@ fn usual(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
     for cost in [Cost::Flops, Cost::Parameters] {
         plots.extend(against_cost::plot(cells, &headline, cost, None)?);
     }
-    for what in [
-        Curves::Metric(&headline.metric),
-        Curves::TrainLoss,
-        Curves::EvalLoss,
-        Curves::LearningRate,
-    ] {
-        plots.extend(curves::plots(cells, what, None)?);
+    let frame = frame::curves(cells.data)?;
+    let metric = Curves::Metric(&headline.metric);
+    plots.extend(curves::plots(cells, &frame, metric, None)?);
+    plots.extend(published_curves::plots(cells, &frame, None)?);
+    for what in [Curves::TrainLoss, Curves::EvalLoss, Curves::LearningRate] {
+        plots.extend(curves::plots(cells, &frame, what, None)?);
     }
     plots.extend(samples::plot(cells, "samples".to_owned(), None)?);
     Ok(plots)

@@ -22,6 +22,8 @@ const HEAD_LINE: f64 = 10.5;
 const BETWEEN: f64 = 8.0;
 /// Share of a panel's width to the left and right of the slopes.
 const INSET: f64 = 0.2;
+/// Distance in pixels of a mean's mark from its runs.
+const MEAN_APART: f64 = 7.0;
 
 struct Panel {
     variant: String,
@@ -72,7 +74,7 @@ pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<P
     Ok(Some(Plot {
         caption: format!(
             "{}{after} of the baseline (left) and of each variant (right), one line per shared seed; \
-             the thick line joins the means. Solid: better than the baseline, dashed: worse.",
+             the thick grey line joins the means, which stand beside the runs (diamond: baseline, square: variant). Solid: better than the baseline, dashed: worse.",
             crate::report::text::sentence(&metric.words)
         ),
         csv: csv(&panels)?,
@@ -223,6 +225,9 @@ fn paint_panel(
     let words_y = rect.bottom + 4.0 + style::SMALL_TEXT / 2.0;
     canvas.text("base", (xs[0], words_y), Anchor::Middle, Text::TICK);
     canvas.text("variant", (xs[1], words_y), Anchor::Middle, Text::TICK);
+    let (theirs, ours) = panel.means();
+    let ends = [(xs[0], scale.at(theirs)), (xs[1], scale.at(ours))];
+    canvas.path(&ends, style::GRID_BOLD, style::DATA_LINE * 2.5, None);
     for (_, theirs, ours) in &panel.pairs {
         let (look, dash) = if metric.better(*ours, *theirs) {
             (Look::of(0), None)
@@ -235,15 +240,20 @@ fn paint_panel(
             canvas.ring(end, 1.5, look.colour);
         }
     }
-    let (theirs, ours) = panel.means();
-    let ends = [(xs[0], scale.at(theirs)), (xs[1], scale.at(ours))];
-    canvas.path(&ends, style::INK, style::DATA_LINE * 1.5, None);
-    let look = Look {
-        mark: Mark::Square,
-        ..Look::baseline()
-    };
-    for end in ends {
-        canvas.mark(end, &look);
+    // The means stand outside, so that they hide no run.
+    let marks = [
+        (ends[0], -MEAN_APART, Look::baseline()),
+        (
+            ends[1],
+            MEAN_APART,
+            Look {
+                mark: Mark::Square,
+                ..Look::baseline()
+            },
+        ),
+    ];
+    for ((x, y), apart, look) in marks {
+        canvas.mark((x + apart, y), &look);
     }
 }
 

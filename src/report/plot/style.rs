@@ -27,6 +27,8 @@ pub const BAND: f64 = 0.16;
 pub const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 pub const FAINT_INK: RGBColor = RGBColor(0x76, 0x76, 0x76);
 pub const GRID: RGBColor = RGBColor(0xE4, 0xE4, 0xE4);
+/// A line under others.
+pub const GRID_BOLD: RGBColor = RGBColor(0xB4, 0xB4, 0xB4);
 pub const PAPER: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
 
 /// Okabe and Ito's palette, told apart with every common form of colour blindness; without its yellow,
@@ -46,20 +48,23 @@ pub enum Mark {
     Circle,
     Square,
     Triangle,
-    Diamond,
     TriangleDown,
     Cross,
     Plus,
+    Star,
+    /// The baseline's, in every plot.
+    Diamond,
 }
 
+/// One more than colours, so that a colour comes back with another mark.
 const MARKS: [Mark; 7] = [
     Mark::Circle,
     Mark::Square,
     Mark::Triangle,
-    Mark::Diamond,
     Mark::TriangleDown,
     Mark::Cross,
     Mark::Plus,
+    Mark::Star,
 ];
 
 /// Dash and gap; `None`: solid.
@@ -89,8 +94,17 @@ impl Look {
     pub fn baseline() -> Self {
         Look {
             colour: INK,
-            mark: Mark::Circle,
+            mark: Mark::Diamond,
             dash: None,
+        }
+    }
+
+    /// The look of published numbers beside ours.
+    pub fn published() -> Self {
+        Look {
+            colour: FAINT_INK,
+            mark: Mark::Cross,
+            dash: Some((1.6, 1.8)),
         }
     }
 
@@ -106,5 +120,26 @@ impl Look {
                 Look::of(next - 1)
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without colour: by the mark, or by the dash of the line.
+    #[test]
+    fn series_differ_in_mark_or_dash() {
+        for baseline in [None, Some(0), Some(3)] {
+            let looks = Look::all(24, baseline);
+            for (index, a) in looks.iter().enumerate() {
+                for b in &looks[..index] {
+                    assert!(a.mark != b.mark || a.dash != b.dash, "{a:?} and {b:?}");
+                }
+                if Some(index) == baseline {
+                    assert!(looks.iter().filter(|b| b.mark == a.mark).count() == 1);
+                }
+            }
+        }
     }
 }

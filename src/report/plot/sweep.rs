@@ -1,7 +1,7 @@
 //! The headline metric against a numeric axis (epochs, resolution), one line per stage and per
 //! combination of the other axes.
 
-use super::against::{self, Point, Series, Sweep};
+use super::against::{self, Point, Reference, Series, Sweep};
 use super::scale::Tick;
 use super::series::file_part;
 use super::{Plot, PlotError};
@@ -57,12 +57,35 @@ fn plot(
             unit,
             ticks,
             series: series(cells, axis, values, source),
+            published: published(cells, axis, values, source),
             baseline: None,
             after: String::new(),
             log: None,
             joined: true,
         },
     )
+}
+
+/// What the experiment file's references say at the values of an axis, for the same metric.
+fn published(cells: &Cells<'_>, axis: usize, values: &[f64], source: &Source) -> Vec<Reference> {
+    let labels = &cells.data.experiment.axes[axis].labels;
+    let references = cells.data.experiment.report.reference.iter();
+    references
+        .filter(|reference| {
+            let stage = reference.stage.as_ref();
+            let set = reference.set.as_ref();
+            reference.metric == source.metric
+                && stage.is_none_or(|stage| *stage == source.stage)
+                && set.is_none_or(|set| *set == source.set)
+        })
+        .filter_map(|reference| {
+            let label = reference.at.get(axis)?.as_ref()?;
+            Some(Reference {
+                x: values[labels.iter().position(|known| known == label)?],
+                value: reference.number()?,
+            })
+        })
+        .collect()
 }
 
 /// The lines: every combination of the other axes' labels, after each stage.

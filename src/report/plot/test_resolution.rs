@@ -82,6 +82,7 @@ fn plot(
             unit: "px",
             ticks,
             series,
+            published: Vec::new(),
             baseline: match baselines[..] {
                 [one] => Some(one),
                 _ => None,

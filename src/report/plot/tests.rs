@@ -1,4 +1,4 @@
-use super::{Cost, Plot, against_cost, pdf, plots, png, raster};
+use super::{Cost, Plot, PlotError, against_cost, pdf, png, raster};
 use crate::report::data::ExperimentData;
 use crate::report::table::build::headline;
 use crate::report::table::cells::Cells;
@@ -6,6 +6,11 @@ use crate::report::table::fixture::{self, Fixture};
 use crate::spec::report::{PlotKind, PlotSpec, PlotX};
 use crate::store::rows::Status;
 use resvg::usvg;
+
+/// The plots that are drawn.
+fn plots(data: &ExperimentData) -> Result<Vec<Plot>, PlotError> {
+    super::plots(data).map(|plots| plots.drawn)
+}
 
 /// Experiments of every shape that plots must stand: few and many variants, one and three seeds, long
 /// and hostile labels, missing and failed cells.
@@ -47,6 +52,7 @@ fn gallery() -> Vec<ExperimentData> {
             .costs(|variant| [6e12, 8e12, 12e12, 16e12][variant], |_| 210_000)
             .configurations("epochs")
             .data,
+        super::wanted_tests::with_references(),
         fixture::crop(1).predictions().data,
         fixture::epochs(1).predictions().data,
         fixture::fixres(2).data,
@@ -134,6 +140,7 @@ fn every_kind_is_there() {
         "fixres/curves-finetune-train_loss",
         "grid/by-learning-rate",
         "test-resolutions/by-test-resolution",
+        "referenced/curves-published",
     ] {
         assert!(
             names.iter().any(|other| other == name),

@@ -163,10 +163,7 @@ fn row(canvas: &mut Canvas<'_>, item: &Item, middle: f64, rows: &Rows) {
         return;
     };
     let look = if item.is_baseline {
-        Look {
-            mark: Mark::Diamond,
-            ..Look::baseline()
-        }
+        Look::baseline()
     } else {
         Look {
             mark: Mark::Circle,
@@ -206,8 +203,13 @@ fn caption(cells: &Cells<'_>, items: &[Item], metric: &Metric) -> String {
             .map(|sample| sample.n)
     };
     let several = items.iter().any(|item| item.values.len() > 1);
+    let after = if cells.data.stages().len() > 1 {
+        format!(" after {}", headline(cells).stage)
+    } else {
+        String::new()
+    };
     let mut text = format!(
-        "{} by variant ({}).",
+        "{}{after} by variant ({}).",
         sentence(&metric.words),
         n_words(counts())
     );

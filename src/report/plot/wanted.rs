@@ -2,39 +2,44 @@
 
 use super::against_cost::{self, Cost};
 use super::curves::{self, Curves};
-use super::{Plot, PlotError, forest, heatmap, samples, slopes, sweep, test_resolution};
+use super::{
+    Plot, PlotError, forest, heatmap, published_curves, samples, slopes, sweep, test_resolution,
+    variants,
+};
+use crate::report::frame;
 use crate::report::table::build::headline;
 use crate::report::table::cells::{Cells, Source};
 use crate::spec::report::{PlotKind, PlotSpec, PlotX};
 
 /// The plots of one entry; none where the results don't allow them.
 pub fn plots(cells: &Cells<'_>, spec: &PlotSpec) -> Result<Vec<Plot>, PlotError> {
-    let headline = headline(cells);
-    let source = Source {
-        stage: spec.stage.clone().unwrap_or(headline.stage),
-        metric: spec.metric.clone().unwrap_or(headline.metric),
-        ..headline
-    };
+    let source = source(cells, spec);
     let name = |usual: &str| spec.name.clone().unwrap_or_else(|| usual.to_owned());
     let stage = spec.stage.as_deref();
     let one = |plot: Option<Plot>| plot.into_iter().collect::<Vec<_>>();
     let mut plots = match spec.kind {
-        PlotKind::Curves => curves::plots(cells, Curves::Metric(&source.metric), stage)?,
-        PlotKind::Loss => {
-            let mut plots = curves::plots(cells, Curves::TrainLoss, stage)?;
-            plots.extend(curves::plots(cells, Curves::EvalLoss, stage)?);
+        PlotKind::Usual => super::usual(cells)?,
+        PlotKind::Result => one(variants::plot(cells)?),
+        PlotKind::Curves => {
+            let frame = frame::curves(cells.data)?;
+            let metric = Curves::Metric(&source.metric);
+            let mut plots = curves::plots(cells, &frame, metric, stage)?;
+            if source.metric == "top1" {
+                plots.extend(published_curves::plots(cells, &frame, stage)?);
+            }
             plots
         }
-        PlotKind::Lr => curves::plots(cells, Curves::LearningRate, stage)?,
-        PlotKind::Against => {
-            let cost = match spec.x.unwrap_or(PlotX::Flops) {
-                PlotX::Epochs => Cost::Epochs,
-                PlotX::Flops => Cost::Flops,
-                PlotX::Parameters => Cost::Parameters,
-                PlotX::Throughput => Cost::Throughput,
-            };
-            one(against_cost::plot(cells, &source, cost, None)?)
+        PlotKind::Loss => {
+            let frame = frame::curves(cells.data)?;
+            let mut plots = curves::plots(cells, &frame, Curves::TrainLoss, stage)?;
+            plots.extend(curves::plots(cells, &frame, Curves::EvalLoss, stage)?);
+            plots
         }
+        PlotKind::Lr => {
+            let frame = frame::curves(cells.data)?;
+            curves::plots(cells, &frame, Curves::LearningRate, stage)?
+        }
+        PlotKind::Against => one(against_cost::plot(cells, &source, cost(spec), None)?),
         PlotKind::Resolution => {
             let mut plots = sweep::plots(cells, &source, "resolution")?;
             plots.extend(test_resolution::plots(cells, &source)?);
@@ -48,6 +53,9 @@ pub fn plots(cells: &Cells<'_>, spec: &PlotSpec) -> Result<Vec<Plot>, PlotError>
         }
         PlotKind::Samples => one(samples::plot(cells, name("samples"), Some(spec.count))?),
     };
+    if spec.kind == PlotKind::Usual {
+        return Ok(plots);
+    }
     for plot in &mut plots {
         if let Some(name) = &spec.name {
             // Several plots of one entry are numbered like any that are named alike.
@@ -58,4 +66,24 @@ pub fn plots(cells: &Cells<'_>, spec: &PlotSpec) -> Result<Vec<Plot>, PlotError>
         }
     }
     Ok(plots)
+}
+
+/// What an entry is about.
+pub(super) fn source(cells: &Cells<'_>, spec: &PlotSpec) -> Source {
+    let headline = headline(cells);
+    Source {
+        stage: spec.stage.clone().unwrap_or(headline.stage),
+        metric: spec.metric.clone().unwrap_or(headline.metric),
+        ..headline
+    }
+}
+
+/// What `against` has along x.
+pub(super) fn cost(spec: &PlotSpec) -> Cost {
+    match spec.x.unwrap_or(PlotX::Flops) {
+        PlotX::Epochs => Cost::Epochs,
+        PlotX::Flops => Cost::Flops,
+        PlotX::Parameters => Cost::Parameters,
+        PlotX::Throughput => Cost::Throughput,
+    }
 }

@@ -42,12 +42,34 @@ impl Sample {
 
 /// The quantile of Student's t with `df` degrees of freedom that leaves (1 - [`CONFIDENCE`]) / 2
 /// above it; infinite where `df` is not positive.
+///
+/// By bisection: the inverse that `statrs` has needs not end where `df` is large or no integer.
 pub fn t_quantile(df: f64) -> f64 {
-    if df == f64::INFINITY {
-        return Normal::standard().inverse_cdf(0.5 + CONFIDENCE / 2.0);
+    let p = 0.5 + CONFIDENCE / 2.0;
+    if df > 1e5 {
+        // The first terms of its expansion around the normal quantile (Abramowitz and Stegun 26.7.5); what is left out
+        // is below 1e-14.
+        let z = Normal::standard().inverse_cdf(p);
+        let first = (z.powi(3) + z) / 4.0;
+        let second = (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / 96.0;
+        return z + first / df + second / (df * df);
     }
-    match StudentsT::new(0.0, 1.0, df) {
-        Ok(t) => t.inverse_cdf(0.5 + CONFIDENCE / 2.0),
-        Err(_) => f64::INFINITY,
+    let Ok(t) = StudentsT::new(0.0, 1.0, df) else {
+        return f64::INFINITY;
+    };
+    let (mut low, mut high) = (0.0, 1.0);
+    while t.cdf(high) < p && high.is_finite() {
+        (low, high) = (high, high * 2.0);
+    }
+    // Until no number lies between them.
+    loop {
+        let middle = low + (high - low) / 2.0;
+        if middle <= low || middle >= high {
+            return high;
+        }
+        match t.cdf(middle) < p {
+            true => low = middle,
+            false => high = middle,
+        }
     }
 }

@@ -144,7 +144,25 @@ fn t_quantiles() {
     ] {
         close(t_quantile(df), quantile);
     }
+    // scipy.stats.t.ppf(0.975, df) of degrees of freedom as Welch's test has them.
+    for (df, quantile) in [
+        (0.7, 36.611415031588656),
+        (1.0001, 12.703202820451473),
+        (1.37, 6.885073156641705),
+        (2.5, 3.5746548420036817),
+        (3.141, 3.1031339165274328),
+        (4.77, 2.608313864843676),
+        (7.9, 2.311094927866423),
+        (29.5, 2.043724966772122),
+        (1234.5, 1.9618874833313453),
+        (1e7, 1.959964221767205),
+        (f64::INFINITY, 1.959963984540054),
+    ] {
+        let ours = t_quantile(df);
+        assert!((ours / quantile - 1.0).abs() < 1e-9, "{df}: {ours}");
+    }
     assert_eq!(t_quantile(0.0), f64::INFINITY);
+    assert_eq!(t_quantile(f64::NAN), f64::INFINITY);
 }
 
 #[test]

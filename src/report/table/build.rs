@@ -38,10 +38,13 @@ pub fn tables(data: &ExperimentData) -> Result<Vec<Table>, FrameError> {
 
 /// [`tables`] from cells that are made.
 pub(in crate::report) fn tables_of(cells: &Cells<'_>) -> Vec<Table> {
-    specs(cells)
+    let specs = specs(cells);
+    // Further test resolutions have a table of their own.
+    let brief = specs.iter().any(|spec| spec.kind == TableKind::Resolutions);
+    specs
         .iter()
         .map(|spec| {
-            table(cells, spec, false).unwrap_or_else(|why| left_out(&cells.view(spec), spec, &why))
+            table(cells, spec, brief).unwrap_or_else(|why| left_out(&cells.view(spec), spec, &why))
         })
         .collect()
 }
@@ -60,6 +63,7 @@ fn left_out(cells: &Cells<'_>, spec: &TableSpec, why: &str) -> Table {
         rows: Vec::new(),
         caption: format!("Left out, since {why}."),
         footnotes,
+        experiment: String::new(),
         transposed: false,
     }
 }
@@ -171,6 +175,7 @@ fn table(cells: &Cells<'_>, spec: &TableSpec, brief: bool) -> Result<Table, Stri
         table.title = title.clone();
     }
     table.name = spec.name.clone();
+    table.experiment = cells.data.experiment.name.clone();
     table.footnotes.extend(spec.footnotes.iter().cloned());
     table.transposed = spec.transposed;
     Ok(table)

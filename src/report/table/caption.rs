@@ -3,7 +3,7 @@
 use super::build::headline;
 use super::cells::{Cells, Source};
 use super::family::Family;
-use super::{Cell, Row};
+use super::{Cell, MARKED, Row};
 use crate::report::statistics::Method;
 use crate::report::text::sentence;
 use crate::spec::report::Correction;
@@ -96,7 +96,7 @@ pub(super) fn caption_of(
             Best::Column => "column",
         };
         sentences.push(format!(
-            "Marked (bold or *): the best of its {place}; values that print alike share it"
+            "{MARKED}: the best of its {place}; values that print alike share it"
         ));
     }
     sentences

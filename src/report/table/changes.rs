@@ -224,6 +224,7 @@ fn steps(
         footnotes,
         columns,
         rows,
+        experiment: String::new(),
         transposed: false,
     }
 }

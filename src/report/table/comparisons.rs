@@ -56,6 +56,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
         footnotes,
         columns: view.columns(),
         rows,
+        experiment: String::new(),
         transposed: false,
     })
 }

@@ -108,6 +108,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
             Column::new("p (Holm)", Kind::Probability),
         ],
         rows,
+        experiment: String::new(),
         transposed: false,
     };
     if effects.is_empty() {

@@ -211,6 +211,7 @@ impl Fixture {
                         images: Some(39_150),
                         images_seconds: Some(seconds * (1.0 + 0.01 * noise(run.seed))),
                         peak_rss_bytes: Some(150 << 20),
+                        energy_joules: None,
                     },
                 );
             }
@@ -343,6 +344,7 @@ pub fn planned(name: &str) -> Plan {
         classes: 9,
         train_images: 3906,
         val_images: 926,
+        kept_bytes: 0,
     };
     let data = |_: &_| {
         Ok(DataDescription {

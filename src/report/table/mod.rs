@@ -9,6 +9,7 @@ mod caption;
 pub(in crate::report) mod cells;
 mod changes;
 mod comparisons;
+pub(in crate::report) mod deviations;
 mod effects;
 pub(in crate::report) mod family;
 mod pivot;
@@ -25,6 +26,8 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod kind_tests;
 #[cfg(test)]
+mod published_tests;
+#[cfg(test)]
 mod tests;
 
 pub use build::{summary_table, tables};
@@ -37,6 +40,8 @@ use super::statistics::{Interval, Method};
 pub struct Table {
     /// Stem of its files (`table`).
     pub name: String,
+    /// Name of its experiment, so that a document may have tables of several.
+    pub experiment: String,
     pub title: String,
     pub columns: Vec<Column>,
     pub rows: Vec<Row>,
@@ -94,6 +99,8 @@ pub enum Kind {
     Estimate,
     /// A word of ours (`equivalent`).
     Word,
+    /// Long words about a row (where a number comes from): people are shown a letter, and the words as a footnote.
+    Source,
     /// Cells of several kinds, in a table that is shown transposed.
     Mixed,
 }
@@ -101,7 +108,7 @@ pub enum Kind {
 impl Kind {
     /// Whether its cells are text, which is set flush left.
     pub fn is_text(self) -> bool {
-        matches!(self, Kind::Label | Kind::Word)
+        matches!(self, Kind::Label | Kind::Word | Kind::Source)
     }
 
     /// Its name for machines.
@@ -114,6 +121,7 @@ impl Kind {
             Kind::Probability => "probability",
             Kind::Estimate => "estimate",
             Kind::Word => "word",
+            Kind::Source => "source",
             Kind::Mixed => "mixed",
         }
     }
@@ -390,13 +398,88 @@ impl Delta {
     }
 }
 
+/// How a caption names the mark of the best values until a rendering says how it marks them.
+pub const MARKED: &str = "Marked (bold or *)";
+
 impl Table {
-    /// The table as people are shown it: with rows as columns if it is [`transposed`](Table::transposed).
+    /// The caption, with what the best values are marked by (`Bold`, `*`).
+    pub fn caption_with(&self, mark: &str) -> String {
+        self.caption.replace(MARKED, mark)
+    }
+
+    /// The table as people are shown it: with [sources](Kind::Source) as footnotes, and with rows as columns if it is
+    /// [`transposed`](Table::transposed).
     pub fn shown(&self) -> std::borrow::Cow<'_, Table> {
         use std::borrow::Cow;
+        let noted = self.with_notes();
         if !self.transposed {
+            return noted;
+        }
+        Cow::Owned(noted.turned())
+    }
+
+    /// Its sources as letters, and their words as footnotes.
+    fn with_notes(&self) -> std::borrow::Cow<'_, Table> {
+        use std::borrow::Cow;
+        let is_source = |index: usize| self.columns[index].kind == Kind::Source;
+        let sources: Vec<usize> = (0..self.columns.len()).filter(|i| is_source(*i)).collect();
+        if sources.is_empty() {
             return Cow::Borrowed(self);
         }
+        let mut table = self.clone();
+        // Letters that heads use are taken.
+        let mut letters = ('a'..='z').filter(|letter| {
+            self.columns
+                .iter()
+                .all(|column| column.note != Some(*letter))
+        });
+        let mut known: Vec<(String, String)> = Vec::new();
+        for (row, from) in table.rows.iter_mut().zip(&self.rows) {
+            let parts: Vec<String> = sources
+                .iter()
+                .filter_map(|index| Some((index, from.cells.get(*index)?.words().text)))
+                .filter(|(_, text)| !text.is_empty())
+                .map(|(index, text)| match self.columns[*index].head.as_str() {
+                    "source" => text,
+                    head => format!("{head}: {text}"),
+                })
+                .collect();
+            let words = parts.join("; ");
+            let letter = match known.iter().find(|(_, own)| *own == words) {
+                _ if words.is_empty() => String::new(),
+                Some((letter, _)) => letter.clone(),
+                None => {
+                    let letter = letters.next().map_or_else(
+                        || format!("{}", known.len() + 1),
+                        |letter| letter.to_string(),
+                    );
+                    known.push((letter.clone(), words));
+                    letter
+                }
+            };
+            let mut index = 0;
+            row.cells.retain(|_| {
+                index += 1;
+                !is_source(index - 1)
+            });
+            row.cells.push(Cell::Label(letter));
+        }
+        table.columns.retain(|column| column.kind != Kind::Source);
+        table.columns.push(Column::new("source", Kind::Label));
+        let notes = known
+            .into_iter()
+            .map(|(letter, words)| format!("{letter}: {words}"));
+        let others = table
+            .footnotes
+            .iter()
+            .filter(|note| !begins_with_letter(note))
+            .count();
+        let lettered = table.footnotes.len() - others;
+        table.footnotes.splice(lettered..lettered, notes);
+        Cow::Owned(table)
+    }
+
+    fn turned(&self) -> Table {
         let is_label = |column: &Column| column.kind == Kind::Label;
         let heads: Vec<&str> = self
             .columns
@@ -440,12 +523,12 @@ impl Table {
                 }
             })
             .collect();
-        Cow::Owned(Table {
+        Table {
             columns,
             rows,
             transposed: false,
             ..self.clone()
-        })
+        }
     }
 
     /// Whether a head is over row `index`: its group's first row.
@@ -469,4 +552,10 @@ impl Table {
         }
         groups
     }
+}
+
+/// Whether a footnote is about a column, or about rows.
+fn begins_with_letter(note: &str) -> bool {
+    let mut characters = note.chars();
+    characters.next().is_some_and(|c| c.is_ascii_lowercase()) && characters.next() == Some(':')
 }

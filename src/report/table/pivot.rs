@@ -222,6 +222,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Table {
         footnotes,
         columns,
         rows,
+        experiment: String::new(),
         transposed: false,
     }
 }

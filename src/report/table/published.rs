@@ -2,24 +2,39 @@
 
 use super::build::{headline, title};
 use super::cells::{Cells, Source};
+use super::deviations::Deviations;
 use super::{Cell, Column, Estimate, Kind, Row, State, Table, Tone, Value, Within, caption};
 use crate::report::data::Variant;
 use crate::report::statistics::{Sample, TEstimate};
-use crate::rundir::stage::StageSpec;
 use crate::spec::published::{self, Published};
-use crate::spec::report::{ReferenceSpec, TableSpec};
+use crate::spec::report::{Direction, ReferenceSpec, TableSpec};
 
-/// Precision of the trainings behind the published results that this program carries.
-const PUBLISHED_PRECISION: &str = "float16 mixed";
-
-/// A published number.
+/// A published number, or a statement without one.
 struct Theirs<'a> {
-    value: f64,
+    says: Says,
     std: Option<f64>,
+    /// The statement in words; empty for a number.
+    statement: &'a str,
     source: &'a str,
     confidence: &'a str,
     /// The row of the published results; `None` where the experiment file gives the number.
     row: Option<&'static Published>,
+}
+
+#[derive(Clone, Copy)]
+enum Says {
+    Number(f64),
+    /// How the variant compares with its baseline.
+    Direction(Direction),
+}
+
+impl Says {
+    fn number(self) -> Option<f64> {
+        match self {
+            Says::Number(number) => Some(number),
+            Says::Direction(_) => None,
+        }
+    }
 }
 
 impl<'a> Theirs<'a> {
@@ -27,15 +42,24 @@ impl<'a> Theirs<'a> {
         let row = reference.id.as_deref().and_then(published::result);
         match row {
             Some(row) => Some(Theirs {
-                value: row.value?,
+                says: match row.value {
+                    Some(value) => Says::Number(value),
+                    None => Says::Direction(reference.direction?),
+                },
                 std: row.std,
+                statement: if row.value.is_none() {
+                    &row.variant
+                } else {
+                    ""
+                },
                 source: &row.source,
                 confidence: &row.confidence,
                 row: Some(row),
             }),
             None => Some(Theirs {
-                value: reference.value?,
+                says: Says::Number(reference.value?),
                 std: reference.std,
+                statement: "",
                 source: &reference.source,
                 confidence: &reference.confidence,
                 row: None,
@@ -54,6 +78,9 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
     if numbers.is_empty() {
         return Err("the report's `reference` names no published number".to_owned());
     }
+    let statements = numbers
+        .iter()
+        .any(|(_, theirs)| !theirs.statement.is_empty());
     let mut rows = Vec::new();
     let mut deviations = Deviations::default();
     for variant in &cells.variants {
@@ -61,8 +88,13 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
             .iter()
             .filter(|(reference, _)| matches(reference, variant))
         {
-            deviations.add(cells, variant, theirs.row);
-            rows.push(row(cells, variant, reference, theirs, &numbers));
+            deviations.add(cells, variant, theirs.row, &source(cells, reference).set);
+            let mut row = row(cells, variant, reference, theirs, &numbers);
+            let texts = [theirs.statement, theirs.source, theirs.confidence];
+            for text in texts.into_iter().skip(usize::from(!statements)) {
+                row.cells.push(Cell::Label(text.to_owned()));
+            }
+            rows.push(row);
         }
     }
     let has_baseline = cells.baseline.is_some();
@@ -82,8 +114,11 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
         columns.push(Column::new("Δ published", Kind::Estimate));
         columns.push(Column::new("direction", Kind::Word));
     }
-    columns.push(Column::new("source", Kind::Label));
-    columns.push(Column::new("read", Kind::Label));
+    if statements {
+        columns.push(Column::new("statement", Kind::Source));
+    }
+    columns.push(Column::new("source", Kind::Source));
+    columns.push(Column::new("how it was read", Kind::Source));
     let mut footnotes = vec![format!("a: {}", deviations.words())];
     let unmatched = numbers
         .iter()
@@ -94,11 +129,25 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
                 .any(|variant| matches(reference, variant))
         })
         .count();
-    if unmatched > 0 {
-        footnotes.push(format!(
-            "{unmatched} published numbers belong to no variant of this grid"
-        ));
+    match unmatched {
+        0 => {}
+        1 => footnotes.push("1 published number belongs to no variant of this grid".to_owned()),
+        more => footnotes.push(format!(
+            "{more} published numbers belong to no variant of this grid"
+        )),
     }
+    let mut unknown: Vec<String> = numbers
+        .iter()
+        .map(|(reference, _)| source(cells, reference).set)
+        .filter(|set| !cells.sets().contains(set))
+        .collect();
+    unknown.sort();
+    unknown.dedup();
+    footnotes.extend(
+        unknown
+            .iter()
+            .map(|set| format!("No run was evaluated on {set}")),
+    );
     footnotes.extend(caption::footnotes(cells));
     Ok(Table {
         name: spec.name.clone(),
@@ -107,12 +156,13 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
         footnotes,
         columns,
         rows,
+        experiment: String::new(),
         transposed: false,
     })
 }
 
 /// Whether a variant has all labels that a reference names.
-fn matches(reference: &ReferenceSpec, variant: &Variant<'_>) -> bool {
+pub(super) fn matches(reference: &ReferenceSpec, variant: &Variant<'_>) -> bool {
     reference
         .at
         .iter()
@@ -132,23 +182,53 @@ fn row(
     let decimals = cells.decimals(&source);
     let ours = cells.value(variant, &source, decimals, false);
     let sample = cells.sample(variant.index, &source);
-    let missing = || Cell::State(State::Missing);
-    let published = printed_decimals(theirs.value);
-    let signed = |value: f64, decimals: usize| {
-        Cell::Estimate(Estimate {
-            value,
-            interval: None,
-            decimals,
-            signed: true,
-        })
-    };
     let mut row = vec![
         Cell::Label(cells.display_name(variant)),
-        Cell::Word(metric.short.clone(), Tone::Plain),
+        Cell::Word(
+            if source.set == headline(cells).set {
+                metric.short.clone()
+            } else {
+                format!("{} on {}", metric.short, source.set)
+            },
+            Tone::Plain,
+        ),
         ours,
+    ];
+    match theirs.says {
+        Says::Number(number) => {
+            row.extend(beside(cells, variant, &source, sample, number, theirs.std))
+        }
+        Says::Direction(_) => row.extend([
+            Cell::Word("no number".to_owned(), Tone::Faint),
+            Cell::State(State::Missing),
+            Cell::State(State::Missing),
+        ]),
+    }
+    if cells.baseline.is_some() {
+        row.extend(deltas(cells, variant, &source, theirs, numbers));
+    }
+    Row {
+        is_baseline: cells.is_baseline(variant),
+        ..Row::new(row)
+    }
+}
+
+/// The published number, our difference to it, and whether it lies in our prediction interval.
+fn beside(
+    cells: &Cells<'_>,
+    variant: &Variant<'_>,
+    source: &Source,
+    sample: Option<Sample>,
+    number: f64,
+    std: Option<f64>,
+) -> [Cell; 3] {
+    let missing = || Cell::State(State::Missing);
+    let decimals = cells.decimals(source);
+    let published = printed_decimals(number);
+    [
         Cell::Value(Value {
-            mean: theirs.value,
-            sd: theirs.std,
+            mean: number,
+            sd: std,
             // How many runs a published number is of is rarely said.
             n: None,
             planned: None,
@@ -158,33 +238,27 @@ fn row(
             says_n: false,
         }),
         match sample {
-            Some(Sample { mean, .. }) => {
-                signed(mean - theirs.value, decimals.min(published.max(1)))
-            }
+            Some(Sample { mean, .. }) => Cell::Estimate(Estimate {
+                value: mean - number,
+                interval: None,
+                decimals: decimals.min(published.max(1)),
+                signed: true,
+            }),
             None => missing(),
         },
         match sample.map(|sample| TEstimate::prediction(&sample)) {
             Some(Some(interval)) => Cell::Within(Within {
-                inside: interval.contains(theirs.value),
+                inside: interval.contains(number),
                 interval,
                 decimals,
             }),
-            Some(None) if cells.values(variant.index, &source).len() > 1 => {
+            Some(None) if cells.values(variant.index, source).len() > 1 => {
                 Cell::Word("unknown (no spread)".to_owned(), Tone::Faint)
             }
             Some(None) => Cell::Word("unknown (n = 1)".to_owned(), Tone::Faint),
             None => missing(),
         },
-    ];
-    if cells.baseline.is_some() {
-        row.extend(deltas(cells, variant, &source, theirs, numbers));
-    }
-    row.push(Cell::Label(theirs.source.to_owned()));
-    row.push(Cell::Label(theirs.confidence.to_owned()));
-    Row {
-        is_baseline: cells.is_baseline(variant),
-        ..Row::new(row)
-    }
+    ]
 }
 
 /// Our delta, the published one, and whether they point the same way.
@@ -200,6 +274,18 @@ fn deltas(
     if cells.is_baseline(variant) {
         return [Cell::Baseline, Cell::Baseline, missing()];
     }
+    let number = match theirs.says {
+        Says::Number(number) => number,
+        Says::Direction(direction) => {
+            let word = match direction {
+                Direction::Better => "better",
+                Direction::Worse => "worse",
+                Direction::None => "no difference",
+            };
+            let agrees = agreement(cells, source, &ours, direction);
+            return [ours, Cell::Word(word.to_owned(), Tone::Plain), agrees];
+        }
+    };
     let place = theirs.row.map(|row| &row.table_or_figure);
     // Of several published numbers of the baseline the one from the same table.
     let baseline = cells
@@ -209,16 +295,17 @@ fn deltas(
         .iter()
         .filter(|(reference, _)| {
             baseline.is_some_and(|baseline| matches(reference, baseline))
-                && self::source(cells, reference).metric == source.metric
+                && self::source(cells, reference) == *source
         })
         .map(|(_, theirs)| theirs)
+        .filter(|theirs| theirs.says.number().is_some())
         .collect();
     candidates.sort_by_key(|other| other.row.map(|row| &row.table_or_figure) != place);
-    let Some(baseline) = candidates.first() else {
+    let Some(baseline) = candidates.first().and_then(|first| first.says.number()) else {
         return [ours, missing(), missing()];
     };
-    let published = theirs.value - baseline.value;
-    let decimals = printed_decimals(theirs.value).max(printed_decimals(baseline.value));
+    let published = number - baseline;
+    let decimals = printed_decimals(number).max(printed_decimals(baseline));
     let direction = match &ours {
         Cell::Delta(delta) => match (delta.interval, delta.mean * published > 0.0) {
             (Some((interval, _)), same) if !interval.contains(0.0) && published != 0.0 => {
@@ -240,11 +327,52 @@ fn deltas(
     [ours, published, direction]
 }
 
-fn source(cells: &Cells<'_>, reference: &ReferenceSpec) -> Source {
+/// Whether our delta goes as a statement says. "No difference" needs a declared margin to be agreed with; our interval
+/// beyond zero, or beyond the margin, contradicts it.
+fn agreement(cells: &Cells<'_>, source: &Source, ours: &Cell, direction: Direction) -> Cell {
+    let Cell::Delta(delta) = ours else {
+        return Cell::State(State::Missing);
+    };
+    let undecided = Cell::Word("undecided".to_owned(), Tone::Faint);
+    let Some((interval, _)) = delta.interval else {
+        return undecided;
+    };
+    let metric = cells.data.metric(&source.metric);
+    let better = metric.better(delta.mean, 0.0);
+    let margin = cells.data.experiment.report.margin;
+    let margin = margin.filter(|_| Some(&source.metric) == cells.metrics.first());
+    let agrees = match direction {
+        Direction::None => match margin {
+            Some(margin) if -margin < interval.low && interval.high < margin => true,
+            Some(margin) if interval.low > margin || interval.high < -margin => false,
+            None if !interval.contains(0.0) => false,
+            _ => return undecided,
+        },
+        _ if interval.contains(0.0) => return undecided,
+        Direction::Better => better,
+        Direction::Worse => !better,
+    };
+    match agrees {
+        true => Cell::Word("the same".to_owned(), Tone::Good),
+        false => Cell::Word("opposite".to_owned(), Tone::Bad),
+    }
+}
+
+/// What of ours a reference is about: on the evaluation set that it names, else that of its row where we have it, else
+/// the headline's.
+pub(super) fn source(cells: &Cells<'_>, reference: &ReferenceSpec) -> Source {
     let headline = headline(cells);
+    let row = reference.id.as_deref().and_then(published::result);
+    let of_row = row.and_then(Published::evaluation_set);
+    let set = reference.set.clone().or_else(|| {
+        of_row
+            .map(str::to_owned)
+            .filter(|set| cells.sets().contains(set))
+    });
     Source {
         stage: reference.stage.clone().unwrap_or(headline.stage),
         metric: reference.metric.clone(),
+        set: set.unwrap_or(headline.set),
         ..headline
     }
 }
@@ -272,7 +400,8 @@ fn words(cells: &Cells<'_>, rows: &[Row], has_baseline: bool) -> String {
     };
     let mut sentences = vec![
         format!(
-            "Ours on {}: mean ± standard deviation over seeds{n}, against published numbers, mostly of single runs",
+            "Ours on {}, or the set that is named: mean ± standard deviation over seeds{n}, against published numbers, \
+             mostly of single runs",
             headline.set
         ),
         "Prediction interval: where one further run of ours would lie with a probability of 95 % (mean ± t s √(1 + \
@@ -291,161 +420,4 @@ fn words(cells: &Cells<'_>, rows: &[Row], has_baseline: bool) -> String {
         .map(|sentence| format!("{sentence}."))
         .collect::<Vec<_>>()
         .join(" ")
-}
-
-/// What sets our settings apart from the published ones: for each field our values and theirs.
-#[derive(Default)]
-struct Deviations {
-    fields: Vec<(&'static str, Vec<String>, Vec<String>)>,
-    compared: bool,
-    unknown: bool,
-}
-
-impl Deviations {
-    fn add(&mut self, cells: &Cells<'_>, variant: &Variant<'_>, row: Option<&'static Published>) {
-        let stages = variant.runs.first().map(|run| {
-            let configs = &cells.data.background.configs;
-            run.stages
-                .iter()
-                .map(|stage| configs.get(stage))
-                .collect::<Option<Vec<_>>>()
-        });
-        let (Some(row), Some(Some(stages))) = (row, stages) else {
-            self.unknown = true;
-            return;
-        };
-        let (Some(first), Some(last)) = (stages.first(), stages.last()) else {
-            self.unknown = true;
-            return;
-        };
-        self.compared = true;
-        let set = |name: &str| match name {
-            "imagenet-1k" => "IN-1k".to_owned(),
-            "imagenet-21k" => "IN-21k".to_owned(),
-            other => other.to_owned(),
-        };
-        let mut trained: Vec<String> = stages
-            .iter()
-            .map(|stage| set(&stage.recipe.data.name))
-            .collect();
-        trained.dedup();
-        self.compare("training data", trained.join("->"), row.train_set.clone());
-        let tested = set(&last.recipe.data.name);
-        // `IN-1k val` is the validation split of IN-1k.
-        if !row.dataset.starts_with(&tested) {
-            self.compare(
-                "evaluation data",
-                format!("{tested} val"),
-                row.dataset.clone(),
-            );
-        }
-        self.compare("model", model(last), row.model.clone());
-        let epochs: Vec<String> = stages
-            .iter()
-            .map(|stage| stage.recipe.train.epochs.to_string())
-            .collect();
-        self.compare("epochs", epochs.join("+"), row.epochs.clone());
-        let pixels = |side: usize| side.to_string();
-        self.compare(
-            "training resolution",
-            pixels(first.recipe.train.resolution),
-            row.train_res.clone(),
-        );
-        self.compare(
-            "test resolution",
-            pixels(last.recipe.eval.resolution),
-            row.test_res.clone(),
-        );
-        self.compare("precision", precision(last), PUBLISHED_PRECISION.to_owned());
-    }
-
-    /// What isn't published is not compared.
-    fn compare(&mut self, field: &'static str, ours: String, theirs: String) {
-        if ours == theirs || theirs.is_empty() {
-            return;
-        }
-        let index = match self.fields.iter().position(|(name, ..)| *name == field) {
-            Some(index) => index,
-            None => {
-                self.fields.push((field, Vec::new(), Vec::new()));
-                self.fields.len() - 1
-            }
-        };
-        let (_, known_ours, known_theirs) = &mut self.fields[index];
-        for (list, value) in [(known_ours, ours), (known_theirs, theirs)] {
-            if !list.contains(&value) {
-                list.push(value);
-            }
-        }
-    }
-
-    fn words(&self) -> String {
-        let list: Vec<String> = self
-            .fields
-            .iter()
-            .map(|(field, ours, theirs)| {
-                format!(
-                    "{field} {} instead of {}",
-                    ours.join(", "),
-                    theirs.join(", ")
-                )
-            })
-            .collect();
-        let mut text = match (list.is_empty(), self.compared) {
-            (false, _) => format!(
-                "ours is not the published setting, so this is no replication: {}",
-                list.join("; ")
-            ),
-            (true, true) => "ours has the published data, model, epochs, resolutions and precision, as far as they \
-                             are published"
-                .to_owned(),
-            (true, false) => String::new(),
-        };
-        if self.unknown {
-            if !text.is_empty() {
-                text.push_str("; ");
-            }
-            text.push_str(
-                "where a number's setting isn't known, nothing is said of deviations from it",
-            );
-        }
-        text
-    }
-}
-
-/// The model's name in the field, or its sizes.
-fn model(stage: &StageSpec) -> String {
-    let model = &stage.recipe.model;
-    let name = match (
-        model.embed_dim,
-        model.depth,
-        model.patch_size,
-        model.parallel_branches,
-    ) {
-        (192, 12, 16, 1) => "ViT-Ti",
-        (384, 12, 16, 1) => "ViT-S",
-        (512, 12, 16, 1) => "ViT-M",
-        (768, 12, 16, 1) => "ViT-B",
-        (1024, 24, 16, 1) => "ViT-L",
-        (1280, 32, 14, 1) => "ViT-H",
-        _ => {
-            return format!(
-                "ViT of width {}, depth {}, patches of {} px",
-                model.embed_dim, model.depth, model.patch_size
-            );
-        }
-    };
-    name.to_owned()
-}
-
-/// The arithmetic of training, where the recipe names it; float32 otherwise.
-fn precision(stage: &StageSpec) -> String {
-    let recipe = serde_json::to_value(&stage.recipe).unwrap_or_default();
-    match recipe
-        .pointer("/train/precision")
-        .and_then(|name| name.as_str())
-    {
-        Some(name) => name.to_owned(),
-        None => "float32".to_owned(),
-    }
 }

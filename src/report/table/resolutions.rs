@@ -87,6 +87,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
         footnotes: caption::footnotes(cells),
         columns,
         rows,
+        experiment: String::new(),
         transposed: false,
     })
 }

@@ -375,8 +375,11 @@ fn csv_has_every_digit() {
 fn further_sets_and_resolutions_are_further_columns() {
     let mut data = fixture::test_resolutions(3).data;
     data.experiment.report.metrics = vec!["top1".to_owned(), "loss".to_owned()];
-    let table = tables(&data).unwrap().remove(0);
+    // Beside a table of the resolutions the main one leaves them out.
     let short = summary_table(&data).unwrap();
+    assert_eq!(short, tables(&data).unwrap().remove(0));
+    data.experiment.report.tables = Some(vec![crate::spec::report::TableSpec::default()]);
+    let table = tables(&data).unwrap().remove(0);
     assert_eq!(short.columns.len(), table.columns.len() - 6);
     assert!(!short.caption.contains("at that test resolution"));
     let heads: Vec<&str> = table.columns.iter().map(|column| &*column.head).collect();

@@ -102,6 +102,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec, brief: bool) -> Table {
         footnotes,
         columns,
         rows,
+        experiment: String::new(),
         transposed: false,
     }
 }

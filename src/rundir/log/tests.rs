@@ -150,9 +150,22 @@ fn a_changed_byte_is_found_with_its_line() {
                     .contains(&format!("events.jsonl, line {line}: ")),
                 "{error}"
             );
-            // The writer neither appends to a damaged log nor changes it.
-            assert!(EventLog::open(&path, 2).is_err());
-            assert_eq!(std::fs::read(&path).unwrap(), bad);
+            // The writer keeps the damaged log, and goes on behind what verifies.
+            let mut log = EventLog::open(&path, 2).unwrap();
+            log.append(EventKind::Finished { step: 10 }).unwrap();
+            drop(log);
+            let aside = folder.path().join("events.jsonl.damaged-1");
+            assert_eq!(std::fs::read(&aside).unwrap(), bad);
+            std::fs::remove_file(&aside).unwrap();
+            let whole = read(&path).unwrap();
+            let kept = line as usize - 1;
+            assert!(same(&whole[..kept], &written[..kept]));
+            let EventKind::Warning { message } = &whole[kept].kind else {
+                panic!("{:?}", whole[kept])
+            };
+            let parts = ["events.jsonl.damaged-1", &format!("line {line}: ")];
+            assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+            assert_eq!(whole.len(), kept + 2);
         }
     }
 }
@@ -278,4 +291,44 @@ fn a_failed_write_leaves_no_half_line() {
     let events = read(&path).unwrap();
     assert_eq!(events.len(), written.len() + 1);
     assert!(std::fs::read(&path).unwrap().starts_with(&bytes));
+}
+
+#[test]
+fn a_log_of_a_newer_version_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.jsonl");
+    let mut bytes = b"{\"v\":2,\"seq\":1,\"what\":\"else\"}".to_vec();
+    bytes.extend(format!("\t{:08x}\n", crc32fast::hash(&bytes)).into_bytes());
+    std::fs::write(&path, &bytes).unwrap();
+    let error = EventLog::open(&path, 1).unwrap_err();
+    assert!(error.to_string().contains("update ablate"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn setting_a_log_aside_may_fail_at_any_step() {
+    use crate::rundir::durable::fault;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.jsonl");
+    let written = write(&path);
+    let mut bad = std::fs::read(&path).unwrap();
+    let second = encode(&written[0]).len();
+    bad[second + 9] ^= 1;
+    let mut steps = 0;
+    loop {
+        std::fs::write(&path, &bad).unwrap();
+        fault::fail_at(folder.path(), steps + 1, libc::EIO);
+        let opened = EventLog::open(&path, 2);
+        if fault::take(folder.path()).is_none() {
+            break;
+        }
+        assert_eq!(opened.unwrap_err().class(), FailureClass::IoError);
+        // Whatever failed: the next one finds the damaged log or the repaired one.
+        drop(EventLog::open(&path, 3).unwrap());
+        let events = read(&path).unwrap();
+        assert!(same(&events[..1], &written[..1]));
+        steps += 1;
+    }
+    assert!(steps >= 5, "{steps}");
 }

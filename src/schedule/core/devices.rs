@@ -1,6 +1,6 @@
 //! Slots and devices of the state machine: who holds what, and what is closed.
 
-use super::model::{Action, SlotTraits};
+use super::model::{Action, Reason, SlotTraits};
 use super::{Core, State};
 use std::collections::BTreeSet;
 
@@ -99,35 +99,35 @@ impl Core {
         self.needs.get(stage).copied().unwrap_or(0)
     }
 
-    /// Whether the memory that slots share has room for the stage besides those that run there.
-    fn has_memory(&self, stage: usize) -> bool {
+    /// Bytes of the memory that slots share that those need who run there; `None` while nobody does.
+    fn memory_in_use(&self) -> Option<u64> {
         let running = self.slots.iter().enumerate().filter_map(|(index, slot)| {
             let running = slot.stage.filter(|_| slot.traits.shares_memory)?;
             // A stage on several slots counts once.
             (self.states[running] == State::Running { slot: index }).then_some(running)
         });
-        let (mut used, mut alone) = (0u64, true);
-        for other in running {
-            used = used.saturating_add(self.need(other));
-            alone = false;
-        }
-        alone || used.saturating_add(self.need(stage)) <= self.capacity
+        running
+            .map(|other| self.need(other))
+            .reduce(u64::saturating_add)
+    }
+
+    /// Whether that memory has room for the stage besides them.
+    fn has_memory(&self, stage: usize) -> bool {
+        self.memory_in_use()
+            .is_none_or(|used| used.saturating_add(self.need(stage)) <= self.capacity)
     }
 
     /// Free slots for the stage, the first ones: as many different devices as it uses, with memory for it.
     pub(super) fn free_slots(&self, stage: usize) -> Option<Vec<usize>> {
+        if self.running >= self.limit {
+            return None;
+        }
         let width = self.width(stage);
         let has_memory = self.has_memory(stage);
-        let sharing = self
-            .slots
-            .iter()
-            .filter(|slot| slot.stage.is_some() && slot.traits.shares_memory)
-            .count();
         let mut found: Vec<usize> = Vec::with_capacity(width);
         for (index, slot) in self.slots.iter().enumerate() {
             let is_new = |&other: &usize| self.slots[other].device != slot.device;
-            let has_room =
-                !slot.traits.shares_memory || (has_memory && sharing + found.len() < self.limit);
+            let has_room = !slot.traits.shares_memory || has_memory;
             if slot.is_free() && has_room && found.iter().all(is_new) {
                 found.push(index);
                 if found.len() == width {
@@ -136,6 +136,40 @@ impl Core {
             }
         }
         None
+    }
+
+    /// What keeps the stage, whose turn it is, from being started.
+    pub(super) fn obstacle(&self, stage: usize) -> Reason {
+        let wants = self.width(stage);
+        let devices = |is: &dyn Fn(&SlotState) -> bool| {
+            let found: BTreeSet<usize> = (self.slots.iter())
+                .filter(|slot| is(slot))
+                .map(|slot| slot.device)
+                .collect();
+            found.len()
+        };
+        let free = devices(&SlotState::is_free);
+        if self.free_slots(stage).is_some() {
+            Reason::Turn
+        } else if free >= wants && self.running >= self.limit {
+            Reason::Lowered {
+                workers: self.limit,
+            }
+        } else if free >= wants {
+            Reason::Memory {
+                needs: self.need(stage),
+                used: self.memory_in_use().unwrap_or(0),
+                capacity: self.capacity,
+            }
+        } else if devices(&|slot| slot.stage.is_none() && !slot.closed) >= wants {
+            let is_held = |slot: &SlotState| slot.held && slot.stage.is_none() && !slot.closed;
+            let slots = 0..self.slots.len();
+            Reason::Held {
+                slots: slots.filter(|&slot| is_held(&self.slots[slot])).collect(),
+            }
+        } else {
+            Reason::Slots { wants, free }
+        }
     }
 
     /// Most devices that a stage can still get.

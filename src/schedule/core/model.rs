@@ -69,12 +69,14 @@ pub struct Failure {
 }
 
 /// What the core knows of a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SlotTraits {
     /// The slot's device can be lost while others go on (a GPU).
     pub can_be_lost: bool,
-    /// Its workers live in the memory that all such slots share (the host's).
+    /// Its workers compute in the memory that all such slots share (the host's).
     pub shares_memory: bool,
+    /// Others may use a part of its device.
+    pub is_share: bool,
 }
 
 /// How an attempt ended.
@@ -89,8 +91,17 @@ pub enum Outcome {
 pub enum Message {
     /// The first message.
     Begin,
-    /// The stage's worker has written a checkpoint: work that a retry won't repeat.
-    Checkpointed { stage: usize },
+    /// The stage has a checkpoint at `step`. It `counts` if the attempt under way wrote it of its own accord:
+    /// then work that a retry won't repeat, if no earlier attempt got that far. One that was asked to leave, or that
+    /// another attempt wrote, is only remembered.
+    Checkpointed {
+        stage: usize,
+        step: u64,
+        counts: bool,
+    },
+    /// What the stage's parent has left is damaged or gone, and the stage's worker has failed. Comes right before
+    /// [`Message::WorkerExited`].
+    ParentLost { stage: usize },
     /// The stage's worker is gone (or never came to be).
     WorkerExited { stage: usize, outcome: Outcome },
     /// The answer to [`Action::Spawn`] where the slot can't be used at the moment: somebody else is there.
@@ -153,23 +164,71 @@ pub enum Action {
         retry: u32,
         after: Duration,
     },
+    /// The stage, which was done, is to be done again: what it has left is damaged or gone.
+    Renewed {
+        stage: usize,
+    },
     /// The slot is not used again.
     CloseSlot {
         slot: usize,
     },
-    /// From now on at most `workers` share the host's memory.
+    /// From now on at most `workers` at once: the host's memory was full.
     LowerConcurrency {
         workers: usize,
     },
     /// No new stage is started from now on.
     Close(Closing),
-    /// The stage has ended (never sent for stages that were done or failed before).
+    /// The stage has ended (never sent for stages that were done or failed before, except for those that were
+    /// [renewed](Action::Renewed)).
     Ended {
         stage: usize,
         end: End,
     },
     /// Nothing is left to do. The last action of all.
     Finish,
+}
+
+/// Why a stage isn't running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// It runs.
+    Runs,
+    /// It has ended, see [`Core::end`](super::Core::end).
+    Ended,
+    /// Another scheduler of the store has it.
+    Elsewhere,
+    /// The stage that it starts from isn't done.
+    Parent { stage: usize },
+    /// It failed, and is tried again after a pause; `retry` counts from 1, and is 0 where it moves to another device.
+    Pause { retry: u32 },
+    /// No new stage is started: what the execution is limited by was reached.
+    Closed(Closing),
+    /// No new stage is started: a stop was asked for.
+    Stopping,
+    /// No stage is started for now ([`Message::Hold`]).
+    OnHold,
+    /// Every slot was closed.
+    NoDevice,
+    /// It asks for more devices than are left.
+    TooFewDevices { wants: usize, left: usize },
+    /// The canary comes first.
+    Canary { stage: usize },
+    /// Somebody else is on the devices that it could have, by slot.
+    Held { slots: Vec<usize> },
+    /// Other stages are on the devices that it could have; `free` devices are not enough for it.
+    Slots { wants: usize, free: usize },
+    /// No more workers at once than this, since the host's memory was full.
+    Lowered { workers: usize },
+    /// The stages that run leave too little of the memory of the host, in bytes.
+    Memory {
+        needs: u64,
+        used: u64,
+        capacity: u64,
+    },
+    /// `stage` is before it in line, and can't be started.
+    Behind { stage: usize, because: Box<Reason> },
+    /// Nothing: it is about to be started.
+    Turn,
 }
 
 /// How a stage ended.

@@ -73,6 +73,11 @@ impl Queue {
         self.ready.retain(|rank| keep(rank.stage));
     }
 
+    /// Whether `stage` comes before `other` where both are ready.
+    pub fn is_before(&self, stage: usize, other: usize) -> bool {
+        self.ranks[stage] > self.ranks[other]
+    }
+
     /// The cheapest stage of the highest priority.
     pub fn cheapest(&self) -> Option<usize> {
         let key = |rank: &Rank| (Reverse(rank.priority), self.flops[rank.stage], rank.stage);

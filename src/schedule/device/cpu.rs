@@ -1,5 +1,6 @@
 //! The CPU as far as this process may use it.
 
+use super::control_group;
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -106,20 +107,7 @@ fn memory() -> u64 {
             line.split_whitespace().nth(1)?.parse::<u64>().ok()
         })
         .map_or(0, |kib| kib * 1024);
-    // In a container the group's own folder is the root.
-    let limit = [
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ]
-    .iter()
-    .find_map(|path| {
-        std::fs::read_to_string(path)
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
-    });
-    match limit {
+    match control_group::memory_limit(Path::new("/")) {
         Some(limit) if total == 0 || limit < total => limit,
         _ => total,
     }

@@ -99,6 +99,13 @@ pub trait Gpus: Send + Sync {
     /// retired. An error says what is wrong.
     fn check(&self, uuid: &str) -> Result<(), GpuError>;
 
+    /// Joules that the GPU has used since its driver was loaded, where it counts them. An instance of a
+    /// divided GPU has no counter of its own.
+    fn energy(&self, uuid: &str) -> Option<f64> {
+        let _ = uuid;
+        None
+    }
+
     /// From now on tells of faults of these GPUs, until the process ends. Blocks nobody; a source that
     /// can't tell tells nothing.
     fn watch(&self, uuids: &[String], tell: OnFault);

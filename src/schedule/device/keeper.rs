@@ -181,6 +181,16 @@ impl Keeper {
         shares.map(|share| share.uuid.clone()).collect()
     }
 
+    /// Why the slot couldn't be used when it was last looked at.
+    pub fn obstacle(&self, slot: usize) -> Option<&str> {
+        self.held.get(&slot).map(String::as_str)
+    }
+
+    /// UUIDs of the GPUs that were lost, and what happened to each.
+    pub fn lost(&self) -> &BTreeMap<String, String> {
+        &self.lost
+    }
+
     /// Slots that couldn't be used when they were last looked at; they are to be looked at again.
     pub fn held(&self) -> Vec<usize> {
         self.held.keys().copied().collect()

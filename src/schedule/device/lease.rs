@@ -4,6 +4,7 @@
 use super::claims::{Claim, Refused, claim};
 use super::gpus::{GpuError, GpuProcess, Gpus, gib};
 use super::{GpuShare, Slot};
+use crate::schedule::process_tree;
 
 /// The shares of GPUs that a worker has; given back on drop.
 #[derive(Debug, Default)]
@@ -89,7 +90,7 @@ fn alone(
         .filter(|process| group(process.pid).is_none())
         .count();
     let known = foreign.len() - unknown;
-    if known > 0 || unknown + ours.len() > workers {
+    if known > 0 || (unknown > 0 && unknown + ours.len() > workers) {
         return Err(Refusal::Busy(format!("it is in use{}", by(foreign))));
     }
     let limit = (share.total as f64 * EMPTY) as u64;
@@ -134,8 +135,10 @@ pub fn process_name(pid: u32) -> Option<String> {
     Some(name.trim().chars().filter(|c| !c.is_control()).collect())
 }
 
+/// Whether a process is one of our workers', in whatever group and session it is (ranks of a launcher have sessions of
+/// their own).
 fn is_ours(pid: u32, groups: &[u32]) -> bool {
-    group(pid).is_some_and(|group| groups.contains(&group))
+    group(pid).is_some_and(|group| groups.contains(&group)) || process_tree::belongs(pid, groups)
 }
 
 /// The process group of a process, if there is such a process in our sight.

@@ -6,6 +6,7 @@
 //! | [`nvml`] | the NVIDIA driver's management library |
 //! | [`recording`] | a recording of it, for tests |
 //! | [`visible`] | the user's choice: `CUDA_VISIBLE_DEVICES` |
+//! | [`control_group`] | limits of the groups that this process is in |
 //! | [`cpu`] | cores and memory |
 //! | [`slots`] | the places for workers that all this makes |
 //! | [`claims`] | what other programs like this one have taken already |
@@ -13,6 +14,7 @@
 //! | [`keeper`] | the GPUs of one execution: leased, in use by others, lost |
 
 pub mod claims;
+pub mod control_group;
 pub mod cpu;
 pub mod gpus;
 pub mod keeper;

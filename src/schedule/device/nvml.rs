@@ -169,6 +169,12 @@ impl Gpus for Nvml {
         Ok(())
     }
 
+    fn energy(&self, uuid: &str) -> Option<f64> {
+        // Millijoules; GPUs before Volta don't count.
+        let count = self.device(uuid).ok()?.total_energy_consumption().ok()?;
+        Some(count as f64 * 1e-3)
+    }
+
     fn watch(&self, uuids: &[String], tell: OnFault) {
         let library = self.library;
         let uuids = uuids.to_vec();

@@ -5,7 +5,7 @@
 //!  "gpus": [{"uuid": "GPU-5a", "name": "NVIDIA H100", "memory": 85899345920}],
 //!  "timeline": [
 //!    {"at": 0, "gpu": "GPU-5a", "used": 1073741824, "processes": [{"pid": 4711, "memory": 1073741824}]},
-//!    {"at": 2.5, "gpu": "GPU-5a", "used": 0, "processes": []},
+//!    {"at": 2.5, "gpu": "GPU-5a", "used": 0, "processes": [], "joules": 1250.5},
 //!    {"at": 9, "gpu": "GPU-5a", "xid": 79},
 //!    {"at": 9, "gpu": "GPU-5a", "lost": true}]}
 //! ```
@@ -55,6 +55,8 @@ struct Scene {
     processes: Option<Vec<ScriptedProcess>>,
     xid: Option<u64>,
     lost: Option<bool>,
+    /// What the GPU's energy counter stands at.
+    joules: Option<f64>,
     /// What a health check complains of; empty: nothing any more.
     complaint: Option<String>,
 }
@@ -108,6 +110,7 @@ struct Now {
     used: u64,
     processes: Vec<GpuProcess>,
     lost: bool,
+    joules: Option<f64>,
     complaint: String,
 }
 
@@ -126,6 +129,7 @@ impl Script {
         for scene in self.timeline.iter().filter(past) {
             now.used = scene.used.unwrap_or(now.used);
             now.lost = scene.lost.unwrap_or(now.lost);
+            now.joules = scene.joules.or(now.joules);
             if let Some(complaint) = &scene.complaint {
                 now.complaint.clone_from(complaint);
             }
@@ -204,6 +208,11 @@ impl Gpus for Recording {
             true => Ok(()),
             false => Err(GpuError::Lost(complaint)),
         }
+    }
+
+    fn energy(&self, uuid: &str) -> Option<f64> {
+        let now = self.script().ok()?.now(uuid, self.elapsed());
+        now.joules.filter(|_| !now.lost)
     }
 
     fn watch(&self, uuids: &[String], tell: OnFault) {

@@ -59,6 +59,12 @@ impl Slot {
         self.visible_gpu.is_some()
     }
 
+    /// Whether others may use a part of its GPU.
+    pub fn is_share(&self) -> bool {
+        let mut gpus = self.gpus.iter();
+        gpus.any(|share| share.shares > 1 || share.memory.is_some())
+    }
+
     /// Whether it is on the same GPU as `other`.
     pub fn shares_device(&self, other: &Slot) -> bool {
         self.is_gpu() && self.visible_gpu == other.visible_gpu

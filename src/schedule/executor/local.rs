@@ -8,7 +8,6 @@ use super::{Executor, OnExit, Order, StartError, Worker, child, process, program
 use crate::rundir::stage::Task;
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -57,12 +56,9 @@ impl Executor for LocalExecutor {
             return program::start(order, on_exit);
         }
         let mut command = Command::new(&self.program);
-        command
-            .arg0(&self.name)
-            .args(&self.arguments)
-            .arg(&order.run_dir);
-        child::surround(&mut command, order)?;
-        process::start(command, &self.program.display().to_string(), on_exit)
+        command.args(&self.arguments).arg(&order.run_dir);
+        let start = child::surround(&mut command, &self.name, order)?;
+        process::start(start, &self.program.display().to_string(), on_exit)
     }
 }
 

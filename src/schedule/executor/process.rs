@@ -6,18 +6,17 @@
 
 use super::{OnExit, Signal, StartError, Worker};
 use crate::schedule::outcome::Exit;
+use crate::worker::program::bare;
+use crate::worker::program::start::Start;
+use crate::worker::stop;
 use std::io;
 use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Instant;
 
-/// Starts `command`, which leads a process group of its own; `program` is what errors call it. `on_exit`
+/// Starts the process, which leads a process group of its own; `program` is what errors call it. `on_exit`
 /// is called exactly once if this succeeds, and never otherwise.
-pub fn start(
-    mut command: Command,
-    program: &str,
-    on_exit: OnExit,
-) -> Result<Box<dyn Worker>, StartError> {
+pub fn start(order: Start, program: &str, on_exit: OnExit) -> Result<Box<dyn Worker>, StartError> {
     let process = Arc::new(Mutex::new(None));
     let shared = Arc::clone(&process);
     let (started, answer) = mpsc::sync_channel(1);
@@ -26,14 +25,14 @@ pub fn start(
         .stack_size(256 * 1024)
         .spawn(move || {
             let kills_before = oom_kills();
-            match command.spawn() {
-                Ok(child) => {
-                    let pid = child.id() as libc::pid_t;
+            match bare::spawn(&order, stop::standstill_signal()) {
+                Ok(number) => {
+                    let pid = number as libc::pid_t;
                     *shared.lock().unwrap_or_else(PoisonError::into_inner) = Some(pid);
                     // The receiver waits for exactly this answer.
-                    let _ = started.send(Ok(child.id()));
+                    let _ = started.send(Ok(number));
                     // Its log descriptors are of no use any more.
-                    drop(command);
+                    drop(order);
                     let mut exit = reap(pid, &shared);
                     exit.oom_kill = oom_kills() > kills_before;
                     on_exit(exit);
@@ -49,7 +48,11 @@ pub fn start(
         source,
     };
     match answer.recv() {
-        Ok(Ok(pid)) => Ok(Box::new(LocalWorker { pid, process })),
+        Ok(Ok(pid)) => Ok(Box::new(LocalWorker {
+            pid,
+            process,
+            stopped: Mutex::default(),
+        })),
         Ok(Err(source)) => Err(failed(source)),
         Err(_) => Err(failed(io::Error::other("the thread that starts it ended"))),
     }
@@ -61,6 +64,8 @@ struct LocalWorker {
     /// The process group; `None` once it is reaped, so that a number that the system has given to
     /// another process is never signalled.
     process: Arc<Mutex<Option<libc::pid_t>>>,
+    /// Since when it stands still.
+    stopped: Mutex<Option<Instant>>,
 }
 
 impl Worker for LocalWorker {
@@ -78,6 +83,18 @@ impl Worker for LocalWorker {
         if let Some(group) = *self.process.lock().unwrap_or_else(PoisonError::into_inner) {
             // SAFETY: a system call without memory. The leader isn't reaped yet: the group is ours.
             unsafe { libc::killpg(group, number) };
+            let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+            match signal {
+                Signal::Suspend => {
+                    stopped.get_or_insert_with(Instant::now);
+                }
+                Signal::Resume => {
+                    if let Some(since) = stopped.take() {
+                        stop::tell_standstill(group, since.elapsed());
+                    }
+                }
+                Signal::Terminate | Signal::Kill => {}
+            }
         }
     }
 }

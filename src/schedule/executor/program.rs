@@ -3,6 +3,7 @@
 use super::{OnExit, Order, Signal, StartError, Worker, child, process};
 use crate::rundir::layout::RunDir;
 use crate::schedule::outcome::Exit;
+use crate::schedule::process_tree;
 use crate::worker::program::guard::{End, Request};
 use crate::worker::program::{Control, Program};
 use std::fs::OpenOptions;
@@ -78,11 +79,17 @@ impl Worker for ProgramWorker {
     }
 
     fn signal(&self, signal: Signal) {
-        self.control.request(match signal {
-            Signal::Terminate => Request::Terminate,
-            Signal::Kill => Request::Kill,
-            Signal::Suspend => Request::Suspend,
-            Signal::Resume => Request::Resume,
-        });
+        let (request, number) = match signal {
+            Signal::Terminate => (Request::Terminate, Some(libc::SIGTERM)),
+            // The guard finds all of them.
+            Signal::Kill => (Request::Kill, None),
+            Signal::Suspend => (Request::Suspend, Some(libc::SIGSTOP)),
+            Signal::Resume => (Request::Resume, Some(libc::SIGCONT)),
+        };
+        self.control.request(request);
+        // The guard's word reaches the program's group only.
+        if let (Some(pid), Some(number)) = (self.pid, number) {
+            process_tree::signal_strays(pid, number);
+        }
     }
 }

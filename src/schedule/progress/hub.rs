@@ -3,7 +3,7 @@
 //! Whoever connects is told where the execution stands and then all that happens, line by line. Nobody who
 //! watches can hold the scheduler up: one that doesn't read fast enough is let go.
 
-use super::news::{Began, Ended, News, Request};
+use super::news::{Because, Began, Ended, News, Request};
 use crate::rundir::event::{Event, EventKind};
 use crate::schedule::clock::Stopwatch;
 use crate::store::Owner;
@@ -124,6 +124,10 @@ impl Hub {
         state.tell(|| News::Said {
             text: text.to_owned(),
         });
+    }
+
+    pub fn why(&self, stages: Vec<Because>) {
+        self.state().tell(|| News::Why { stages });
     }
 
     pub fn tick(&self) {

@@ -13,7 +13,7 @@ use crate::rundir::event::Event;
 use crate::schedule::core::{End, Failure};
 use crate::schedule::eta;
 use hub::Hub;
-use news::{Began, Ended};
+use news::{Because, Began, Ended};
 use std::time::Duration;
 use text::MESSAGE_WIDTH;
 
@@ -92,10 +92,27 @@ impl Progress {
         self.note(&text);
     }
 
+    /// A stage that was done is to be done again, for `what` it has left.
+    pub fn renewed(&mut self, stage: usize, what: &str) {
+        let text = format!(
+            "renew  {}: {}",
+            self.view.label(stage),
+            sanitise(what, MESSAGE_WIDTH)
+        );
+        self.note(&text);
+        self.view.ended(stage, &Ended::Again, None);
+        self.hub.ended(stage, &Ended::Again, None);
+    }
+
     /// Something that concerns no single stage.
     pub fn note(&mut self, text: &str) {
         self.view.note(text);
         self.hub.said(text);
+    }
+
+    /// Tells whoever has asked why stages are as they are.
+    pub fn why(&mut self, stages: Vec<Because>) {
+        self.hub.why(stages);
     }
 
     /// Called now and then while workers run.

@@ -29,6 +29,8 @@ pub enum News {
     },
     /// Something to be shown as it is.
     Said { text: String },
+    /// Why stages are as they are, for whoever has asked.
+    Why { stages: Vec<Because> },
     /// Time has passed.
     Tick,
     /// It is over; the exit code of its process.
@@ -65,6 +67,8 @@ pub enum Ended {
     },
     Blocked,
     Left,
+    /// It was done, and is to be done again.
+    Again,
 }
 
 impl From<&End> for Ended {
@@ -81,10 +85,22 @@ impl From<&End> for Ended {
     }
 }
 
+/// Why a stage is as it is, as its scheduler sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Because {
+    pub fingerprint: String,
+    /// The reason's name: `parent`, `slots`, `memory`, …
+    pub reason: String,
+    /// Sentences, the most important first.
+    pub because: Vec<String>,
+}
+
 /// What a watcher may ask for, one JSON object a line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
     /// Look at the GPUs that were taken out of use, and use those again that are well.
     CheckDevices,
+    /// Tell why these stages don't run ([`News::Why`]; those that it doesn't know are left out).
+    Why { fingerprints: Vec<String> },
 }

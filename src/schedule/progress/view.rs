@@ -312,6 +312,11 @@ impl View {
             Ended::Failed { .. } => self.failed += 1,
             Ended::Blocked => self.blocked += 1,
             Ended::Left => {}
+            Ended::Again => {
+                self.done = self.done.saturating_sub(1);
+                self.eta.reopened(stage);
+                return;
+            }
         }
         self.eta.dropped(stage);
     }

@@ -1,7 +1,8 @@
 //! Reads the `report` section; every problem has its position and the valid names.
 
 use super::{
-    Correction, PlotKind, PlotSpec, PlotX, ReferenceSpec, ReportSpec, Sort, TableKind, TableSpec,
+    Correction, Direction, PlotKind, PlotSpec, PlotX, ReferenceSpec, ReportSpec, Sort, TableKind,
+    TableSpec,
 };
 use crate::spec::axes::{self, Axis};
 use crate::spec::document::{Content, Entry, Node, ScalarKind};
@@ -47,9 +48,12 @@ const REFERENCE_KEYS: &[&str] = &[
     "std",
     "metric",
     "stage",
+    "set",
+    "direction",
     "source",
     "confidence",
 ];
+pub(in crate::spec) const DIRECTIONS: &[&str] = &["better", "worse", "none"];
 pub(in crate::spec) const CORRECTIONS: &[&str] = &["none", "holm", "dunnett"];
 pub(in crate::spec) const TABLE_KINDS: &[&str] = &[
     "auto",
@@ -63,6 +67,8 @@ pub(in crate::spec) const TABLE_KINDS: &[&str] = &[
     "published",
 ];
 pub(in crate::spec) const PLOT_KINDS: &[&str] = &[
+    "usual",
+    "result",
     "curves",
     "against",
     "resolution",
@@ -563,6 +569,12 @@ impl Reader<'_> {
                 "std" => reference.std = self.positive(node, "`std`"),
                 "metric" => metric = self.metric(node),
                 "stage" => reference.stage = self.stage(node, "`stage`"),
+                "set" => reference.set = self.text(node, "`set`"),
+                "direction" => {
+                    reference.direction = self
+                        .choice(node, "direction", DIRECTIONS)
+                        .and_then(|name| serde_json::from_value::<Direction>(name.into()).ok());
+                }
                 "source" => reference.source = self.text(node, "`source`").unwrap_or_default(),
                 "confidence" => {
                     reference.confidence = self.text(node, "`confidence`").unwrap_or_default();
@@ -573,7 +585,26 @@ impl Reader<'_> {
         if self.reports.len() > before {
             return None;
         }
+        let published = reference.id.as_deref().and_then(published::result);
+        let statement = published.is_some_and(|row| row.value.is_none());
         match (&reference.id, reference.value) {
+            (Some(id), _) if statement != reference.direction.is_some() => {
+                let message = if statement {
+                    format!(
+                        "`{id}` is published as a statement without a number: say with `direction` what it says of \
+                         these variants against the baseline"
+                    )
+                } else {
+                    format!("`{id}` is published as a number, which has a direction of its own")
+                };
+                let hint = statement.then(|| all(DIRECTIONS));
+                self.error(node.position, message, hint);
+            }
+            (None, _) if reference.direction.is_some() => {
+                let message =
+                    "`direction` is for an `id` that is published as a statement".to_owned();
+                self.error(node.position, message, None);
+            }
             (Some(_), Some(_)) => {
                 let message = "a reference has an `id` or a `value`, not both".to_owned();
                 self.error(node.position, message, None);
@@ -588,8 +619,7 @@ impl Reader<'_> {
             }
             _ => {}
         }
-        let published = reference.id.as_deref().and_then(published::result);
-        reference.metric = match (metric, published) {
+        reference.metric = match (metric, published.filter(|_| !statement)) {
             (Some(metric), Some(row)) if metric != row.metric => {
                 let message = format!("`{}` is published as {}, not {metric}", row.id, row.metric);
                 self.error(node.position, message, None);
@@ -602,11 +632,11 @@ impl Reader<'_> {
         Some(reference)
     }
 
-    /// The number of a published result that has a value of a metric that we measure.
+    /// The number of a published result that has a value of a metric that we measure, or that is a statement.
     fn published(&mut self, node: &Node) -> Option<String> {
         let id = self.text(node, "`id`")?;
         match published::result(&id) {
-            Some(row) if METRICS.contains(&row.metric.as_str()) && row.value.is_some() => {
+            Some(row) if row.value.is_none() || METRICS.contains(&row.metric.as_str()) => {
                 return Some(id);
             }
             Some(row) => {

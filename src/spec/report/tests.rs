@@ -44,10 +44,14 @@ fn everything_is_read() {
     - curves
     - {kind: against, x: flops, metric: top5, name: cost}
     - {kind: heatmap, rows: loss, columns: train.epochs}
+    - usual
+    - result
   reference:
     - {at: {loss: bce}, id: R0161}
     - {at: {loss: ce, train.epochs: 4}, value: 80.9, source: a paper, stage: finetune}
-    - {curve: run01}",
+    - {curve: run01}
+    - {at: {loss: bce}, id: R0162, direction: none}
+    - {at: {loss: bce}, id: R0161, set: imagenet-v2}",
     )
     .unwrap();
     assert_eq!(spec.design, DesignKind::Product);
@@ -90,6 +94,13 @@ fn everything_is_read() {
     assert_eq!(spec.reference[0].at, [Some("bce".to_owned()), None]);
     assert_eq!(spec.reference[1].value, Some(80.9));
     assert_eq!(spec.reference[2].curve.as_deref(), Some("run01"));
+    assert_eq!(spec.reference[3].direction, Some(Direction::None));
+    assert_eq!(spec.reference[4].set.as_deref(), Some("imagenet-v2"));
+    let numbers: Vec<Option<f64>> = spec.reference.iter().map(ReferenceSpec::number).collect();
+    // Of a row, of the file, the end of a curve (81.394 in the published log), and a statement.
+    assert_eq!(numbers[..2], [Some(82.2), Some(80.9)]);
+    assert!((numbers[2].unwrap() - 81.4).abs() < 0.1, "{numbers:?}");
+    assert_eq!(numbers[3..], [None, Some(82.2)]);
     // As it is stored.
     let stored = serde_json::to_string(&spec).unwrap();
     assert_eq!(serde_json::from_str::<ReportSpec>(&stored).unwrap(), spec);
@@ -101,6 +112,29 @@ fn what_an_older_program_stored_is_read() {
     let spec: ReportSpec = serde_json::from_str(old).unwrap();
     assert_eq!(spec.rows, ["loss"]);
     assert_eq!((spec.tables, spec.correction), (None, Correction::Holm));
+}
+
+#[test]
+fn a_statement_needs_a_direction_and_a_number_has_one() {
+    refused(
+        "{reference: {at: {loss: bce}, id: R0162}}",
+        &[
+            "f.yaml:8:21: `R0162` is published as a statement without a number: say with `direction`",
+            "known: better, worse, none",
+        ],
+    );
+    refused(
+        "{reference: {at: {loss: bce}, id: R0161, direction: better}}",
+        &["`R0161` is published as a number"],
+    );
+    refused(
+        "{reference: {at: {loss: bce}, value: 80, source: x, direction: better}}",
+        &["`direction` is for an `id` that is published as a statement"],
+    );
+    refused(
+        "{reference: {at: {loss: bce}, id: R0162, direction: beter}}",
+        &["unknown direction `beter`; did you mean `better`?"],
+    );
 }
 
 #[test]
@@ -155,7 +189,7 @@ fn mistakes_name_their_position_and_the_valid_names() {
     );
     refused(
         "{plots: [{metric: top1}]}",
-        &["needs a `kind`; known: curves, against"],
+        &["needs a `kind`; known: usual, result, curves, against"],
     );
     refused(
         "{tables: [{sort: lss}]}",

@@ -199,16 +199,7 @@ async fn a_full_disk_is_told_and_the_same_store_goes_on() {
     let fingerprint = sample.fingerprint(0);
     let attempt = store.begin_attempt(&fingerprint, &start()).await.unwrap();
     // As a full disk does it: the database can't grow any more.
-    let most = async |pages: &str| {
-        let writer = store.writer(crate::store::open::Durability::Full);
-        let mut writer = writer.await.unwrap();
-        let sql = format!("PRAGMA max_page_count = {pages}");
-        sqlx::query(sqlx::AssertSqlSafe(sql))
-            .execute(&mut writer.connection)
-            .await
-            .unwrap();
-    };
-    most("1").await;
+    store.limit_pages(1).await;
     let mut seq = 0;
     let mut more = || -> Vec<Event> {
         seq += 500;
@@ -227,7 +218,7 @@ async fn a_full_disk_is_told_and_the_same_store_goes_on() {
     // Nothing of the batch is there, and the very same call works once there is room.
     let before = store.last_seq(&fingerprint).await.unwrap();
     assert_eq!(before, full.1[0].seq - 1);
-    most("1000000").await;
+    store.limit_pages(1_000_000).await;
     assert_eq!(
         store.record_events(&fingerprint, &full.1).await.unwrap(),
         500

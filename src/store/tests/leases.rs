@@ -18,6 +18,7 @@ fn claim(fingerprint: &str, seen: u32) -> Change {
     Change::Claim {
         fingerprint: fingerprint.to_owned(),
         device: "cpu".to_owned(),
+        gpus: Vec::new(),
         seen,
     }
 }
@@ -118,6 +119,34 @@ async fn a_stage_has_one_owner() {
     );
     one(&first, &a, release).await;
     assert!(first.leases().await.unwrap().is_empty());
+}
+
+/// What a scheduler that dies right after has noted: the GPUs come with the claim, or not at all.
+#[tokio::test]
+async fn a_claim_notes_its_gpus() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second, sample) = two(folder.path()).await;
+    let stage = sample.fingerprint(0);
+    let on = |uuid: &str| Change::Claim {
+        fingerprint: stage.clone(),
+        device: "cuda:0".to_owned(),
+        gpus: vec![AttemptGpu {
+            uuid: uuid.to_owned(),
+            name: "A GPU".to_owned(),
+            driver: "570".to_owned(),
+            memory: 80 << 30,
+        }],
+        seen: 0,
+    };
+    let won = [Claim::Won { attempt: 1 }];
+    assert_eq!(one(&first, &owner("a"), on("GPU-1")).await, won);
+    one(&second, &owner("b"), on("GPU-2")).await;
+    let rows = first
+        .query_all("SELECT attempt, uuid FROM v_gpus")
+        .await
+        .unwrap();
+    let expected = [[Cell::Integer(1), Cell::Text("GPU-1".to_owned())]];
+    assert_eq!(rows.rows, expected);
 }
 
 #[tokio::test]

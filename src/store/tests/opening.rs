@@ -1,4 +1,5 @@
 use super::*;
+use sqlx::{ConnectOptions, Connection, Executor, SqliteConnection};
 use std::fs;
 
 /// Every file of a folder with its bytes.
@@ -346,5 +347,100 @@ fn times_are_shown_as_dates() {
 #[test]
 fn network_file_systems_are_known() {
     assert_eq!(super::super::network::network_name(0x6969), Some("nfs"));
-    assert_eq!(super::super::network::network_name(0xef53), None, "ext4");
+    for (magic, name) in [
+        (0x6573_5546, Some("fuse")),
+        (0x0102_1997, Some("9p")),
+        (0x0bd0_0bd0, Some("lustre")),
+        (0xef53, None),
+        (0x0102_1994, None),
+        (0x5846_5342, None),
+    ] {
+        assert_eq!(network::network_name(magic), name, "{magic:x}");
+    }
+}
+
+/// A connection as any other program makes one.
+async fn other_program(path: &Path) -> SqliteConnection {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    options.connect().await.unwrap()
+}
+
+/// The journal mode that the file at `path` is in.
+async fn mode(path: &Path) -> String {
+    let mut connection = other_program(path).await;
+    let mode = sqlx::query_scalar("PRAGMA journal_mode")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+    mode
+}
+
+#[tokio::test]
+async fn a_store_on_a_network_file_system_has_a_rollback_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("store");
+    network::pretence::set(folder.path(), "nfs");
+    let store = Store::open(&dir).await.unwrap();
+    assert!(
+        store.warnings()[0].contains("(nfs)"),
+        "{:?}",
+        store.warnings()
+    );
+    let sample = Sample::new("loss", 2, 1);
+    sample.save(&store).await;
+    assert!(!dir.join("ablate.db-wal").exists());
+    let journal = dir.join("ablate.db-journal");
+    assert_eq!(fs::metadata(&journal).unwrap().len(), 0, "it stays, empty");
+    let reader = Store::open_read_only(&dir).await.unwrap();
+    assert!(reader.warnings()[0].contains("(nfs)"));
+    assert_eq!(reader.results("loss").await.unwrap(), []);
+    store.close().await.unwrap();
+
+    // What a kill in the middle of a transaction leaves: half of it in the database, and the journal to undo it.
+    let path = dir.join("ablate.db");
+    let before = fs::read(&path).unwrap();
+    let mut writer = other_program(&path).await;
+    for sql in [
+        "PRAGMA cache_size = 1",
+        "PRAGMA cache_spill = 1",
+        "BEGIN",
+        "UPDATE stages SET data_name = hex(zeroblob(20000))",
+    ] {
+        (&mut writer).execute(sql).await.unwrap();
+    }
+    let copy = folder.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    for name in ["ablate.db", "ablate.db-journal"] {
+        fs::copy(dir.join(name), copy.join(name)).unwrap();
+    }
+    drop(writer);
+    assert!(fs::metadata(copy.join("ablate.db-journal")).unwrap().len() > 0);
+    assert!(fs::read(copy.join("ablate.db")).unwrap() != before);
+    let reader = Store::open_read_only(&copy).await.unwrap();
+    let names: Vec<String> = sqlx::query_scalar("SELECT DISTINCT data_name FROM stages")
+        .fetch_all(&reader.readers)
+        .await
+        .unwrap();
+    assert!(names.iter().all(|name| name.len() < 1000), "{names:?}");
+    assert_eq!(fs::read(copy.join("ablate.db")).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_store_that_moves_changes_its_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let (local, far) = (folder.path().join("local"), folder.path().join("far"));
+    let store = Store::open(&local).await.unwrap();
+    Sample::new("loss", 2, 1).save(&store).await;
+    store.close().await.unwrap();
+    assert_eq!(mode(&local.join("ablate.db")).await, "wal");
+    fs::rename(&local, &far).unwrap();
+    network::pretence::set(&far, "fuse");
+    drop(Store::open_read_only(&far).await.unwrap());
+    Store::open(&far).await.unwrap().close().await.unwrap();
+    // Only WAL is written into the file: any other mode is each connection's own.
+    assert_eq!(mode(&far.join("ablate.db")).await, "delete");
+    fs::rename(&far, &local).unwrap();
+    Store::open(&local).await.unwrap().close().await.unwrap();
+    assert_eq!(mode(&local.join("ablate.db")).await, "wal");
 }

@@ -190,14 +190,11 @@ async fn the_views_are_as_documented() {
     let claim = Change::Claim {
         fingerprint: fingerprint.clone(),
         device: "cpu".to_owned(),
+        gpus: vec![gpu],
         seen: u32::MAX,
     };
     store
         .transition(&leases::owner("me"), &[claim])
-        .await
-        .unwrap();
-    store
-        .set_attempt_gpus(fingerprint, 1, &[gpu])
         .await
         .unwrap();
     let docs = view_docs();

@@ -45,6 +45,10 @@ async fn shows(store: &Store, expected: &BTreeMap<String, Vec<Value>>) {
             Cell::Text(text) => text.as_str().into(),
             Cell::Blob(bytes) => panic!("{bytes:?}"),
         };
+        if rows.is_empty() {
+            assert!(found.rows.is_empty(), "{view}");
+            continue;
+        }
         let columns: Vec<&String> = rows[0].as_object().unwrap().keys().collect();
         let mut ours: Vec<String> = found
             .rows
@@ -98,7 +102,8 @@ async fn every_released_schema_is_read_migrated_and_kept_as_a_copy() {
         assert!(!reader.experiments().await.unwrap().is_empty());
         reader.status(None).await.unwrap();
         reader.running(None).await.unwrap();
-        assert_eq!(reader.tags().await.unwrap(), []);
+        let tags = rows.get("v_tags").map_or(0, Vec::len);
+        assert_eq!(reader.tags().await.unwrap().len(), tags);
         let garbage = reader.garbage(GarbagePolicy::default()).await.unwrap();
         assert!(!garbage.runs.is_empty(), "its plan shrank");
         let run = reader.run_ids().await.unwrap().remove(0);
@@ -118,7 +123,8 @@ async fn every_released_schema_is_read_migrated_and_kept_as_a_copy() {
             store.curves(&experiment.name).await.unwrap();
         }
         let run = store.run_ids().await.unwrap().remove(0);
-        assert_eq!(store.tag(&[run], "old").await.unwrap(), 1);
+        assert_eq!(store.tag(&[run.clone()], "old").await.unwrap(), 1);
+        store.untag(&[run], "old").await.unwrap();
         store.close().await.unwrap();
         let backup = dir.join(format!("ablate.db.schema-{version}"));
         assert_eq!(backup.exists(), older);

@@ -32,10 +32,15 @@ async fn train(store: &Store, sample: &Sample, index: u32, top1: f64) {
     let first = store.begin_attempt(&fingerprint, &start()).await.unwrap();
     let mut events = history(top1);
     for event in &mut events {
-        event.seq += 3;
+        event.seq += 4;
         event.attempt = first + 1;
     }
-    let lost = [started(0), step(3, 9.0), step(5, 8.0)];
+    let deviated = EventKind::Deviated {
+        what: "train.accumulation".to_owned(),
+        planned: "1".to_owned(),
+        actual: "2".to_owned(),
+    };
+    let lost = [started(0), deviated, step(3, 9.0), step(5, 8.0)];
     let mut log: Vec<Event> = lost
         .into_iter()
         .zip(1..)
@@ -48,6 +53,7 @@ async fn train(store: &Store, sample: &Sample, index: u32, top1: f64) {
         message: Some("ended by signal 9 (SIGKILL)".to_owned()),
         exit_code: None,
         signal: Some(9),
+        energy_joules: None,
     };
     store
         .end_attempt(&fingerprint, first, &killed)
@@ -87,10 +93,14 @@ async fn full(dir: &Path) -> (Store, Sample) {
         driver: "570".to_owned(),
         memory: 80 << 30,
     };
+    let writer = store.writer(crate::store::open::Durability::Full);
+    let mut writer = writer.await.unwrap();
+    let gpus = [gpu("GPU-1"), gpu("GPU-2")];
     store
-        .set_attempt_gpus(&failed, attempt, &[gpu("GPU-1"), gpu("GPU-2")])
+        .note_gpus(&mut writer.connection, (&failed, attempt), &gpus)
         .await
         .unwrap();
+    drop(writer);
     store
         .end_attempt(&failed, attempt, &end(Status::Failed))
         .await
@@ -127,6 +137,9 @@ async fn a_lost_database_is_rebuilt_row_by_row() {
     assert_eq!(before["v_tags"].len(), 3);
     assert_eq!(before["v_gpus"].len(), 2);
     assert!(before["v_attempts"].len() == 7 && !before["v_metrics"].is_empty());
+    let deviated = before["v_attempts"].iter();
+    let deviated = deviated.filter(|row| row.contains("train.accumulation: 1 -> 2"));
+    assert_eq!(deviated.count(), 3);
     store.close().await.unwrap();
     check(dir).await.unwrap();
     for damage in ["cut", "overwritten", "removed"] {
@@ -384,6 +397,7 @@ async fn garbage_is_what_no_kept_run_needs() {
     let all = GarbagePolicy {
         weights: KeepWeights::Results,
         copies: true,
+        ..GarbagePolicy::default()
     };
     let more = store.garbage(all).await.unwrap();
     // Stage 0 is the parent of stages that are not done: its weights stay.
@@ -397,7 +411,7 @@ async fn garbage_is_what_no_kept_run_needs() {
     );
     let none = GarbagePolicy {
         weights: KeepWeights::None,
-        copies: false,
+        ..GarbagePolicy::default()
     };
     let none = store.garbage(none).await.unwrap();
     let weights: Vec<&Item> = none

@@ -3,7 +3,8 @@
 //! A program of the user's own starts what it likes: loaders, servers, processes that leave their group and their
 //! parent. The guard is the parent of the program and the reaper of all that descends from it
 //! (`PR_SET_CHILD_SUBREAPER`): when the program ends, when we ask for it, or when we die (`PR_SET_PDEATHSIG`), it kills
-//! everything that is left, and leaves word of how the program ended.
+//! everything that is left, and leaves word of how the program ended. Should somebody kill the guard itself, what it
+//! leaves becomes ours, and is killed here.
 //!
 //! It costs next to nothing: neither this program is started anew, which takes longer than a short stage may, nor is
 //! its memory copied as `fork` does. Guard and program begin as processes that share our memory (`clone` with
@@ -12,10 +13,11 @@
 
 use super::raw;
 use super::start::Start;
+use std::ffi::CStr;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 /// What can be said to a program from outside.
@@ -35,6 +37,9 @@ pub enum Request {
 const KILL: libc::c_int = libc::SIGUSR1;
 /// Asks it to stop the program.
 const SUSPEND: libc::c_int = libc::SIGUSR2;
+
+/// What a guard calls itself.
+pub const NAME: &str = "ablate-guard";
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -68,6 +73,7 @@ impl Guard {
     /// # Errors
     /// No process can be started, or the program can't be executed.
     pub fn spawn(start: &Start) -> io::Result<Guard> {
+        adopt_orphans();
         let (mut read, write) = io::pipe()?;
         let (stack, program_stack) = (Stack::new()?, Stack::new()?);
         let mut birth = Birth {
@@ -206,11 +212,12 @@ impl Guard {
         }
         // SAFETY: the stack is mapped as long as `self` lives.
         match unsafe { &*self.stack.status() }.load(Ordering::Acquire) {
-            // Somebody has killed the guard. The program died with it; something may be left of its group.
-            // SAFETY: a system call without memory.
-            0 => unsafe {
-                libc::kill(-self.program, libc::SIGKILL);
-            },
+            // Somebody has killed the guard. The program died with it; what else it had is ours now.
+            0 => {
+                // SAFETY: a system call without memory.
+                unsafe { libc::kill(-self.program, libc::SIGKILL) };
+                kill_orphans();
+            }
             known => status = known & !KNOWN,
         }
         let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 * 1e-6;
@@ -221,6 +228,48 @@ impl Guard {
             peak_rss_bytes: (usage.ru_maxrss.max(0) as u64).saturating_mul(1024),
             cpu_seconds: seconds(usage.ru_utime) + seconds(usage.ru_stime),
         }
+    }
+}
+
+/// Makes this process the parent of what loses its own: whatever a guard that is killed leaves behind.
+fn adopt_orphans() {
+    static ONCE: Once = Once::new();
+    // SAFETY: a system call without memory. A kernel that doesn't know it changes nothing.
+    ONCE.call_once(|| unsafe {
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1);
+    });
+}
+
+/// Kills the processes that have become our children by losing their parents, and what they leave in turn. The kernel
+/// gives them to the first thread of this process, which starts none itself while programs run: each of our own
+/// children belongs to the thread that looks after it.
+fn kill_orphans() {
+    let own = std::process::id();
+    let path = format!("/proc/self/task/{own}/children");
+    for _ in 0..ROUNDS {
+        let children: Vec<libc::pid_t> = std::fs::read_to_string(&path)
+            .unwrap_or_default()
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .collect();
+        let mut is_left = false;
+        for pid in children {
+            let mut status = 0;
+            // SAFETY: system calls on a child that nobody else waits for, and writable memory.
+            unsafe {
+                libc::kill(pid, libc::SIGKILL);
+                is_left |= libc::waitpid(pid, &mut status, libc::WNOHANG) == 0;
+            }
+        }
+        if !is_left {
+            // What they have left came to us before they could be waited for.
+            let rest = std::fs::read_to_string(&path).unwrap_or_default();
+            if rest.trim().is_empty() {
+                return;
+            }
+            continue;
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -235,7 +284,7 @@ fn handle(pid: libc::pid_t) -> Option<OwnedFd> {
     }
 }
 
-fn unblocked() -> libc::sigset_t {
+pub(super) fn unblocked() -> libc::sigset_t {
     // SAFETY: a set is plain data for which zeroes are valid, and sigemptyset fills it.
     unsafe {
         let mut none = std::mem::zeroed();
@@ -246,7 +295,7 @@ fn unblocked() -> libc::sigset_t {
 
 /// A stack for a process that shares our memory.
 #[derive(Debug)]
-struct Stack {
+pub(super) struct Stack {
     start: *mut libc::c_void,
 }
 
@@ -259,7 +308,7 @@ impl Stack {
     /// Only what is touched takes memory.
     const SIZE: usize = 64 << 10;
 
-    fn new() -> io::Result<Stack> {
+    pub(super) fn new() -> io::Result<Stack> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: new memory, of a size that isn't 0.
@@ -271,7 +320,7 @@ impl Stack {
     }
 
     /// Where it begins: it grows downwards.
-    fn top(&self) -> *mut u8 {
+    pub(super) fn top(&self) -> *mut u8 {
         self.start.cast::<u8>().wrapping_add(Stack::SIZE)
     }
 
@@ -323,7 +372,8 @@ extern "C" fn guard(birth: *mut libc::c_void) -> libc::c_int {
         raw::exit(libc::EXIT_FAILURE);
     }
     let program = program as libc::pid_t;
-    raw::prctl(libc::PR_SET_NAME, c"ablate-guard".as_ptr() as usize);
+    const GUARD: &CStr = c"ablate-guard";
+    raw::prctl(libc::PR_SET_NAME, GUARD.as_ptr() as usize);
     // Logs and pipes must not be held open by the guard. From here on our parent's memory may change: nothing but this
     // stack is touched.
     raw::close_from(0);
@@ -563,6 +613,27 @@ mod tests {
         guard.request(Request::Kill);
         assert_eq!(end(&guard).signal, Some(libc::SIGKILL));
         guard.request(Request::Kill);
+    }
+
+    #[test]
+    fn nothing_is_left_when_the_guard_is_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (child, orphan) = (folder.path().join("child"), folder.path().join("orphan"));
+        let script = format!(
+            "setsid sh -c 'echo $$ > {}; sleep 60 & wait' & (setsid sh -c 'echo $$ > {}; sleep 60' &) ; wait",
+            child.display(),
+            orphan.display()
+        );
+        let guard = spawn(&script);
+        let strays = [number(&child), number(&orphan)];
+        let own = guard.guard.lock().unwrap().unwrap();
+        // SAFETY: a system call without memory on a child that isn't reaped yet.
+        unsafe { libc::kill(own, libc::SIGKILL) };
+        assert_eq!(end(&guard).signal, Some(libc::SIGKILL));
+        assert!(!alive(guard.program() as i32));
+        for stray in strays {
+            assert!(!alive(stray), "{stray}");
+        }
     }
 
     #[test]

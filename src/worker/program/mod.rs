@@ -5,6 +5,7 @@
 //! program for each would cost more than a short stage itself; `ablate worker` does the same for executors that can
 //! only start commands.
 
+pub mod bare;
 pub mod environment;
 pub mod guard;
 mod raw;

@@ -111,6 +111,16 @@ pub fn block(signals: Signals) {
     };
 }
 
+/// Lets `signal` have no effect on this process.
+pub fn ignore(signal: libc::c_int) {
+    // Handler, flags, restorer and mask, as the kernel has them.
+    let action = [libc::SIG_IGN, 0, 0, 0];
+    let from = &raw const action as usize;
+    let size = size_of::<Signals>();
+    // SAFETY: the action is readable, and the size of its set is given.
+    unsafe { call(libc::SYS_rt_sigaction, [signal as usize, from, 0, size, 0]) };
+}
+
 /// Waits for one of `signals`, which are blocked, at most `nanoseconds` below a second, or without end. Negative: there
 /// was none.
 pub fn wait_for(signals: Signals, nanoseconds: Option<u32>) -> libc::c_int {

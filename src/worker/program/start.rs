@@ -24,6 +24,9 @@ pub struct Start {
     cores: Vec<u64>,
 }
 
+// SAFETY: its pointers lead to its own texts, which move with nobody and are never written.
+unsafe impl Send for Start {}
+
 impl Start {
     /// The program, arguments, environment and folder of `command` (its streams and other settings can't be asked
     /// for); stdout and stderr go to `log`, stdin is empty, and it is bound to `cores` where there are any.
@@ -31,10 +34,18 @@ impl Start {
     /// # Errors
     /// There is no such program, or a text has a zero byte.
     pub fn new(command: &Command, log: File, cores: &[usize]) -> io::Result<Start> {
+        Start::named(command, command.get_program(), log, cores)
+    }
+
+    /// [`Start::new`] of a process that calls itself `name` (`argv[0]`, which a command can't be asked for).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn named(command: &Command, name: &OsStr, log: File, cores: &[usize]) -> io::Result<Start> {
         let environment = environment(command);
         let program = locate(command, &environment)?;
         let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::other);
-        let arguments: Vec<CString> = [command.get_program()]
+        let arguments: Vec<CString> = [name]
             .into_iter()
             .chain(command.get_args())
             .map(text)

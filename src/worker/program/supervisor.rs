@@ -2,7 +2,7 @@
 
 use super::environment;
 use super::guard::{End, Guard, Request};
-use super::reports::Reports;
+use super::reports::{DEFAULT_SET, Measure, Reports};
 use super::start::Start;
 use super::watch::{CAP, Watch};
 use crate::plan::inputs::{self, InputError};
@@ -38,10 +38,8 @@ impl ProgramError {
     pub fn class(&self) -> FailureClass {
         let source = match self {
             ProgramError::NoProgram { .. } => return FailureClass::Bug,
-            ProgramError::Log(LogError::Io { source, .. })
-            | ProgramError::Read { source, .. }
-            | ProgramError::Prepare { source, .. } => source,
-            ProgramError::Log(_) => return FailureClass::IoError,
+            ProgramError::Log(error) => return error.class(),
+            ProgramError::Read { source, .. } | ProgramError::Prepare { source, .. } => source,
         };
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureClass::DiskFull,
@@ -56,6 +54,8 @@ pub struct Control {
     guard: Mutex<Option<Arc<Guard>>>,
     stopped: AtomicBool,
     killed: AtomicBool,
+    /// Time that the program has stood still, and since when it does.
+    still: Mutex<(Duration, Option<Instant>)>,
     /// Signals to this process are requests, too.
     in_worker: bool,
 }
@@ -82,7 +82,14 @@ impl Control {
         match request {
             Request::Terminate => self.stopped.store(true, Ordering::Relaxed),
             Request::Kill => self.killed.store(true, Ordering::Relaxed),
-            Request::Suspend | Request::Resume => {}
+            Request::Suspend | Request::Resume => {
+                let mut still = self.still.lock().unwrap_or_else(PoisonError::into_inner);
+                let (time, since) = &mut *still;
+                match request {
+                    Request::Suspend => *since = since.or_else(|| Some(Instant::now())),
+                    _ => *time += since.take().map_or(Duration::ZERO, |since| since.elapsed()),
+                }
+            }
         }
         if let Some(guard) = &*guard {
             guard.request(request);
@@ -100,6 +107,11 @@ impl Control {
         *own = Some(Arc::clone(guard));
     }
 
+    /// Time that the program has stood still.
+    fn still(&self) -> Duration {
+        self.still.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
     /// Whether the program was asked to leave.
     fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed) || self.killed.load(Ordering::Relaxed)
@@ -115,6 +127,28 @@ pub struct Program {
     program: CommandSpec,
     /// Once it runs.
     pid: AtomicU32,
+    /// What has watched its reports: the system takes some 15 ms to end that, for which nobody need wait.
+    watched: Mutex<Option<Watch>>,
+    /// Until it reports something: where it goes on from as far as we know, if earlier attempts have come farther.
+    resumes: Mutex<Option<u64>>,
+}
+
+/// How far earlier attempts have come, in steps.
+#[derive(Debug, Clone, Copy, Default)]
+struct Earlier {
+    /// The last that was reported as a checkpoint.
+    resumed: u64,
+    /// The last that was reported.
+    reached: u64,
+}
+
+/// What a promise is compared with: the metric's name on the set that results are shown of; on another, which keeps no
+/// promise, `set/metric`.
+fn promised_name(measure: &Measure) -> String {
+    match measure.set == DEFAULT_SET {
+        true => measure.metric.clone(),
+        false => format!("{}/{}", measure.set, measure.metric),
+    }
 }
 
 /// Time after which reports that come without a pause are read.
@@ -158,6 +192,8 @@ impl Program {
             launch,
             program,
             pid: AtomicU32::new(0),
+            watched: Mutex::default(),
+            resumes: Mutex::default(),
         })
     }
 
@@ -179,8 +215,11 @@ impl Program {
         started: impl FnOnce(u32),
     ) -> Result<End, ProgramError> {
         let begun = Instant::now();
-        let (missed, resumed) = self.earlier()?;
+        // First, for it repairs what is read then.
         let mut log = EventLog::open(&self.dir.events(), self.launch.attempt)?;
+        let (missed, earlier) = self.earlier()?;
+        *self.resumes.lock().unwrap_or_else(PoisonError::into_inner) =
+            (earlier.resumed < earlier.reached).then_some(earlier.resumed);
         for kind in missed {
             log.append(kind)?;
         }
@@ -208,7 +247,7 @@ impl Program {
         self.pid.store(guard.program(), Ordering::Relaxed);
         started(guard.program());
         let result = log
-            .append(self.started(resumed, 0))
+            .append(self.started(earlier.reached, 0))
             .map_err(ProgramError::from)
             .and_then(|_| self.listen(&guard, control, &mut watch, &mut reports, &mut log));
         if result.is_err() {
@@ -217,29 +256,33 @@ impl Program {
         while !guard.wait(None, None) {}
         let end = guard.reap();
         result?;
+        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
         self.conclude(&mut log, &mut reports, control, end, begun.elapsed())?;
         Ok(end)
     }
 
-    /// What the last attempt has reported and nobody has taken in, for its scheduler died; and the step that this one
-    /// resumes from.
-    fn earlier(&self) -> Result<(Vec<EventKind>, u64), ProgramError> {
+    /// What the last attempt has reported and nobody has taken in, for its scheduler died; and how far earlier attempts
+    /// have come.
+    fn earlier(&self) -> Result<(Vec<EventKind>, Earlier), ProgramError> {
         let Some(last) = self.launch.attempt.checked_sub(1).filter(|last| *last > 0) else {
-            return Ok((Vec::new(), 0));
+            return Ok((Vec::new(), Earlier::default()));
         };
         let events = log::read(&self.dir.events())?;
-        let step = |events: &mut dyn Iterator<Item = &EventKind>| {
-            events
-                .filter_map(|kind| match kind {
-                    EventKind::Checkpointed { step, .. } => Some(*step),
-                    _ => None,
-                })
-                .last()
-        };
-        let known = step(&mut events.iter().map(|event| &event.kind));
         let missed = self.missed(last, &events);
-        let resumed = step(&mut missed.iter()).or(known).unwrap_or(0);
-        Ok((missed, resumed))
+        let mut earlier = Earlier::default();
+        for kind in events.iter().map(|event| &event.kind).chain(&missed) {
+            match kind {
+                EventKind::Checkpointed { step, .. } => earlier.resumed = *step,
+                EventKind::Step { step, .. }
+                | EventKind::Epoch { step, .. }
+                | EventKind::Evaluated { step, .. } => {
+                    earlier.reached = earlier.reached.max(*step);
+                }
+                _ => {}
+            }
+        }
+        earlier.reached = earlier.reached.max(earlier.resumed);
+        Ok((missed, earlier))
     }
 
     fn missed(&self, attempt: u32, events: &[Event]) -> Vec<EventKind> {
@@ -264,7 +307,10 @@ impl Program {
         let mut all = Reports::default().read(&bytes);
         // Its end is not for this attempt to say again.
         all.retain(|kind| !matches!(kind, EventKind::Failed { .. }));
-        all.split_off(taken.len().min(all.len()))
+        // Where it went on from without a word, the word was ours.
+        let is_start = |kind: Option<&EventKind>| matches!(kind, Some(EventKind::Started { .. }));
+        let ours = is_start(taken.first().map(|event| &event.kind)) && !is_start(all.first());
+        all.split_off((taken.len() - usize::from(ours)).min(all.len()))
     }
 
     fn check_inputs(&self) -> Result<(), InputError> {
@@ -387,10 +433,23 @@ impl Program {
                 } => self.started(resumed_step, total_steps),
                 kind => kind,
             };
+            self.begin(Some(&kind), log)?;
             log.append(kind)?;
             if durable {
                 log.sync()?;
             }
+        }
+        Ok(())
+    }
+
+    /// Says where the program goes on from, before its first report or the end: what came behind that counts no more.
+    /// A program that says so itself knows best.
+    fn begin(&self, report: Option<&EventKind>, log: &mut EventLog) -> Result<(), ProgramError> {
+        let mut resumes = self.resumes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(resumed) = resumes.take()
+            && !matches!(report, Some(EventKind::Started { .. }))
+        {
+            log.append(self.started(resumed, 0))?;
         }
         Ok(())
     }
@@ -404,25 +463,36 @@ impl Program {
         end: End,
         wall: Duration,
     ) -> Result<(), ProgramError> {
+        if end.code == Some(0) {
+            self.begin(None, log)?;
+        }
         let results = self.dir.work().join(RESULTS);
         let from_file = end.code == Some(0) && results.exists();
+        let mut fault = None;
         if from_file {
-            match read_up_to(&results, RESULTS_CAP) {
-                Ok(bytes) => {
-                    for kind in reports.add_file(&bytes) {
-                        log.append(kind)?;
-                    }
+            let warnings = match read_up_to(&results, RESULTS_CAP) {
+                Ok(bytes) => reports.add_file(&bytes),
+                Err(error) => vec![EventKind::Warning {
+                    message: format!("metrics.json: {error}"),
+                }],
+            };
+            for kind in warnings {
+                if let EventKind::Warning { message } = &kind {
+                    fault.get_or_insert_with(|| message.clone());
                 }
-                Err(error) => {
-                    let message = format!("metrics.json: {error}");
-                    log.append(EventKind::Warning { message })?;
-                }
+                log.append(kind)?;
             }
+        }
+        if end.code == Some(0)
+            && let Err(error) = self.check_inputs()
+        {
+            let message = format!("what the program has read may not be what was planned: {error}");
+            log.append(EventKind::Warning { message })?;
         }
         control.look_at_signals();
         let stopped = control.is_stopped();
         let verdict = match end.code {
-            Some(0) => self.verdict(reports),
+            Some(0) => self.verdict(reports, fault.as_deref()),
             _ => Ok(()),
         };
         if end.code == Some(0) && verdict.is_ok() {
@@ -433,7 +503,7 @@ impl Program {
         log.append(EventKind::Resources {
             peak_rss_bytes: end.peak_rss_bytes,
             cpu_seconds: end.cpu_seconds,
-            wall_seconds: wall.as_secs_f64(),
+            wall_seconds: wall.saturating_sub(control.still()).as_secs_f64(),
             images: 0,
         })?;
         let failed = |class, message: String| Some(EventKind::Failed { class, message });
@@ -464,25 +534,28 @@ impl Program {
         log.sync()?;
         if done {
             // All of it is in the log. Where it can't be removed it does no harm.
-            let _ = std::fs::remove_file(self.dir.reports(self.launch.attempt));
+            for attempt in 1..=self.launch.attempt {
+                let _ = std::fs::remove_file(self.dir.reports(attempt));
+            }
         }
         Ok(())
     }
 
-    /// Whether all that was promised is there; brings it to the disk.
-    fn verdict(&self, reports: &Reports) -> Result<(), (FailureClass, String)> {
-        let found: Vec<&str> = reports
-            .metrics()
-            .keys()
-            .map(|measure| measure.metric.as_str())
-            .collect();
+    /// Whether all that was promised is there; brings it to the disk. `fault`: what is wrong with `metrics.json`.
+    fn verdict(
+        &self,
+        reports: &Reports,
+        fault: Option<&str>,
+    ) -> Result<(), (FailureClass, String)> {
+        let found: Vec<String> = reports.metrics().keys().map(promised_name).collect();
         let missing: Vec<&str> = self
             .program
             .metrics
             .iter()
             .map(String::as_str)
-            .filter(|name| !found.contains(name))
+            .filter(|name| !found.iter().any(|found| found == name))
             .collect();
+        let found: Vec<&str> = found.iter().map(String::as_str).collect();
         let quoted = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
             names.join(", ")
@@ -494,10 +567,14 @@ impl Program {
                 1..=10 => format!("; it has reported {}", quoted(&found)),
                 many => format!("; it has reported {many} others"),
             });
+            if let Some(fault) = fault {
+                message.push_str(&format!("; {fault}"));
+            }
             return Err((FailureClass::Incomplete, message));
         }
         for (measure, measured) in reports.metrics() {
-            if self.program.metrics.contains(&measure.metric) && !measured.value.is_finite() {
+            if self.program.metrics.contains(&promised_name(measure)) && !measured.value.is_finite()
+            {
                 let message = format!("the promised `{}` is {}", measure.metric, measured.value);
                 return Err((FailureClass::Diverged, message));
             }

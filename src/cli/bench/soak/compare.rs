@@ -84,9 +84,12 @@ pub fn stores(lab: &Lab<'_>, calm: &str, other: &str) -> Result<Found, SoakError
         if of("finished") != 1 {
             return broken(format!("{name} finished {} times", of("finished")));
         }
-        let fresh = events.matches("\"resumed_step\":0,").count();
-        seen.resumed += (of("started") - fresh) as u64;
     }
+    let resumed = lab.ask(
+        other,
+        "SELECT fingerprint, attempt FROM v_attempts WHERE resumed_step > 0",
+    )?;
+    seen.resumed = resumed.matches("\"attempt\"").count() as u64;
     Ok(seen)
 }
 

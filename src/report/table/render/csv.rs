@@ -2,10 +2,12 @@
 
 use super::Render;
 use crate::report::table::{Cell, Kind, Table};
+use crate::report::text::clean;
 
 /// CSV as RFC 4180 describes it, with line feeds. A value column becomes its mean, `sd`, `n` and the bounds
 /// of the image-level interval, a delta column its mean and bounds; a cell without a number says its state
-/// in the first field. Labels are left as they are (a leading `=` too) and quoted where they must be.
+/// in the first field. Labels are left as they are (a leading `=` too) and quoted where they must be: programs read it,
+/// and what is changed can't be matched any more. [`on_screen`] is for people.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Csv;
 
@@ -32,7 +34,12 @@ impl Render for Csv {
                 Kind::Value if *with_images => &["sd", "n", "image low", "image high"],
                 Kind::Value => &["sd", "n"],
                 Kind::Delta | Kind::Estimate => &["low", "high"],
-                Kind::Label | Kind::Count | Kind::Probability | Kind::Word | Kind::Mixed => &[],
+                Kind::Label
+                | Kind::Count
+                | Kind::Probability
+                | Kind::Word
+                | Kind::Source
+                | Kind::Mixed => &[],
             };
             heads.extend(parts.iter().map(|part| format!("{head} {part}")));
         }
@@ -87,6 +94,11 @@ impl Render for Csv {
     }
 }
 
+/// CSV for a terminal: without what could move its cursor, change its colours or turn the direction of writing.
+pub fn on_screen(text: &str) -> String {
+    text.lines().map(|line| clean(line) + "\n").collect()
+}
+
 fn state(cell: &Cell, fields: usize) -> Vec<String> {
     let mut all = vec![String::new(); fields];
     all[0] = cell.words().text;
@@ -108,5 +120,19 @@ fn quote(field: &str) -> String {
         format!("\"{}\"", field.replace('"', "\"\""))
     } else {
         field.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::on_screen;
+
+    #[test]
+    fn a_terminal_gets_nothing_that_acts() {
+        let csv = "label,top-1\n\"a\u{1b}[31mred\u{202e}\u{9b}0m\",1.5\n=1+1,2\n";
+        assert_eq!(
+            on_screen(csv),
+            "label,top-1\n\"a\\u{1b}[31mred\\u{202e}\\u{9b}0m\",1.5\n=1+1,2\n"
+        );
     }
 }

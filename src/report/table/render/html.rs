@@ -59,7 +59,7 @@ impl Render for Html {
         out.push_str("</tbody>\n</table></div>\n");
         out.push_str(&format!(
             "<p class=\"notes\">{}</p>\n",
-            escape(&table.caption)
+            escape(&table.caption_with("Bold"))
         ));
         if !table.footnotes.is_empty() {
             out.push_str("<ul class=\"notes\">\n");

@@ -3,17 +3,32 @@
 use super::Render;
 use crate::report::statistics::Interval;
 use crate::report::table::{Cell, Delta, Estimate, Table, Value, Verdict, Within};
+use crate::report::text::is_unsafe;
 use serde_json::{Value as Json, json};
 
 /// One object: `name`, `title`, `caption`, `footnotes`, `columns` (`head`, `group`, `kind`) and `rows`
 /// (`group`, `baseline`, `cells`). A cell is an object with `text` (what people read) and, by the kind
-/// of its column, `mean`, `sd`, `n`, `low`, `high`, `p`, `state`. Text is as it is in the experiment file.
+/// of its column, `mean`, `sd`, `n`, `low`, `high`, `p`, `state`. Text is as it is in the experiment file; control
+/// and invisible characters are escaped (`\u202e`), which reads back as itself.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct JsonForm;
 
 impl Render for JsonForm {
     fn render(&self, table: &Table) -> String {
-        let mut text = serde_json::to_string_pretty(&object(table)).unwrap_or_default();
+        let plain = serde_json::to_string_pretty(&object(table)).unwrap_or_default();
+        let mut text = String::with_capacity(plain.len() + 1);
+        for c in plain.chars() {
+            // A string in JSON may hold any character; what acts on a terminal or an editor is escaped. Line breaks
+            // are ours: those of strings are escaped already.
+            if c != '\n' && is_unsafe(c) {
+                let mut units = [0; 2];
+                for unit in c.encode_utf16(&mut units) {
+                    text.push_str(&format!("\\u{unit:04x}"));
+                }
+            } else {
+                text.push(c);
+            }
+        }
         text.push('\n');
         text
     }
@@ -37,7 +52,7 @@ fn object(table: &Table) -> Json {
     json!({
         "name": table.name,
         "title": table.title,
-        "caption": table.caption,
+        "caption": table.caption_with("Best"),
         "footnotes": table.footnotes,
         "columns": columns,
         "rows": rows,

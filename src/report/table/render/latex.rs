@@ -27,12 +27,13 @@ impl Render for Latex {
             .collect();
         let width: usize = columns.iter().map(Set::width).sum();
         let mut out = String::from(HEAD);
-        out.push_str("\\begin{table}[htbp]\n\\centering\n");
+        // A caption above a table touches its rule in the standard classes.
+        out.push_str("\\begin{table}[htbp]\n\\centering\n\\setlength{\\belowcaptionskip}{5pt}\n");
         out.push_str(&format!(
-            "\\caption{{{} {}}}\n\\label{{tab:{}}}\n",
+            "\\caption{{{} {}}}\n\\label{{{}}}\n",
             title(&table.title),
-            escape(&table.caption),
-            table.name
+            escape(&table.caption_with("Bold")),
+            label(table)
         ));
         out.push_str(SETUP);
         let specification: String = columns.iter().map(Set::specification).collect();
@@ -103,6 +104,20 @@ const SETUP: &str =
     "\\sisetup{mode = text, reset-text-series = false, uncertainty-mode = separate, \
 retain-explicit-plus = true, table-number-alignment = center}
 ";
+
+/// The table's label, which no other experiment's table has.
+fn label(table: &Table) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    let name = |text: &str| -> String {
+        text.chars()
+            .map(|c| if plain(c) { c } else { '-' })
+            .collect()
+    };
+    match table.experiment.as_str() {
+        "" => format!("tab:{}", name(&table.name)),
+        experiment => format!("tab:{}-{}", name(experiment), name(&table.name)),
+    }
+}
 
 /// The title in bold, ended by a full stop.
 fn title(title: &str) -> String {
@@ -373,7 +388,8 @@ fn escape(text: &str) -> String {
             '≥' => out.push_str("$\\ge$"),
             '∞' => out.push_str("$\\infty$"),
             '·' => out.push_str("$\\cdot$"),
-            '✓' => out.push_str("$\\surd$"),
+            '✓' | '√' => out.push_str("$\\surd$"),
+            '²' => out.push_str("$^2$"),
             '…' => out.push_str("\\ldots{}"),
             '–' => out.push_str("\\textendash{}"),
             '—' => out.push_str("\\textemdash{}"),

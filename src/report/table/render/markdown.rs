@@ -52,7 +52,7 @@ impl Render for Markdown {
             line(cells.collect(), &mut text);
         }
         text.push('\n');
-        text.push_str(&escape(&table.caption));
+        text.push_str(&escape(&table.caption_with("Bold")));
         text.push('\n');
         if !table.footnotes.is_empty() {
             text.push('\n');

@@ -7,7 +7,7 @@ mod latex;
 mod markdown;
 mod terminal;
 
-pub use csv::Csv;
+pub use csv::{Csv, on_screen as csv_on_screen};
 pub use html::Html;
 pub use json::JsonForm;
 pub use latex::{Latex, LatexPreview};

@@ -83,7 +83,7 @@ impl Render for Terminal {
             text.push_str(line.trim_end());
             text.push('\n');
         }
-        for paragraph in std::iter::once(&table.caption).chain(&table.footnotes) {
+        for paragraph in std::iter::once(&table.caption_with("*")).chain(&table.footnotes) {
             wrap(&clean(paragraph), TEXT_WIDTH, &mut text);
         }
         if self.colour { coloured(&text) } else { text }
