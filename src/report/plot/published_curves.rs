@@ -73,10 +73,8 @@ pub fn plots(
 }
 
 fn belongs(reference: &ReferenceSpec, variant: &Variant<'_>) -> bool {
-    let labels = reference.at.iter().zip(variant.labels);
-    labels
-        .into_iter()
-        .all(|(wanted, label)| wanted.as_ref().is_none_or(|wanted| wanted == label))
+    let mut labels = reference.at.iter().zip(variant.labels);
+    labels.all(|(wanted, label)| wanted.as_ref().is_none_or(|wanted| wanted == label))
 }
 
 fn theirs(references: &[&ReferenceSpec]) -> Vec<Theirs> {
