@@ -192,7 +192,8 @@ impl Family {
     /// Decimals of the differences: those of their values, or more where the half-width of their intervals (the median
     /// one's) supports it, as where lucky seeds are lucky in both variants.
     pub fn decimals(&self, of_values: usize) -> usize {
-        self.supported.map_or(of_values, |decimals| decimals.max(of_values))
+        self.supported
+            .map_or(of_values, |decimals| decimals.max(of_values))
     }
 
     /// Comparisons that have a p value.
