@@ -34,3 +34,28 @@ SELECT
     a.deviation AS deviation,
     a.energy_joules AS energy_joules
 FROM attempts a JOIN stages s ON s.id = a.stage;
+
+-- As it was, but for the order of tags: `ORDER BY` in the arguments of an aggregate made the whole store unreadable for
+-- programs with an SQLite before 3.44, which many distributions have.
+DROP VIEW v_runs;
+
+CREATE VIEW v_runs AS
+SELECT
+    e.name AS experiment,
+    r.name AS run,
+    r.variant AS variant,
+    r.variant_index AS variant_index,
+    r.labels AS labels,
+    r.seed AS seed,
+    e.profile AS profile,
+    r.status AS status,
+    r.failure AS failure,
+    (SELECT COUNT(*) FROM run_stages rs WHERE rs.run = r.id) AS stages,
+    (SELECT SUM(s.wall_seconds) FROM run_stages rs JOIN stages s ON s.id = rs.stage WHERE rs.run = r.id)
+        AS wall_seconds,
+    (SELECT s.fingerprint FROM stages s WHERE s.id = r.result) AS fingerprint,
+    (SELECT p.git_revision FROM plans p WHERE p.id = r.plan) AS git_revision,
+    (SELECT p.saved FROM plans p WHERE p.id = r.plan) AS planned,
+    (SELECT json_group_array(name) FROM (SELECT t.name AS name FROM tags t WHERE t.run = r.id ORDER BY t.name)) AS tags
+FROM experiments e JOIN runs r ON r.experiment = e.id
+WHERE r.current = 1;

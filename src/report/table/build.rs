@@ -63,7 +63,7 @@ fn left_out(cells: &Cells<'_>, spec: &TableSpec, why: &str) -> Table {
         rows: Vec::new(),
         caption: format!("Left out, since {why}."),
         footnotes,
-        experiment: String::new(),
+        experiment: cells.data.experiment.name.clone(),
         transposed: false,
     }
 }

@@ -329,7 +329,8 @@ impl World {
         if let Outcome::Failed(failed) = &worker.outcome {
             let relieved = self.schedulers[by].relieved.entry(stage).or_default();
             let moves = is_gpu && failed.class == FailureClass::DeviceLost;
-            if failed.class == FailureClass::OutOfMemory && *relieved < 2 && stage % 2 == 0 {
+            if failed.class == FailureClass::OutOfMemory && *relieved < 2 && stage.is_multiple_of(2)
+            {
                 *relieved += 1;
                 let relieved = Message::Relieved { stage };
                 self.schedulers[by].messages.push_back(relieved);

@@ -358,10 +358,9 @@ impl World {
         }
         let device = self.rng.below(self.devices.len() as u64) as usize;
         self.devices[device].lost = true;
-        for share in self.devices[device].shares.clone() {
-            if let Some((by, stage)) = share {
-                self.kill_worker(by, stage, FailureClass::DeviceLost);
-            }
+        let shares = self.devices[device].shares.clone();
+        for (by, stage) in shares.into_iter().flatten() {
+            self.kill_worker(by, stage, FailureClass::DeviceLost);
         }
         for by in 0..self.schedulers.len() {
             // Some hear of it, others see it when they want to use it.

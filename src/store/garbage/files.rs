@@ -128,7 +128,7 @@ fn program(dir: &RunDir) -> Option<CommandSpec> {
 fn besides(folder: &Path, outputs: &[PathBuf]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for path in entries(folder) {
-        if outputs.iter().any(|output| *output == path) {
+        if outputs.contains(&path) {
             continue;
         }
         match outputs.iter().any(|output| output.starts_with(&path)) {

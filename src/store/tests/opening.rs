@@ -444,3 +444,34 @@ async fn a_store_that_moves_changes_its_journal() {
     Store::open(&local).await.unwrap().close().await.unwrap();
     assert_eq!(mode(&local.join("ablate.db")).await, "wal");
 }
+
+/// One view that an SQLite can't read makes the whole store unreadable for it. The oldest that is meant is 3.37 (tables
+/// that are `STRICT`), of 2021; 3.44 brought `ORDER BY` within an aggregate.
+#[tokio::test]
+async fn the_schema_is_readable_by_older_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let found = store
+        .query_all("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+        .await
+        .unwrap();
+    let text = format!("{found:?}");
+    assert!(text.contains("v_runs"), "{text}");
+    for aggregate in [
+        "json_group_array(",
+        "json_group_object(",
+        "group_concat(",
+        "string_agg(",
+    ] {
+        for (at, _) in text.match_indices(aggregate) {
+            let rest = &text[at + aggregate.len()..];
+            let arguments = rest
+                .split_once(')')
+                .map_or(rest, |(arguments, _)| arguments);
+            assert!(
+                !arguments.to_uppercase().contains("ORDER BY"),
+                "{arguments}"
+            );
+        }
+    }
+}

@@ -36,6 +36,8 @@ pub struct Reports {
     odd_keys: BTreeSet<String>,
     step: u64,
     epoch: u32,
+    /// Steps that earlier attempts have come to, with their epochs.
+    earlier: Vec<(u64, u32)>,
     /// The last value of every metric.
     metrics: BTreeMap<Measure, Measured>,
     failed: bool,
@@ -63,6 +65,23 @@ pub struct Measured {
 pub const DEFAULT_SET: &str = "val";
 
 impl Reports {
+    /// Reports of an attempt that goes on from `step`, after others that have come to the steps and epochs `earlier`.
+    pub fn going_on(earlier: Vec<(u64, u32)>, step: u64) -> Reports {
+        let mut reports = Reports {
+            earlier,
+            ..Reports::default()
+        };
+        reports.go_on(step);
+        reports
+    }
+
+    /// From here on it is `step` that the program has come to.
+    fn go_on(&mut self, step: u64) {
+        let reached = self.earlier.iter().filter(|(earlier, _)| *earlier <= step);
+        let epoch = reached.max_by_key(|(step, _)| *step);
+        (self.step, self.epoch) = (step, epoch.map_or(0, |(_, epoch)| *epoch));
+    }
+
     /// Takes in what was written since, and returns what it says.
     pub fn read(&mut self, bytes: &[u8]) -> Vec<EventKind> {
         let mut events = Vec::new();
@@ -312,14 +331,19 @@ impl Reports {
             Ok((step, epoch.map_or(reports.epoch, |epoch| epoch as u32)))
         };
         let event = match kind.as_str() {
-            "started" => EventKind::Started {
-                host: crate::rundir::host::name(),
-                pid: 0,
-                device: String::new(),
-                program: String::new(),
-                resumed_step: whole(map, "resumed_step", MAX_STEP)?.unwrap_or(0),
-                total_steps: whole(map, "total_steps", MAX_STEP)?.unwrap_or(0),
-            },
+            "started" => {
+                let resumed_step = whole(map, "resumed_step", MAX_STEP)?.unwrap_or(0);
+                let total_steps = whole(map, "total_steps", MAX_STEP)?.unwrap_or(0);
+                self.go_on(resumed_step);
+                EventKind::Started {
+                    host: crate::rundir::host::name(),
+                    pid: 0,
+                    device: String::new(),
+                    program: String::new(),
+                    resumed_step,
+                    total_steps,
+                }
+            }
             "step" => {
                 let step = whole(map, "step", MAX_STEP)?.ok_or("no `step`")?;
                 let (_, epoch) = at(self)?;

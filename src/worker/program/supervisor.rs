@@ -134,12 +134,35 @@ pub struct Program {
 }
 
 /// How far earlier attempts have come, in steps.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Earlier {
     /// The last that was reported as a checkpoint.
     resumed: u64,
     /// The last that was reported.
     reached: u64,
+    /// All of them, with their epochs.
+    steps: Vec<(u64, u32)>,
+}
+
+impl Earlier {
+    /// What `events` tell of it.
+    fn of<'e>(events: impl Iterator<Item = &'e EventKind>) -> Earlier {
+        let mut earlier = Earlier::default();
+        for kind in events {
+            match kind {
+                EventKind::Checkpointed { step, .. } => earlier.resumed = *step,
+                EventKind::Step { step, epoch, .. }
+                | EventKind::Epoch { step, epoch, .. }
+                | EventKind::Evaluated { step, epoch, .. } => {
+                    earlier.reached = earlier.reached.max(*step);
+                    earlier.steps.push((*step, *epoch));
+                }
+                _ => {}
+            }
+        }
+        earlier.reached = earlier.reached.max(earlier.resumed);
+        earlier
+    }
 }
 
 /// What a promise is compared with: the metric's name on the set that results are shown of; on another, which keeps no
@@ -227,7 +250,7 @@ impl Program {
             return self.refuse(&mut log, FailureClass::Data, error.to_string());
         }
         let mut watch = self.prepare()?;
-        let mut reports = Reports::default();
+        let mut reports = Reports::going_on(earlier.steps, earlier.resumed);
         let start = Start::new(command, output.0, output.1);
         let guard = match start.and_then(|start| Guard::spawn(&start)) {
             Ok(guard) => Arc::new(guard),
@@ -269,19 +292,7 @@ impl Program {
         };
         let events = log::read(&self.dir.events())?;
         let missed = self.missed(last, &events);
-        let mut earlier = Earlier::default();
-        for kind in events.iter().map(|event| &event.kind).chain(&missed) {
-            match kind {
-                EventKind::Checkpointed { step, .. } => earlier.resumed = *step,
-                EventKind::Step { step, .. }
-                | EventKind::Epoch { step, .. }
-                | EventKind::Evaluated { step, .. } => {
-                    earlier.reached = earlier.reached.max(*step);
-                }
-                _ => {}
-            }
-        }
-        earlier.reached = earlier.reached.max(earlier.resumed);
+        let earlier = Earlier::of(events.iter().map(|event| &event.kind).chain(&missed));
         Ok((missed, earlier))
     }
 
@@ -304,7 +315,9 @@ impl Program {
         if taken.iter().any(ended) {
             return Vec::new();
         }
-        let mut all = Reports::default().read(&bytes);
+        let before = events.iter().filter(|event| event.attempt < attempt);
+        let before = Earlier::of(before.map(|event| &event.kind));
+        let mut all = Reports::going_on(before.steps, before.resumed).read(&bytes);
         // Its end is not for this attempt to say again.
         all.retain(|kind| !matches!(kind, EventKind::Failed { .. }));
         // Where it went on from without a word, the word was ours.

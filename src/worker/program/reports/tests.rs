@@ -266,3 +266,23 @@ fn results_are_the_last_of_every_metric() {
         assert!(warning(&events).starts_with("metrics.json: "), "{bad}");
     }
 }
+
+#[test]
+fn results_of_an_attempt_that_had_nothing_left_to_do_are_of_where_it_went_on() {
+    let mut reports = Reports::going_on(vec![(10, 1), (20, 2), (30, 3)], 10);
+    assert_eq!(reports.step(), 10);
+    reports.read(b"{\"kind\":\"started\",\"resumed_step\":25}\n");
+    reports.add_file(b"{\"accuracy\": 5}");
+    let results = reports.results(true);
+    assert!(
+        matches!(
+            results[..],
+            [EventKind::Evaluated {
+                step: 25,
+                epoch: 2,
+                ..
+            }]
+        ),
+        "{results:?}"
+    );
+}
