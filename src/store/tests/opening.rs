@@ -457,11 +457,21 @@ async fn the_schema_is_readable_by_older_sqlite() {
         .unwrap();
     let text = format!("{found:?}");
     assert!(text.contains("v_runs"), "{text}");
-    for aggregate in ["json_group_array(", "json_group_object(", "group_concat(", "string_agg("] {
+    for aggregate in [
+        "json_group_array(",
+        "json_group_object(",
+        "group_concat(",
+        "string_agg(",
+    ] {
         for (at, _) in text.match_indices(aggregate) {
             let rest = &text[at + aggregate.len()..];
-            let arguments = rest.split_once(')').map_or(rest, |(arguments, _)| arguments);
-            assert!(!arguments.to_uppercase().contains("ORDER BY"), "{arguments}");
+            let arguments = rest
+                .split_once(')')
+                .map_or(rest, |(arguments, _)| arguments);
+            assert!(
+                !arguments.to_uppercase().contains("ORDER BY"),
+                "{arguments}"
+            );
         }
     }
 }

@@ -123,7 +123,10 @@ async fn every_released_schema_is_read_migrated_and_kept_as_a_copy() {
             store.curves(&experiment.name).await.unwrap();
         }
         let run = store.run_ids().await.unwrap().remove(0);
-        assert_eq!(store.tag(std::slice::from_ref(&run), "old").await.unwrap(), 1);
+        assert_eq!(
+            store.tag(std::slice::from_ref(&run), "old").await.unwrap(),
+            1
+        );
         store.untag(&[run], "old").await.unwrap();
         store.close().await.unwrap();
         let backup = dir.join(format!("ablate.db.schema-{version}"));
