@@ -63,7 +63,10 @@ impl Space {
                 bytes *= 4;
             }
         }
-        self.wanted = Some((folder.to_owned(), bytes));
+        // Others wait behind whoever needs most.
+        if self.wanted.as_ref().is_none_or(|(_, most)| *most <= bytes) {
+            self.wanted = Some((folder.to_owned(), bytes));
+        }
     }
 
     /// Whether it was short at the last look.
@@ -299,6 +302,8 @@ mod tests {
             space.met_full(folder.path(), before);
             assert_eq!(space.wanted.clone().unwrap().1, expected);
         }
+        space.met_full(folder.path(), 0);
+        assert_eq!(space.wanted.clone().unwrap().1, 80_000, "another's");
         space.met_full(folder.path(), 100);
         let most = total_bytes(folder.path()).unwrap();
         assert!(space.wanted.take().unwrap().1 <= most / 2);

@@ -147,7 +147,8 @@ impl Watchdog {
                 eta::show(limits.timeout.unwrap_or_default())
             ),
             _ => format!(
-                "ended because it stood still: no event, no CPU time, nothing read or written for {}; the log ends with where it stood",
+                "ended because it stood still: no event, no CPU time, nothing read or written for {}; the log ends \
+                 with where it stood",
                 eta::show(after)
             ),
         };
