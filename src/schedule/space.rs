@@ -178,7 +178,10 @@ fn has_room(folder: &Path, bytes: u64) -> bool {
             error => Err(error),
         }
     };
-    probe().err().is_none_or(|error| !durable::is_full(&error))
+    // Larger than any file may be there is too large, too.
+    let is_full =
+        |error: &io::Error| durable::is_full(error) || error.raw_os_error() == Some(libc::EFBIG);
+    probe().err().is_none_or(|error| !is_full(&error))
 }
 
 /// Bytes that this user can still write to the file system of `path`.

@@ -187,10 +187,10 @@ fn a_failed_stage_does_not_stop_the_others() {
         .unwrap();
     let log = std::fs::read_to_string(lab.path(log)).unwrap();
     assert!(log.contains("error: "), "{log}");
-    // Both failed cells stand in the table, with their cause.
+    // Both failed cells stand in the table with their cause, and so do their differences.
     let row = answer.stdout.lines().find(|line| line.starts_with(" 1e6 "));
     let cells = row.map_or(0, |row| row.matches("diverged").count());
-    assert_eq!(cells, 2, "{}", answer.stdout);
+    assert_eq!(cells, 4, "{}", answer.stdout);
     let states = lab.ask(
         "ablate-store",
         "SELECT status, failure, COUNT(*) AS n FROM v_runs GROUP BY status, failure ORDER BY status",

@@ -44,6 +44,10 @@ fn the_five_experiments_plan_in_both_profiles_from_any_folder() {
             "imagenet-1k=imagenet",
             "--data",
             "imagenet-21k=imagenet",
+            "--data",
+            "imagenet-v2=imagenet",
+            "--data",
+            "imagenet-real=imagenet",
         ];
         let paper = lab.ablate("plan --format json", &options).expect(0).json();
         assert_eq!(paper["profile"], "paper");
