@@ -194,6 +194,14 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok((found.f_bavail as u64).saturating_mul(found.f_frsize as u64))
 }
 
+/// Less than this, and a disk is full for whoever writes more than a line.
+const NEXT_TO_NOTHING: u64 = 1 << 20;
+
+/// Whether next to nothing is left on the file system of `path`.
+pub fn is_full(path: &Path) -> bool {
+    free_bytes(path).is_ok_and(|free| free < NEXT_TO_NOTHING)
+}
+
 /// Bytes that the file system of `path` has for files of all users.
 fn total_bytes(path: &Path) -> io::Result<u64> {
     let found = statistics(path)?;

@@ -134,6 +134,7 @@ fn reap(pid: libc::pid_t, process: &Mutex<Option<libc::pid_t>>) -> Exit {
         code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
         signal: libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
         oom_kill: false,
+        disk_full: false,
         // Linux counts it in KiB.
         peak_rss_bytes: (usage.ru_maxrss as u64).saturating_mul(1024),
     }
