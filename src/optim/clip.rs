@@ -23,7 +23,7 @@ fn sum(values: Tensor<1>) -> Tensor<1> {
     }
     let pieces = (0..length).step_by(LONG / 2).map(|start| {
         let end = length.min(start + LONG / 2);
-        values.clone().slice([start..end]).sum()
+        values.clone().slice(start..end).sum()
     });
     Tensor::cat(pieces.collect(), 0).sum()
 }

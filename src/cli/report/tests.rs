@@ -199,7 +199,7 @@ async fn all_five_experiments_are_reported_twice_alike() {
     }
     assert!(text(4, "report.md").contains("`bluemarble-climate`"));
     assert!(
-        text(4, "table.md").starts_with("| model | ce | bce | Δ bce |"),
+        text(4, "table.md").starts_with("| model | top-1 (%) ce | top-1 (%) bce | top-1 (%) Δ bce | val loss ce | val loss bce |"),
         "{}",
         text(4, "table.md")
     );

@@ -132,7 +132,7 @@ pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<P
     let Some(scale) = scale_for(&numbers, intervals) else {
         return Ok(None);
     };
-    let decimals = cells.decimals(source);
+    let decimals = family.decimals(cells.decimals(source));
     let means: Vec<String> = items
         .iter()
         .map(|item| {

@@ -462,7 +462,7 @@ impl<'a> Cells<'a> {
         Cell::Delta(Delta {
             mean,
             interval: comparison.interval(),
-            decimals,
+            decimals: family.decimals(decimals),
             verdict,
         })
     }

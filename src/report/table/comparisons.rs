@@ -161,7 +161,7 @@ impl<'c, 'a> View<'c, 'a> {
                 Some((value, interval)) => Cell::Estimate(Estimate {
                     value,
                     interval: Some(interval),
-                    decimals: self.decimals,
+                    decimals: self.family.decimals(self.decimals),
                     signed: true,
                 }),
                 None => missing(),

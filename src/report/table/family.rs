@@ -2,6 +2,7 @@
 //! their number makes of them.
 
 use super::cells::{Cells, Source};
+use crate::report::metric;
 use crate::report::statistics::{
     self, Difference, Dunnett, Interval, McNemar, Method, Planned, TEstimate,
 };
@@ -54,6 +55,8 @@ pub struct Family {
     /// Baselines that variants are compared with.
     pub baselines: usize,
     places: HashMap<(u32, u32), usize>,
+    /// Decimals that the median half-width of the intervals supports.
+    supported: Option<usize>,
 }
 
 impl Family {
@@ -99,6 +102,11 @@ impl Family {
         let mut baselines: Vec<u32> = pairs.iter().map(|pair| pair.1).collect();
         baselines.sort_unstable();
         baselines.dedup();
+        let mut halves: Vec<f64> = comparisons
+            .iter()
+            .filter_map(|own| Some(own.estimate()?.interval().half_width()))
+            .collect();
+        halves.sort_by(f64::total_cmp);
         let asked = cells.data.experiment.report.correction;
         let mut family = Family {
             places: pairs.iter().copied().zip(0..).collect(),
@@ -107,6 +115,9 @@ impl Family {
                 (asked, _) => asked,
             },
             over_images,
+            supported: halves
+                .get(halves.len() / 2)
+                .and_then(|median| metric::decimals_for(*median)),
             dunnett: Vec::new(),
             baselines: baselines.len(),
             comparisons,
@@ -176,6 +187,13 @@ impl Family {
                 .is_some_and(|(interval, _)| !interval.contains(0.0)),
             _ => comparison.adjusted.is_some_and(|p| p < ALPHA),
         }
+    }
+
+    /// Decimals of the differences: those of their values, or more where the half-width of their intervals (the median
+    /// one's) supports it, as where lucky seeds are lucky in both variants.
+    pub fn decimals(&self, of_values: usize) -> usize {
+        self.supported
+            .map_or(of_values, |decimals| decimals.max(of_values))
     }
 
     /// Comparisons that have a p value.

@@ -24,6 +24,8 @@ mod comparison_tests;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
+mod form_tests;
+#[cfg(test)]
 mod kind_tests;
 #[cfg(test)]
 mod published_tests;

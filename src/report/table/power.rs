@@ -21,7 +21,7 @@ pub fn words(cells: &Cells<'_>, source: &Source) -> Option<String> {
         return planned(cells);
     };
     let metric = cells.data.metric(&source.metric);
-    let decimals = cells.decimals(source);
+    let decimals = family.decimals(cells.decimals(source));
     let print = |value: f64| metric::number(value, decimals);
     let (least, most) = (print(half(least)), print(half(most)));
     let from = if least == most {

@@ -295,6 +295,8 @@ fn hostile_labels_on_the_terminal() {
 #[test]
 fn colour_changes_nothing_but_colour() {
     for data in [fixture::loss().data, fixture::augmentation(3).data] {
+        let mut data = data;
+        data.experiment.report.correction = crate::spec::report::Correction::None;
         let table = summary_table(&data).unwrap();
         let coloured = Terminal { colour: true }.render(&table);
         assert!(
@@ -400,7 +402,7 @@ fn further_sets_and_resolutions_are_further_columns() {
             "pretrain top-1 at 56 px",
             "pretrain top-1 at 64 px",
             "n",
-            "Δ top-1",
+            "Δ finetune val top-1",
             "failed"
         ]
     );
