@@ -26,6 +26,8 @@ mod fsync;
 mod gpus;
 #[path = "cli_cases/kill.rs"]
 mod kill;
+#[path = "cli_cases/limits.rs"]
+mod limits;
 #[path = "cli_cases/measures.rs"]
 mod measures;
 #[path = "cli_cases/plan.rs"]

@@ -103,6 +103,10 @@ pub struct RunArgs {
     /// on [default: the experiment's `execution.timeout`, else any]
     #[arg(long, value_name = "TIME", value_parser = crate::spec::duration::parse_argument)]
     pub timeout: Option<Duration>,
+    /// Time that workers have to write a checkpoint and leave, such as 30s or 2m, before they are killed
+    /// [default: the experiment's `execution.grace`, else 10s]
+    #[arg(long, value_name = "TIME", value_parser = crate::spec::duration::parse_argument)]
+    pub grace: Option<Duration>,
     /// Start no stage while less than this is free on the store's disk, such as 500M or 2G
     #[arg(long, value_name = "SIZE", value_parser = space::parse, default_value = "256M")]
     pub min_free: u64,
@@ -348,6 +352,7 @@ async fn execute(
             init_file: init.map(|init| init.path.clone()),
             rules: ExecutionRules {
                 timeout: args.timeout.or(planned.plans[plan].execution.timeout),
+                grace: args.grace.unwrap_or(planned.plans[plan].execution.grace),
                 ..planned.plans[plan].execution.clone()
             },
         }
@@ -366,6 +371,11 @@ async fn execute(
             max_fail: args.max_fail.map(NonZeroU32::get),
             budget: args.budget,
             canary: args.canary,
+            // All leave together: whoever may take longest has the time.
+            grace: args.grace.or_else(|| {
+                let plans = planned.plans.iter();
+                plans.map(|plan| plan.execution.grace).max()
+            }),
         },
         settings: Settings {
             reserve: args.min_free,

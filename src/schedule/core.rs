@@ -377,7 +377,7 @@ impl Core {
                 if self.running > 0 {
                     actions.push(Action::SetTimer {
                         timer: Timer::Grace,
-                        after: GRACE,
+                        after: self.limits.grace.unwrap_or(GRACE),
                     });
                 }
             }

@@ -214,8 +214,8 @@ fn whoever_is_ready_has_an_obstacle() {
         let needs = (0..count).map(|_| rng.below(9)).collect();
         let limits = Limits {
             max_fail: rng.chance(0.2).then_some(2),
-            budget: None,
             canary: rng.chance(0.3),
+            ..Limits::default()
         };
         let slots = traits.len();
         let mut core = Core::with_limits(stages(&parents), traits, limits)

@@ -27,6 +27,8 @@ pub(super) struct Guard {
     /// When the next look at the attempts is due.
     watching: Option<Duration>,
     space: Space,
+    /// How often each stage has met a full disk.
+    met_full: BTreeMap<usize, u32>,
     /// A look at the space is on its way.
     looking: bool,
     /// Parts of a step that each stage was told to take.
@@ -41,6 +43,7 @@ impl Guard {
             watchdog: Watchdog::new(hurry),
             watching: None,
             space: Space::new(dir, reserve),
+            met_full: BTreeMap::new(),
             looking: false,
             parts: BTreeMap::new(),
         }
@@ -57,6 +60,7 @@ impl Guard {
         let limits = AttemptLimits {
             timeout: rules.timeout,
             hung_after: rules.hung_after,
+            grace: rules.grace,
         };
         self.watchdog.begin(stage, limits, self.clock.now());
         if rules.out_of_memory == OutOfMemory::Same {
@@ -181,7 +185,9 @@ impl Actor<'_> {
             FailureClass::OutOfMemory => self.relieve(stage),
             FailureClass::DiskFull => {
                 let dir = RunDir::in_store(self.run.dir, &self.run.jobs[stage].fingerprint);
-                self.guard.space.met_full(dir.root());
+                let times = self.guard.met_full.entry(stage).or_default();
+                self.guard.space.met_full(dir.root(), *times);
+                *times += 1;
                 self.look_for_space();
             }
             FailureClass::IoError => {

@@ -17,6 +17,8 @@ pub struct Exit {
     pub signal: Option<i32>,
     /// The kernel's out-of-memory killer was at work in our control group while it ran.
     pub oom_kill: bool,
+    /// Next to nothing was left on the file system of its run directory when it ended.
+    pub disk_full: bool,
     /// Largest resident set in bytes.
     pub peak_rss_bytes: u64,
 }
@@ -112,6 +114,11 @@ pub fn judge(exit: &Exit, word: &LastWord, last_lines: Option<&str>) -> Outcome 
                     None if exit.oom_kill => fail(
                         FailureClass::OutOfMemory,
                         format!("{HOST_MEMORY_FULL}: the kernel ended a process of it; it {what}"),
+                    ),
+                    // Its log lies there, too: what it said of it may not have found room.
+                    None if exit.disk_full => fail(
+                        FailureClass::DiskFull,
+                        format!("the disk is full: hardly anything was left when it {what}"),
                     ),
                     None => fail(FailureClass::Bug, what),
                 }
@@ -248,5 +255,25 @@ mod tests {
             Some("memory allocation of 9 bytes failed"),
         );
         assert_eq!(class(abort), FailureClass::OutOfMemory);
+    }
+
+    #[test]
+    fn a_full_disk_keeps_even_the_log_from_being_written() {
+        let full = Exit {
+            disk_full: true,
+            ..code(1)
+        };
+        for (last_lines, expected) in [
+            (None, FailureClass::DiskFull),
+            (Some("epoch 3"), FailureClass::DiskFull),
+            (Some("MemoryError"), FailureClass::OutOfMemory),
+        ] {
+            let outcome = judge(&full, &LastWord::Nothing, last_lines);
+            assert_eq!(class(outcome), expected, "{last_lines:?}");
+        }
+        assert_eq!(
+            class(judge(&code(1), &LastWord::Nothing, None)),
+            FailureClass::Bug
+        );
     }
 }

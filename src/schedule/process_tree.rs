@@ -208,14 +208,38 @@ fn send(pid: i32, seen: &Stat, signal: i32) {
     }
 }
 
-/// CPU time that the worker `leader` and its processes have used, in seconds; `None` where the system doesn't
-/// tell, or they are gone.
-pub fn cpu_seconds(leader: u32) -> Option<f64> {
+/// What a worker and its processes have done since they began.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Activity {
+    /// CPU time in seconds.
+    pub cpu_seconds: f64,
+    /// Bytes read and written, pipes and caches included; 0 where the system doesn't tell.
+    pub io_bytes: u64,
+}
+
+/// What the worker `leader` and its processes have done; `None` where the system doesn't tell, or they are gone.
+pub fn activity(leader: u32) -> Option<Activity> {
     let tree = tree(i32::try_from(leader).ok()?);
     // SAFETY: a system call without memory.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     let ticks: u64 = tree.iter().map(|(_, stat)| stat.ticks).sum();
-    (!tree.is_empty() && per_second > 0).then(|| ticks as f64 / per_second as f64)
+    (!tree.is_empty() && per_second > 0).then(|| Activity {
+        cpu_seconds: ticks as f64 / per_second as f64,
+        io_bytes: tree.iter().map(|(pid, _)| io_bytes(*pid)).sum(),
+    })
+}
+
+/// Bytes that a process and those that it has waited for have read and written (proc_pid_io(5)).
+fn io_bytes(pid: i32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| {
+            let bytes = line
+                .strip_prefix("rchar: ")
+                .or_else(|| line.strip_prefix("wchar: "))?;
+            bytes.parse::<u64>().ok()
+        })
+        .sum()
 }
 
 /// Most threads that are described.
@@ -308,7 +332,7 @@ mod tests {
         let leader = child.id();
         let mut first = None;
         let text = loop {
-            let now = cpu_seconds(leader);
+            let now = activity(leader).map(|activity| activity.cpu_seconds);
             match (first, now) {
                 (None, Some(_)) => first = now,
                 (Some(first), Some(now)) if now > first + 0.05 => break describe(leader),
@@ -325,7 +349,28 @@ mod tests {
             unsafe { libc::kill(pid, libc::SIGKILL) };
         }
         child.wait().unwrap();
-        assert_eq!(cpu_seconds(leader), None);
+        assert_eq!(activity(leader), None);
+    }
+
+    #[test]
+    fn what_a_descendant_reads_counts() {
+        use std::os::unix::process::CommandExt;
+        let mut child = Command::new("sh")
+            .args([
+                "-c",
+                "head -c 5000000 /dev/zero > /dev/null; sleep 600; true",
+            ])
+            .process_group(0)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let leader = child.id();
+        until("it has read and written", || {
+            activity(leader).is_some_and(|activity| activity.io_bytes >= 10_000_000)
+        });
+        // SAFETY: a system call without memory on our own group.
+        unsafe { libc::kill(-(leader as i32), libc::SIGKILL) };
+        child.wait().unwrap();
     }
 
     fn state(pid: i32) -> char {

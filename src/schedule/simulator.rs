@@ -115,6 +115,7 @@ fn any_scene(seed: u64) -> (Scene, f64) {
             .chance(0.2)
             .then_some(std::time::Duration::from_millis(rng.below(2_000))),
         canary: rng.chance(0.3),
+        grace: None,
     };
     let scene = Scene {
         seed,

@@ -52,10 +52,21 @@ impl Space {
         }
     }
 
-    /// A stage that writes below `folder` has met a full disk.
-    pub fn met_full(&mut self, folder: &Path) {
-        let bytes = largest_file(folder).max(self.reserve);
-        self.wanted = Some((folder.to_owned(), bytes));
+    /// A stage that writes below `folder` has met a full disk, after it has `before` as often.
+    pub fn met_full(&mut self, folder: &Path, before: u32) {
+        let mut bytes = largest_file(folder).max(self.reserve).max(1);
+        // Where there was room for that, it wasn't enough: the first checkpoint may be yet to come. More than the
+        // disk can ever have is not waited for.
+        let most = total_bytes(folder).unwrap_or(0);
+        for _ in 0..before {
+            if bytes <= most / 8 {
+                bytes *= 4;
+            }
+        }
+        // Others wait behind whoever needs most.
+        if self.wanted.as_ref().is_none_or(|(_, most)| *most <= bytes) {
+            self.wanted = Some((folder.to_owned(), bytes));
+        }
     }
 
     /// Whether it was short at the last look.
@@ -149,15 +160,22 @@ fn largest_file(folder: &Path) -> u64 {
 /// no: whoever writes there meets any other fault.
 fn has_room(folder: &Path, bytes: u64) -> bool {
     let probe = || -> io::Result<()> {
+        if free_bytes(folder)? < bytes {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
         let file = tempfile::Builder::new()
             .prefix(".room-")
             .tempfile_in(folder)?;
         let length = libc::off_t::try_from(bytes.max(1)).unwrap_or(libc::off_t::MAX);
         use std::os::fd::AsRawFd;
         // SAFETY: a system call without memory on a descriptor that is open.
-        match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) } {
-            0 => file.as_file().sync_data(),
-            error => Err(io::Error::from_raw_os_error(error)),
+        if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length) } == 0 {
+            return file.as_file().sync_data();
+        }
+        match io::Error::last_os_error() {
+            // A file system that can't reserve: what it says it has must do, for writing it all would take too long.
+            error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+            error => Err(error),
         }
     };
     // Larger than any file may be there is too large, too.
@@ -168,6 +186,33 @@ fn has_room(folder: &Path, bytes: u64) -> bool {
 
 /// Bytes that this user can still write to the file system of `path`.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let found = statistics(path)?;
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the fields' width depends on the system"
+    )]
+    Ok((found.f_bavail as u64).saturating_mul(found.f_frsize as u64))
+}
+
+/// Less than this, and a disk is full for whoever writes more than a line.
+const NEXT_TO_NOTHING: u64 = 1 << 20;
+
+/// Whether next to nothing is left on the file system of `path`.
+pub fn is_full(path: &Path) -> bool {
+    free_bytes(path).is_ok_and(|free| free < NEXT_TO_NOTHING)
+}
+
+/// Bytes that the file system of `path` has for files of all users.
+fn total_bytes(path: &Path) -> io::Result<u64> {
+    let found = statistics(path)?;
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the fields' width depends on the system"
+    )]
+    Ok((found.f_blocks as u64).saturating_mul(found.f_frsize as u64))
+}
+
+fn statistics(path: &Path) -> io::Result<libc::statvfs> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: statvfs is plain data for which zeroes are valid; the path ends with a zero.
     let (status, found) = unsafe {
@@ -178,11 +223,7 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     if status != 0 {
         return Err(io::Error::last_os_error());
     }
-    #[allow(
-        clippy::unnecessary_cast,
-        reason = "the fields' width depends on the system"
-    )]
-    Ok((found.f_bavail as u64).saturating_mul(found.f_frsize as u64))
+    Ok(found)
 }
 
 const UNITS: [(&str, u64); 4] = [
@@ -254,7 +295,7 @@ mod tests {
         assert_eq!(largest_file(folder.path()), 5000);
 
         let mut space = Space::new(folder.path(), 1);
-        space.met_full(folder.path());
+        space.met_full(folder.path(), 0);
         assert_eq!(space.look(), None, "there is room");
         space.wanted = Some((folder.path().into(), 1 << 60));
         let change = space.look().unwrap();
@@ -267,6 +308,16 @@ mod tests {
         assert_eq!(space.look(), None, "said once");
         space.wanted = Some((folder.path().into(), 1));
         assert!(matches!(space.look(), Some(Change::Back { .. })));
+        // Its largest file has 5,000 bytes; room for that wasn't enough, nor for four times that.
+        for (before, expected) in [(0, 5_000), (1, 20_000), (2, 80_000)] {
+            space.met_full(folder.path(), before);
+            assert_eq!(space.wanted.clone().unwrap().1, expected);
+        }
+        space.met_full(folder.path(), 0);
+        assert_eq!(space.wanted.clone().unwrap().1, 80_000, "another's");
+        space.met_full(folder.path(), 100);
+        let most = total_bytes(folder.path()).unwrap();
+        assert!(space.wanted.take().unwrap().1 <= most / 2);
         assert_eq!(
             std::fs::read_dir(folder.path()).unwrap().count(),
             1,

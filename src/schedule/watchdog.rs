@@ -4,23 +4,26 @@
 //! is suspended. An attempt that has to go is asked (SIGTERM: it writes a checkpoint if it still can) and
 //! killed after the grace.
 //!
-//! Standing still means: no event *and* hardly any CPU time of the worker and all that it has started. A
-//! stage that computes without a word for an hour is well; so is one that reports but waits.
+//! Standing still means: no event *and* hardly any CPU time *and* hardly a byte read or written by the worker and all
+//! that it has started. A stage that computes without a word for an hour is well; so is one that reports but
+//! waits, or that writes a large checkpoint to a slow disk.
 
 use crate::rundir::event::FailureClass;
-use crate::schedule::core::{Failure, GRACE};
+use crate::schedule::core::Failure;
 use crate::schedule::eta;
-use crate::schedule::process_tree;
+use crate::schedule::process_tree::{self, Activity};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Limits of one attempt.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttemptLimits {
     /// Longest wall time.
     pub timeout: Option<Duration>,
     /// Longest time without a sign of life.
     pub hung_after: Option<Duration>,
+    /// Time that it has to leave once it was asked to.
+    pub grace: Duration,
 }
 
 /// What has to be done about an attempt.
@@ -35,7 +38,10 @@ pub enum Measure {
 /// Least share of one core that counts as a sign of life: a thread that only wakes up to look is none.
 const LEAST_CPU: f64 = 1e-3;
 
-/// Looks at an attempt's CPU time per `hung_after`.
+/// Least bytes a second that count as one: lines that say that it still waits are none.
+const LEAST_IO: f64 = 4096.0;
+
+/// Looks at an attempt's activity per `hung_after`.
 const LOOKS: u32 = 8;
 
 /// Watches the attempts of one execution, by stage.
@@ -53,9 +59,9 @@ struct Watched {
     began: Duration,
     /// Last sign of life.
     alive: Duration,
-    /// Last look at the CPU time, and what it was.
+    /// Last look at the activity, and what it was.
     looked: Duration,
-    cpu: f64,
+    activity: Activity,
     verdict: Option<Verdict>,
     gone: bool,
 }
@@ -87,7 +93,7 @@ impl Watchdog {
             began: now,
             alive: now,
             looked: now,
-            cpu: 0.0,
+            activity: Activity::default(),
             verdict: None,
             gone: false,
         };
@@ -141,7 +147,8 @@ impl Watchdog {
                 eta::show(limits.timeout.unwrap_or_default())
             ),
             _ => format!(
-                "ended because it stood still: no event and no CPU time for {}; the log ends with where it stood",
+                "ended because it stood still: no event, no CPU time, nothing read or written for {}; the log ends \
+                 with where it stood",
                 eta::show(after)
             ),
         };
@@ -152,39 +159,39 @@ impl Watchdog {
     pub fn next(&self) -> Option<Duration> {
         self.attempts
             .values()
-            .filter_map(|watched| watched.next(self.grace()))
+            .filter_map(|watched| watched.next(self.hurry))
             .min()
     }
 
     /// Looks at everybody. Returns what has to be done, each once.
     pub fn look(&mut self, now: Duration) -> Vec<(usize, Measure)> {
-        self.look_with(now, process_tree::cpu_seconds)
+        self.look_with(now, process_tree::activity)
     }
 
     fn look_with(
         &mut self,
         now: Duration,
-        cpu: impl Fn(u32) -> Option<f64>,
+        activity: impl Fn(u32) -> Option<Activity>,
     ) -> Vec<(usize, Measure)> {
-        let grace = self.grace();
+        let hurry = self.hurry;
         self.attempts
             .iter_mut()
-            .filter_map(|(stage, watched)| Some((*stage, watched.look(now, grace, &cpu)?)))
+            .filter_map(|(stage, watched)| Some((*stage, watched.look(now, hurry, &activity)?)))
             .collect()
-    }
-
-    fn grace(&self) -> Duration {
-        GRACE / self.hurry.max(1)
     }
 }
 
 impl Watched {
-    fn next(&self, grace: Duration) -> Option<Duration> {
+    fn grace(&self, hurry: u32) -> Duration {
+        self.limits.grace / hurry.max(1)
+    }
+
+    fn next(&self, hurry: u32) -> Option<Duration> {
         if self.gone {
             return None;
         }
         if let Some(verdict) = self.verdict {
-            return (!verdict.killed).then_some(verdict.asked + grace);
+            return (!verdict.killed).then_some(verdict.asked + self.grace(hurry));
         }
         let late = self.limits.timeout.map(|timeout| self.began + timeout);
         let look = self
@@ -197,9 +204,10 @@ impl Watched {
     fn look(
         &mut self,
         now: Duration,
-        grace: Duration,
-        cpu: impl Fn(u32) -> Option<f64>,
+        hurry: u32,
+        activity: impl Fn(u32) -> Option<Activity>,
     ) -> Option<Measure> {
+        let grace = self.grace(hurry);
         if self.gone {
             return None;
         }
@@ -217,13 +225,17 @@ impl Watched {
         if now < self.looked + hung_after / LOOKS {
             return None;
         }
-        if let Some(used) = self.pid.and_then(cpu) {
+        if let Some(found) = self.pid.and_then(activity) {
             let since = now.saturating_sub(self.looked).as_secs_f64();
+            let (cpu, io) = (
+                found.cpu_seconds - self.activity.cpu_seconds,
+                found.io_bytes as f64 - self.activity.io_bytes as f64,
+            );
             // Less than before: a process of the tree is gone, so something happened.
-            if used < self.cpu || used - self.cpu >= LEAST_CPU * since {
+            if cpu < 0.0 || cpu >= LEAST_CPU * since || io >= LEAST_IO * since {
                 self.alive = now;
             }
-            self.cpu = used;
+            self.activity = found;
         }
         self.looked = now;
         let still = now.saturating_sub(self.alive);
@@ -257,6 +269,7 @@ mod tests {
         let limits = AttemptLimits {
             timeout: timeout.map(s),
             hung_after: hung_after.map(s),
+            grace: s(10),
         };
         dog.begin(3, limits, s(100));
         dog.named(3, Some(1));
@@ -270,7 +283,12 @@ mod tests {
         cpu: impl Fn(Duration) -> f64,
     ) -> Option<(u64, Measure)> {
         while let Some(now) = dog.next().filter(|now| *now <= s(end)) {
-            let measures = dog.look_with(now, |_| Some(cpu(now)));
+            let measures = dog.look_with(now, |_| {
+                Some(Activity {
+                    cpu_seconds: cpu(now),
+                    io_bytes: 0,
+                })
+            });
             assert!(measures.len() <= 1);
             if let Some((stage, measure)) = measures.first() {
                 assert_eq!(*stage, 3);
@@ -356,5 +374,58 @@ mod tests {
         let mut helpers = watchdog(None, Some(80));
         let shrinking = |now: Duration| 10_000.0 - now.as_secs_f64();
         assert_eq!(first(&mut helpers, 5000, shrinking), None);
+    }
+
+    #[test]
+    fn what_reads_or_writes_is_alive() {
+        let look = |bytes_a_second: u64| {
+            let mut dog = watchdog(None, Some(80));
+            while let Some(now) = dog.next().filter(|now| *now < s(5000)) {
+                let activity = Activity {
+                    cpu_seconds: 1.0,
+                    io_bytes: now.as_secs() * bytes_a_second,
+                };
+                if let Some((_, measure)) = dog.look_with(now, |_| Some(activity)).first() {
+                    return Some(*measure);
+                }
+            }
+            None
+        };
+        assert_eq!(
+            look(1 << 20),
+            None,
+            "a checkpoint on its way to a slow disk"
+        );
+        let hangs = Some(Measure::DescribeAndTerminate);
+        assert_eq!(look(80), hangs, "a line a second that says that it waits");
+    }
+
+    #[test]
+    fn every_attempt_has_its_own_grace() {
+        let mut dog = Watchdog::new(1);
+        for (stage, grace) in [(1, 5), (2, 60)] {
+            let limits = AttemptLimits {
+                timeout: Some(s(100)),
+                hung_after: None,
+                grace: s(grace),
+            };
+            dog.begin(stage, limits, s(0));
+        }
+        let mut seen = Vec::new();
+        while let Some(now) = dog.next() {
+            let measures = dog.look_with(now, |_| None);
+            seen.extend(
+                measures
+                    .into_iter()
+                    .map(|(stage, what)| (now.as_secs(), stage, what)),
+            );
+        }
+        let expected = [
+            (100, 1, Measure::Terminate),
+            (100, 2, Measure::Terminate),
+            (105, 1, Measure::Kill),
+            (160, 2, Measure::Kill),
+        ];
+        assert_eq!(seen, expected);
     }
 }

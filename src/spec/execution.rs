@@ -14,8 +14,10 @@ use std::time::Duration;
 pub struct ExecutionRules {
     /// Longest wall time of an attempt, time that it was stopped (Ctrl-Z) left out; `None`: any.
     pub timeout: Option<Duration>,
-    /// An attempt that shows neither an event nor CPU time for this long hangs; `None`: it may.
+    /// An attempt that shows neither an event nor CPU time nor any reading or writing for this long hangs; `None`: it may.
     pub hung_after: Option<Duration>,
+    /// Time that an attempt has to write a checkpoint and leave once it was asked to.
+    pub grace: Duration,
     pub out_of_memory: OutOfMemory,
     pub checkpoints: CheckpointRules,
 }
@@ -50,6 +52,7 @@ impl Default for ExecutionRules {
         ExecutionRules {
             timeout: None,
             hung_after: Some(Duration::from_secs(600)),
+            grace: Duration::from_secs(10),
             out_of_memory: OutOfMemory::Same,
             checkpoints: CheckpointRules {
                 every: Duration::from_secs(60),
@@ -61,7 +64,13 @@ impl Default for ExecutionRules {
     }
 }
 
-const KEYS: [&str; 4] = ["timeout", "hung_after", "out_of_memory", "checkpoints"];
+const KEYS: [&str; 5] = [
+    "timeout",
+    "hung_after",
+    "grace",
+    "out_of_memory",
+    "checkpoints",
+];
 const CHECKPOINT_KEYS: [&str; 4] = ["every", "every_epochs", "keep", "best"];
 const OUT_OF_MEMORY: [(&str, OutOfMemory); 2] = [
     ("same", OutOfMemory::Same),
@@ -78,6 +87,11 @@ pub fn read(node: &Node, reports: &mut Vec<Report>) -> ExecutionRules {
         match entry.key.as_str() {
             "timeout" => rules.timeout = duration(&entry.value, &place, reports),
             "hung_after" => rules.hung_after = duration(&entry.value, &place, reports),
+            "grace" => {
+                if let Some(grace) = duration(&entry.value, &place, reports) {
+                    rules.grace = grace;
+                }
+            }
             "out_of_memory" => {
                 let text = entry.value.text().unwrap_or_default();
                 match OUT_OF_MEMORY.iter().find(|(name, _)| *name == text) {
@@ -195,12 +209,13 @@ mod tests {
     #[test]
     fn a_whole_section() {
         let read = rules(
-            "  timeout: 2h\n  hung_after: 90s\n  out_of_memory: smaller_parts\n\
+            "  timeout: 2h\n  hung_after: 90s\n  grace: 1m\n  out_of_memory: smaller_parts\n\
              \x20 checkpoints: {every: 0.5s, every_epochs: 3, keep: 4, best: true}\n",
         );
         let expected = ExecutionRules {
             timeout: Some(Duration::from_secs(7200)),
             hung_after: Some(Duration::from_secs(90)),
+            grace: Duration::from_secs(60),
             out_of_memory: OutOfMemory::SmallerParts,
             checkpoints: CheckpointRules {
                 every: Duration::from_millis(500),

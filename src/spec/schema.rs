@@ -110,7 +110,8 @@ pub fn json_schema(file: File) -> Json {
             "additionalProperties": false,
             "properties": {
                 "timeout": {"$ref": "#/$defs/duration", "description": "Longest wall time of an attempt."},
-                "hung_after": {"$ref": "#/$defs/duration", "description": "Time without an event and without CPU time after which an attempt hangs."},
+                "hung_after": {"$ref": "#/$defs/duration", "description": "Time without an event, without CPU time and without reading or writing after which an attempt hangs."},
+                "grace": {"$ref": "#/$defs/duration", "description": "Time that an attempt has to write a checkpoint and leave."},
                 "out_of_memory": {"enum": ["same", "smaller_parts"], "description": "How a stage that ran out of memory is tried again."},
                 "checkpoints": {
                     "type": "object",

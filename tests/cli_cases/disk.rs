@@ -16,9 +16,14 @@ struct Small {
 impl Small {
     /// Mounts one of `mib` MiB at `path`; `None` if that isn't allowed here.
     fn mount(path: &Path, mib: u32) -> Option<Small> {
+        Small::mount_with(path, &format!("size={mib}m"))
+    }
+
+    /// Mounts one with the options of `tmpfs`.
+    fn mount_with(path: &Path, options: &str) -> Option<Small> {
         std::fs::create_dir_all(path).unwrap();
         let target = CString::new(path.to_str().unwrap()).unwrap();
-        let options = CString::new(format!("size={mib}m")).unwrap();
+        let options = CString::new(options).unwrap();
         // SAFETY: all strings end with a zero and live until the call is over.
         let status = unsafe {
             libc::mount(
@@ -174,4 +179,89 @@ fn a_disk_that_fills_up_costs_time_only() {
     assert_eq!(failures[0]["failure"], "disk_full", "{said}");
     let check = lab.ask("small/store", "SELECT * FROM pragma_integrity_check");
     assert_eq!(check[0]["integrity_check"], "ok");
+}
+
+/// An experiment whose only stage runs `script`.
+fn program(lab: &Lab, script: &str) {
+    let text = format!(
+        "name: program\nparams: {{script: \"\"}}\nseeds: 1\nstages:\n  it:\n    command: [sh, -c, \"{{params.script}}\"]
+    metrics: [accuracy]\naxes:\n  it:\n    only:\n      params.script: |\n        {}\n",
+        script.replace('\n', "\n        ")
+    );
+    lab.write("program.yaml", &text);
+}
+
+/// The work folder of the only stage in `small/store`.
+fn work(lab: &Lab) -> PathBuf {
+    let stages = lab.stages("small/store");
+    assert_eq!(stages.len(), 1);
+    lab.path(&format!("small/store/stages/{}/work", stages[0]))
+}
+
+/// Attempts of the only stage: one that met the full disk, one that is done.
+#[track_caller]
+fn once_more(lab: &Lab, run: Running) {
+    let (status, said) = run.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    let found = lab.ask(
+        "small/store",
+        "SELECT failure, message FROM v_attempts ORDER BY attempt",
+    );
+    assert_eq!(found.len(), 2, "{found:?}: {said}");
+    assert_eq!(found[0]["failure"], "disk_full", "{found:?}");
+    let message = found[0]["message"].as_str().unwrap();
+    assert!(message.starts_with("the disk is full: "), "{message}");
+    assert!(found[1]["failure"].is_null(), "{found:?}");
+}
+
+const REPORT: &str = r#"echo '{"kind":"evaluated","metrics":{"accuracy":50}}' >> "$ABLATE_EVENTS""#;
+
+#[test]
+fn a_program_that_meets_a_full_disk_waits_for_room() {
+    let lab = Lab::new();
+    let Some(small) = Small::mount(&lab.path("small"), 48) else {
+        return;
+    };
+    program(
+        &lab,
+        &format!("head -c 20000000 /dev/zero > \"$ABLATE_RUN_DIR/model\" || exit 1\n{REPORT}"),
+    );
+    let filler = small.fill(10 << 20);
+    let run = Running::start(&lab, "run program.yaml --store small/store --min-free 1M");
+    wait_for("the hold", || {
+        run.said().contains("no stage is started").then_some(())
+    });
+    std::fs::remove_file(filler).unwrap();
+    once_more(&lab, run);
+    assert_eq!(
+        std::fs::metadata(work(&lab).join("model")).unwrap().len(),
+        20_000_000
+    );
+}
+
+/// The file system has all its bytes, and yet no file can be made.
+#[test]
+fn a_program_that_meets_the_last_inode_waits_for_some() {
+    let lab = Lab::new();
+    let Some(_small) = Small::mount_with(&lab.path("small"), "size=48m,nr_inodes=400") else {
+        return;
+    };
+    program(
+        &lab,
+        &format!(
+            "if [ -e \"$ABLATE_RUN_DIR/f0\" ]; then {REPORT}; exit; fi\ni=0\n\
+             while [ $i -lt 1000 ]; do : > \"$ABLATE_RUN_DIR/f$i\"; i=$((i + 1)); done"
+        ),
+    );
+    let run = Running::start(&lab, "run program.yaml --store small/store --min-free 1M");
+    wait_for("the hold", || {
+        run.said().contains("or no inodes?").then_some(())
+    });
+    for entry in std::fs::read_dir(work(&lab)).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.ends_with("f0") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    once_more(&lab, run);
 }

@@ -3,7 +3,7 @@
 use crate::rundir::event::FailureClass;
 use std::time::Duration;
 
-/// Time that workers have between SIGTERM and SIGKILL: enough to write a checkpoint.
+/// Time that workers have between SIGTERM and SIGKILL, unless it is said: enough to write a checkpoint.
 pub const GRACE: Duration = Duration::from_secs(10);
 
 /// What is known of a stage before anything runs.
@@ -27,6 +27,8 @@ pub struct Limits {
     pub budget: Option<Duration>,
     /// One stage, the cheapest, must be done before any other starts.
     pub canary: bool,
+    /// Time that workers have to leave when all of it ends; `None`: [`GRACE`].
+    pub grace: Option<Duration>,
 }
 
 /// What another scheduler that shares the store has made of a stage.

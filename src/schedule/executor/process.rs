@@ -134,6 +134,7 @@ fn reap(pid: libc::pid_t, process: &Mutex<Option<libc::pid_t>>) -> Exit {
         code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
         signal: libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
         oom_kill: false,
+        disk_full: false,
         // Linux counts it in KiB.
         peak_rss_bytes: (usage.ru_maxrss as u64).saturating_mul(1024),
     }
@@ -144,26 +145,32 @@ pub(super) fn oom_kills() -> u64 {
     let Ok(groups) = std::fs::read_to_string("/proc/self/cgroup") else {
         return 0;
     };
-    groups.lines().map(oom_kills_of).max().unwrap_or(0)
+    oom_kills_in(Path::new("/sys/fs/cgroup"), &groups)
+}
+
+/// The largest count of the control groups that `groups` (as `/proc/self/cgroup`) names, below the mount point `root`.
+fn oom_kills_in(root: &Path, groups: &str) -> u64 {
+    let counts = groups.lines().map(|line| oom_kills_of(root, line));
+    counts.max().unwrap_or(0)
 }
 
 /// The count of one line of `/proc/self/cgroup` (`0::/path`, or `4:memory:/path` of version 1).
-fn oom_kills_of(line: &str) -> u64 {
+fn oom_kills_of(root: &Path, line: &str) -> u64 {
     let mut parts = line.splitn(3, ':').skip(1);
     let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
         return 0;
     };
     let (root, file) = match controllers {
-        "" => ("/sys/fs/cgroup", "memory.events"),
+        "" => (root.to_owned(), "memory.events"),
         list if list.split(',').any(|name| name == "memory") => {
-            ("/sys/fs/cgroup/memory", "memory.oom_control")
+            (root.join("memory"), "memory.oom_control")
         }
         _ => return 0,
     };
     // In a container the group's own path may not be visible: its root is the group then.
     [path.trim_start_matches('/'), ""]
         .iter()
-        .find_map(|path| std::fs::read_to_string(Path::new(root).join(path).join(file)).ok())
+        .find_map(|path| std::fs::read_to_string(root.join(path).join(file)).ok())
         .and_then(|text| {
             text.lines()
                 .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
@@ -177,7 +184,28 @@ mod tests {
 
     #[test]
     fn lines_of_other_controllers_count_nothing() {
-        assert_eq!(oom_kills_of("7:blkio:/x"), 0);
-        assert_eq!(oom_kills_of("nonsense"), 0);
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(oom_kills_in(root.path(), "7:blkio:/x\nnonsense"), 0);
+    }
+
+    /// Files as the kernel writes them, of both versions, and of a container that sees its group as the root.
+    #[test]
+    fn the_kernels_counts_are_read() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let events = "low 0\nhigh 0\nmax 41\noom 3\noom_kill 2\noom_group_kill 0\n";
+        write("job/memory.events", events);
+        assert_eq!(oom_kills_in(root.path(), "0::/job\n"), 2);
+        assert_eq!(oom_kills_in(root.path(), "0::/hidden\n"), 0);
+        write("memory.events", "oom 1\noom_kill 1\n");
+        assert_eq!(oom_kills_in(root.path(), "0::/hidden\n"), 1);
+        let control = "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n";
+        write("memory/old/memory.oom_control", control);
+        let groups = "5:cpu:/x\n4:memory:/old\n0::/job\n";
+        assert_eq!(oom_kills_in(root.path(), groups), 7);
     }
 }

@@ -4,6 +4,7 @@ use super::{OnExit, Order, Signal, StartError, Worker, child, process};
 use crate::rundir::layout::RunDir;
 use crate::schedule::outcome::Exit;
 use crate::schedule::process_tree;
+use crate::schedule::space;
 use crate::worker::program::guard::{End, Request};
 use crate::worker::program::{Control, Program};
 use std::fs::OpenOptions;
@@ -32,7 +33,7 @@ pub fn start(order: &Order, on_exit: OnExit) -> Result<Box<dyn Worker>, StartErr
     let cores = order.slot.cores.clone();
     let control = Arc::new(Control::default());
     let shared = Arc::clone(&control);
-    let log = order.log.clone();
+    let (log, run_dir) = (order.log.clone(), order.run_dir.clone());
     let (started, answer) = mpsc::sync_channel(1);
     std::thread::Builder::new()
         .name("program".into())
@@ -59,6 +60,7 @@ pub fn start(order: &Order, on_exit: OnExit) -> Result<Box<dyn Worker>, StartErr
                 code: end.code,
                 signal: end.signal,
                 oom_kill: process::oom_kills() > kills_before,
+                disk_full: space::is_full(&run_dir),
                 peak_rss_bytes: end.peak_rss_bytes,
             });
         })
