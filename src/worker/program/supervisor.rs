@@ -296,34 +296,41 @@ impl Program {
         Ok((missed, earlier))
     }
 
-    fn missed(&self, attempt: u32, events: &[Event]) -> Vec<EventKind> {
-        let Ok(bytes) = read_up_to(&self.dir.reports(attempt), CAP) else {
+    /// Of the last attempt that has run the program: what it has reported and is in no event.
+    fn missed(&self, last: u32, events: &[Event]) -> Vec<EventKind> {
+        let read =
+            |attempt: u32| Some((attempt, read_up_to(&self.dir.reports(attempt), CAP).ok()?));
+        let Some((attempt, bytes)) = (1..=last).rev().find_map(read) else {
             return Vec::new();
         };
-        let mut own = events.iter().filter(|event| event.attempt == attempt);
-        // What comes before is what that attempt has taken in of the one before it.
-        if !own.any(|event| matches!(event.kind, EventKind::Started { .. })) {
-            return Vec::new();
-        }
-        let taken: Vec<&Event> = own.collect();
-        let ended = |event: &&Event| {
+        let own = || events.iter().filter(|event| event.attempt == attempt);
+        let ended = |event: &Event| {
             matches!(
                 event.kind,
                 EventKind::Resources { .. } | EventKind::Finished { .. }
             )
         };
-        if taken.iter().any(ended) {
+        if own().any(ended) {
             return Vec::new();
         }
+        let is_start = |kind: &EventKind| matches!(kind, EventKind::Started { .. });
+        // What comes before its start is what that attempt has taken in of the one before it. Where there is no start,
+        // its scheduler died before it could say so.
+        let taken = own().skip_while(|event| !is_start(&event.kind)).chain(
+            // Attempts that died while they took it in.
+            events
+                .iter()
+                .filter(|event| event.attempt > attempt && event.attempt <= last),
+        );
+        let counts =
+            |kind: &EventKind| !is_start(kind) && !matches!(kind, EventKind::Failed { .. });
+        let taken = taken.filter(|event| counts(&event.kind)).count();
         let before = events.iter().filter(|event| event.attempt < attempt);
         let before = Earlier::of(before.map(|event| &event.kind));
         let mut all = Reports::going_on(before.steps, before.resumed).read(&bytes);
-        // Its end is not for this attempt to say again.
-        all.retain(|kind| !matches!(kind, EventKind::Failed { .. }));
-        // Where it went on from without a word, the word was ours.
-        let is_start = |kind: Option<&EventKind>| matches!(kind, Some(EventKind::Started { .. }));
-        let ours = is_start(taken.first().map(|event| &event.kind)) && !is_start(all.first());
-        all.split_off((taken.len() - usize::from(ours)).min(all.len()))
+        // Neither its start nor its end is for this attempt to say again.
+        all.retain(counts);
+        all.split_off(taken.min(all.len()))
     }
 
     fn check_inputs(&self) -> Result<(), InputError> {
@@ -642,3 +649,6 @@ fn read_up_to(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
     File::open(path)?.take(cap).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests;
