@@ -311,7 +311,7 @@ mod tests {
         let mut dog = watchdog(Some(60), Some(80));
         dog.gone(3);
         assert_eq!(dog.next(), None);
-        assert_eq!(dog.look_with(s(1_000), |_| Some(0.0)), []);
+        assert_eq!(dog.look_with(s(1_000), |_| Some(Activity::default())), []);
         assert!(!dog.is_condemned(3));
         assert_eq!(dog.end(3), None);
         let mut late = watchdog(Some(60), None);
