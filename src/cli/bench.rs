@@ -228,7 +228,6 @@ fn measure(args: &TrainArgs) -> Result<Figures, TrainError> {
     };
     let shape = VitShape::new(&recipe.model, classes);
     let flops = 3.0 * shape.forward_flops(recipe.train.resolution as u64);
-    let estimated = memory::training_bytes(&shape, &memory::Load::of_training(&recipe));
     let architecture = Architecture::new(&recipe.model, recipe.train.resolution, classes);
     let micro = args.batch.get() / args.accumulation.get();
     let bench = Bench {
@@ -238,6 +237,15 @@ fn measure(args: &TrainArgs) -> Result<Figures, TrainError> {
         fused: !args.unfused && kernel::is_on(),
         loader_threads: args.loader_threads,
     };
+    let load = memory::Load {
+        fused: bench.fused,
+        data_bytes: match &bench.source {
+            Source::Random { .. } => 0,
+            Source::Data(dataset) => dataset.shape().kept_bytes,
+        },
+        ..memory::Load::of_training(&bench.recipe)
+    };
+    let estimated = memory::training_bytes(&shape, &load);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(args.threads.get())
         .build()

@@ -358,7 +358,9 @@ fn effects_text(effects: &[Effect]) -> String {
                 Some(pairs) => note.push_str(&format!(
                     " (summed over {pairs} pairs of runs with the same seed)"
                 )),
-                None => note.push_str("; no seed is shared, so all runs of both are compared"),
+                None => note.push_str(
+                    "; too few seeds are shared for pairs, so all runs of both are compared",
+                ),
             }
             if let (Some(exact), Some(mid)) = (images.exact_p, images.mid_p) {
                 note.push_str(&format!(
@@ -368,8 +370,8 @@ fn effects_text(effects: &[Effect]) -> String {
             note.push_str(match images.over {
                 "images" => ". The interval over images is about these trained models, not about other seeds.",
                 _ => {
-                    ". The interval over seeds and images takes both as samples (two-way bootstrap); few seeds make it \
-                     rough."
+                    ". The interval over seeds and images takes both as samples (two-way bootstrap, widened for few \
+                     seeds)."
                 }
             });
             notes.push(note);

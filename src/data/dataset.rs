@@ -104,7 +104,8 @@ impl Dataset {
     ) -> Dataset {
         let source = root.map_or(Source::Embedded, |root| Source::Folder(root.to_path_buf()));
         let splits = [Vec::new(), samples];
-        Dataset::assemble(name.to_owned(), source, classes.to_vec(), splits)
+        // It is gone through once, with the final weights: nothing of it is kept.
+        Dataset::keeping(name.to_owned(), source, classes.to_vec(), splits, 0)
     }
 
     fn assemble(
@@ -113,7 +114,17 @@ impl Dataset {
         classes: Vec<String>,
         splits: [Vec<Sample>; 2],
     ) -> Dataset {
-        let decoded = DecodedCache::new(splits.each_ref().map(Vec::len));
+        Dataset::keeping(name, source, classes, splits, CACHE_BYTES)
+    }
+
+    fn keeping(
+        name: String,
+        source: Source,
+        classes: Vec<String>,
+        splits: [Vec<Sample>; 2],
+        capacity: usize,
+    ) -> Dataset {
+        let decoded = DecodedCache::new(splits.each_ref().map(Vec::len), capacity);
         Dataset {
             inner: Arc::new(Inner {
                 name,
@@ -173,7 +184,7 @@ impl Dataset {
             let total = sizes.iter().sum::<usize>() as u64 * count as u64;
             total.checked_div(sizes.len() as u64).unwrap_or(0)
         });
-        let images = splits.sum::<u64>().min(CACHE_BYTES as u64);
+        let images = splits.sum::<u64>().min(self.inner.decoded.capacity as u64);
         let encoded = match self.inner.source {
             Source::Embedded => embedded::size() as u64,
             Source::Folder(_) => 0,
@@ -213,7 +224,7 @@ impl Dataset {
     }
 
     /// Image `index` of `split`, decoded. Small images are decoded once and kept, up to
-    /// [`CACHE_BYTES`]. Panics if there is no such image.
+    /// [`CACHE_BYTES`]; those of a further evaluation set aren't. Panics if there is no such image.
     ///
     /// # Errors
     /// The file cannot be read or decoded; the error names it.
@@ -296,20 +307,23 @@ const INDEX_BYTES: u64 = 150;
 struct DecodedCache {
     slots: [Vec<OnceLock<Arc<Rgb8>>>; 2],
     bytes: AtomicUsize,
+    capacity: usize,
 }
 
 impl DecodedCache {
-    fn new(lengths: [usize; 2]) -> DecodedCache {
+    /// Keeps up to `capacity` bytes.
+    fn new(lengths: [usize; 2], capacity: usize) -> DecodedCache {
         let slots = lengths.map(|n| std::iter::repeat_with(OnceLock::new).take(n).collect());
         DecodedCache {
             slots,
             bytes: AtomicUsize::new(0),
+            capacity,
         }
     }
 
     /// Whether an image of `bytes` may be kept; if so it is counted.
     fn admits(&self, bytes: usize) -> bool {
         bytes <= LARGEST_CACHED
-            && self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= CACHE_BYTES
+            && self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.capacity
     }
 }

@@ -7,6 +7,7 @@
 
 use super::{DataError, Dataset, EvalTransform, Sampler, Split, TrainTransform};
 use crate::rng::{KeyedRng, Purpose};
+use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -130,7 +131,10 @@ impl Iterator for Loader {
         let step = self.next;
         let images = match &self.pool {
             Some(pool) => pool.take(),
-            None => self.job.prepare(self.job.positions(step)),
+            // On the threads that compute, which wait for it.
+            None => self
+                .job
+                .prepare(self.job.positions(step), rayon::current_num_threads() > 1),
         };
         self.next = if images.is_ok() {
             step + 1
@@ -175,37 +179,51 @@ impl Job {
             .collect()
     }
 
-    /// The images at `positions`, one after the other.
-    fn prepare(&self, positions: Range<usize>) -> Result<Vec<f32>, DataError> {
+    /// The images at `positions`, one after the other; `side_by_side`: on the threads of the current pool. The draws
+    /// of each are keyed by its position, so both are the same to the bit.
+    fn prepare(&self, positions: Range<usize>, side_by_side: bool) -> Result<Vec<f32>, DataError> {
         let resolution = match &self.work {
             Work::Train { transform, .. } => transform.resolution(),
             Work::Eval { transform } => transform.resolution(),
         };
         let sample = 3 * resolution * resolution;
         let mut images = vec![0.0; positions.len() * sample];
+        if side_by_side {
+            let outs = images.par_chunks_exact_mut(sample);
+            let failed = positions
+                .into_par_iter()
+                .zip(outs)
+                .find_map_first(|(position, out)| self.image(position, out).err());
+            return failed.map_or(Ok(images), Err);
+        }
         for (position, out) in positions.zip(images.chunks_exact_mut(sample)) {
-            let image = self
-                .dataset
-                .image(self.split(), self.order[position] as usize)?;
-            match &self.work {
-                Work::Train {
-                    transform,
-                    seed,
-                    epoch,
-                } => {
-                    let key = position as u64;
-                    let mut rng = KeyedRng::new(*seed, Purpose::Augment, *epoch, key);
-                    transform.apply(&image, &mut rng, out);
-                }
-                Work::Eval { transform } => transform.apply(&image, out),
-            }
+            self.image(position, out)?;
         }
         Ok(images)
     }
 
+    /// The image at `position`.
+    fn image(&self, position: usize, out: &mut [f32]) -> Result<(), DataError> {
+        let index = self.order[position] as usize;
+        let image = self.dataset.image(self.split(), index)?;
+        match &self.work {
+            Work::Train {
+                transform,
+                seed,
+                epoch,
+            } => {
+                let key = position as u64;
+                let mut rng = KeyedRng::new(*seed, Purpose::Augment, *epoch, key);
+                transform.apply(&image, &mut rng, out);
+            }
+            Work::Eval { transform } => transform.apply(&image, out),
+        }
+        Ok(())
+    }
+
     /// [`Job::prepare`], with a panic turned into an error: the other side waits for an answer.
     fn prepare_guarded(&self, positions: Range<usize>) -> Result<Vec<f32>, DataError> {
-        catch_unwind(AssertUnwindSafe(|| self.prepare(positions))).unwrap_or_else(|panic| {
+        catch_unwind(AssertUnwindSafe(|| self.prepare(positions, false))).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
             Err(DataError::LoaderPanicked(

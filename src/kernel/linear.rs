@@ -88,7 +88,9 @@ pub fn backward_weight(g: &[f32], x: &[f32], outputs: usize, inputs: usize) -> V
     let rows = x.len() / inputs;
     build(outputs * inputs, WEIGHT_ROWS * inputs, |index, dw| {
         let count = dw.len() / inputs;
-        let g = Matrix::strided(&g[index * WEIGHT_ROWS..], rows, count, outputs).t();
+        // Without rows there is nothing to begin at.
+        let g = g.get(index * WEIGHT_ROWS..).unwrap_or_default();
+        let g = Matrix::strided(g, rows, count, outputs).t();
         matmul_fill(dw, 1.0, g, Matrix::new(x, rows, inputs))
     })
 }

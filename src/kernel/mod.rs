@@ -44,10 +44,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// digits.
 pub use crate::rundir::stage::FUSION_SWITCH as SWITCH;
 
-static FUSED: LazyLock<AtomicBool> = LazyLock::new(|| {
-    let off = std::env::var_os(SWITCH).is_some_and(|value| value == "off" || value == "0");
-    AtomicBool::new(!off)
-});
+static FUSED: LazyLock<AtomicBool> =
+    LazyLock::new(|| AtomicBool::new(!crate::rundir::stage::is_fusion_off()));
 
 /// Turns the fused operations on or off for the whole process. At the start they are on, unless
 /// [`SWITCH`] says otherwise.
@@ -131,3 +129,5 @@ pub fn residual(
 mod property_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod view_tests;

@@ -43,7 +43,12 @@ pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let scores = q
         .mul_scalar((head_dim as f32).powf(-0.5))
         .matmul(k.swap_dims(2, 3));
-    let mixed = activation::softmax(scores, 3).matmul(v);
+    // Spelled out: Burn's own softmax takes other operations with gradients than without, and a block that is run
+    // again in the backward pass must give the same bits.
+    let shifted = scores.clone() - scores.detach().max_dim(3);
+    let exponentials = shifted.exp();
+    let softmax = exponentials.clone() / exponentials.sum_dim(3);
+    let mixed = softmax.matmul(v);
     mixed.swap_dims(1, 2).reshape([batch, tokens, dim])
 }
 

@@ -6,23 +6,23 @@ use crate::rng::{KeyedRng, Purpose};
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
 
-fn normal(key: u64, count: usize, scale: f64) -> Vec<f32> {
+pub(super) fn normal(key: u64, count: usize, scale: f64) -> Vec<f32> {
     let mut rng = KeyedRng::new(key, Purpose::Test, 0, 0);
     (0..count).map(|_| (scale * rng.normal()) as f32).collect()
 }
 
-fn leaf<const D: usize>(values: &[f32], shape: [usize; D]) -> Tensor<D> {
+pub(super) fn leaf<const D: usize>(values: &[f32], shape: [usize; D]) -> Tensor<D> {
     let device = Device::flex().autodiff();
     Tensor::from_data(TensorData::new(values.to_vec(), shape), &device).require_grad()
 }
 
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+pub(super) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.inner().into_data().try_into_vec().unwrap()
 }
 
 /// How an input lies in memory.
 #[derive(Debug, Clone, Copy)]
-enum Layout {
+pub(super) enum Layout {
     Plain,
     /// Batch and tokens exchanged: rows are not next to each other.
     Swapped,
@@ -31,7 +31,12 @@ enum Layout {
 }
 
 /// `[batch, tokens, width]` in a layout, from a leaf of its own shape.
-fn laid_out(layout: Layout, key: u64, [b, t, w]: [usize; 3], scale: f64) -> (Tensor<3>, Tensor<3>) {
+pub(super) fn laid_out(
+    layout: Layout,
+    key: u64,
+    [b, t, w]: [usize; 3],
+    scale: f64,
+) -> (Tensor<3>, Tensor<3>) {
     let shape = match layout {
         Layout::Plain => [b, t, w],
         Layout::Swapped => [t, b, w],
@@ -47,19 +52,42 @@ fn laid_out(layout: Layout, key: u64, [b, t, w]: [usize; 3], scale: f64) -> (Ten
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Case {
-    batch: usize,
-    tokens: usize,
-    heads: usize,
-    head_dim: usize,
-    outputs: usize,
-    layout: Layout,
-    scale: f64,
-    /// The output's gradient is one number, broadcast.
-    broadcast: bool,
+pub(super) struct Case {
+    pub batch: usize,
+    pub tokens: usize,
+    pub heads: usize,
+    pub head_dim: usize,
+    pub outputs: usize,
+    pub layout: Layout,
+    pub scale: f64,
+    pub incoming: Incoming,
 }
 
-fn case() -> impl Strategy<Value = Case> {
+/// How the gradient of an output comes back.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Incoming {
+    Written,
+    /// One number everywhere.
+    One,
+    /// A view with batch and tokens exchanged.
+    Swapped,
+    /// A view with tokens and channels exchanged.
+    Turned,
+    /// A part of a larger tensor: what joining tokens gives back.
+    Part,
+}
+
+fn incoming() -> impl Strategy<Value = Incoming> {
+    prop_oneof![
+        Just(Incoming::Written),
+        Just(Incoming::One),
+        Just(Incoming::Swapped),
+        Just(Incoming::Turned),
+        Just(Incoming::Part),
+    ]
+}
+
+pub(super) fn case() -> impl Strategy<Value = Case> {
     let layout = prop_oneof![
         Just(Layout::Plain),
         Just(Layout::Swapped),
@@ -68,7 +96,7 @@ fn case() -> impl Strategy<Value = Case> {
     let scale = prop_oneof![Just(1e-12), Just(1e-3), Just(1.0), Just(40.0), Just(1e4)];
     let tokens = prop_oneof![Just(1usize), 2usize..9, Just(33usize)];
     let sizes = (1usize..4, tokens, 1usize..4, 1usize..9, 1usize..20);
-    (sizes, layout, scale, any::<bool>()).prop_map(|(sizes, layout, scale, broadcast)| {
+    (sizes, layout, scale, incoming()).prop_map(|(sizes, layout, scale, incoming)| {
         let (batch, tokens, heads, head_dim, outputs) = sizes;
         Case {
             batch,
@@ -78,7 +106,7 @@ fn case() -> impl Strategy<Value = Case> {
             outputs,
             layout,
             scale,
-            broadcast,
+            incoming,
         }
     })
 }
@@ -89,12 +117,21 @@ fn results(
     case: Case,
     leaves: (Vec<Tensor<3>>, Vec<Tensor<2>>, Vec<Tensor<1>>),
 ) -> Vec<Vec<f32>> {
-    let loss = if case.broadcast {
-        out.clone().mean()
-    } else {
-        let weights = normal(77, out.shape().num_elements(), 1.0);
-        let weights = TensorData::new(weights, out.dims());
-        (out.clone() * Tensor::from_data(weights, &out.device())).sum()
+    let [b, t, w] = out.dims();
+    let device = out.device();
+    let weights = |shape: [usize; 3]| {
+        let values = normal(77, shape.iter().product(), 1.0);
+        Tensor::<3>::from_data(TensorData::new(values, shape), &device)
+    };
+    let loss = match case.incoming {
+        Incoming::Written => (out.clone() * weights([b, t, w])).sum(),
+        Incoming::One => out.clone().mean(),
+        Incoming::Swapped => (out.clone().swap_dims(0, 1) * weights([t, b, w])).sum(),
+        Incoming::Turned => (out.clone().swap_dims(1, 2) * weights([b, w, t])).sum(),
+        Incoming::Part => {
+            let first = Tensor::zeros([b, 1, w], &device);
+            (Tensor::cat(vec![first, out.clone()], 1) * weights([b, t + 1, w])).sum()
+        }
     };
     let grads = loss.backward();
     let mut results = vec![values(out)];
@@ -104,7 +141,7 @@ fn results(
     results
 }
 
-fn values_of<const D: usize>(gradient: Option<Tensor<D>>) -> Vec<f32> {
+pub(super) fn values_of<const D: usize>(gradient: Option<Tensor<D>>) -> Vec<f32> {
     gradient
         .map(|gradient| gradient.into_data().try_into_vec().unwrap())
         .unwrap_or_default()
@@ -128,7 +165,7 @@ fn agree(what: &str, case: Case, tolerance: f32, ours: &[Vec<f32>], reference: &
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
     fn linear_is_linear(case in case()) {
@@ -136,13 +173,17 @@ proptest! {
         let run = |gelu: bool, is_fused: bool| {
             let shape = [case.batch, case.tokens, width];
             let (x, view) = laid_out(case.layout, 1, shape, case.scale);
-            let w = leaf(&normal(2, case.outputs * width, 0.4), [case.outputs, width]);
+            // Weights may be views, too.
+            let turned = case.outputs % 2 == 0;
+            let shape = if turned { [width, case.outputs] } else { [case.outputs, width] };
+            let w = leaf(&normal(2, case.outputs * width, 0.4), shape);
+            let weight = if turned { w.clone().transpose() } else { w.clone() };
             let b = leaf(&normal(3, case.outputs, 1.0), [case.outputs]);
             let out = match (gelu, is_fused) {
-                (false, true) => fused::linear(view, w.clone(), b.clone()),
-                (false, false) => plain::linear(view, w.clone(), b.clone()),
-                (true, true) => fused::linear_gelu(view, w.clone(), b.clone()),
-                (true, false) => plain::linear_gelu(view, w.clone(), b.clone()),
+                (false, true) => fused::linear(view, weight, b.clone()),
+                (false, false) => plain::linear(view, weight, b.clone()),
+                (true, true) => fused::linear_gelu(view, weight, b.clone()),
+                (true, false) => plain::linear_gelu(view, weight, b.clone()),
             };
             results(out, case, (vec![x], vec![w], vec![b]))
         };
@@ -341,7 +382,7 @@ fn gradients_are_those_of_the_exact_forms() {
             outputs,
             layout: Layout::Plain,
             scale: 1.0,
-            broadcast: false,
+            incoming: Incoming::Written,
         };
         let rows = batch * tokens;
         let (x, y) = (normal(1, rows * dim, 1.0), normal(2, rows * dim, 1.0));

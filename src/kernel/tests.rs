@@ -79,13 +79,15 @@ fn compare(what: &str, inputs: &Inputs, ours: Op<'_>, reference: Op<'_>) {
 }
 
 /// Batch, tokens, width, outputs.
-const SHAPES: [[usize; 4]; 6] = [
+const SHAPES: [[usize; 4]; 7] = [
     [1, 1, 1, 1],
     [2, 1, 6, 3],
     [3, 5, 7, 11],
     [2, 37, 48, 144],
     [1, 65, 33, 17],
     [5, 260, 24, 8],
+    // More outputs than a block of a weight gradient has.
+    [2, 70, 5, 400],
 ];
 
 fn inputs([batch, tokens, width, outputs]: [usize; 4], scale: f64) -> Inputs {
@@ -298,5 +300,56 @@ fn every_instruction_set_gives_the_same_bits() {
                 "level {level}, result {index}: other bits than the baseline's"
             );
         }
+    }
+}
+
+/// The optimizers' kernels, on lengths below, at and above the lanes.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn updates_of_every_instruction_set_give_the_same_bits() {
+    use super::update::{self, Adam, Rule, Slot};
+    let vector = |key: u64, len: usize, scale: f64| random(key, [len], scale).inner();
+    let adam = Adam {
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        corrections: [0.1, 1e-3],
+    };
+    let rules = [
+        Rule::AdamW { decay: 0.05 },
+        Rule::Lamb {
+            decay: 0.02,
+            adapt: true,
+            clip: false,
+        },
+    ];
+    let levels = super::simd::at_every_level(|_| {
+        let mut found: Vec<Vec<u32>> = Vec::new();
+        for rule in rules {
+            for len in [1, 7, 15, 16, 17, 31, 33, 5000] {
+                let small = vector(4, len, 1e-3);
+                let slot = Slot {
+                    param: vector(1, len, 1.0),
+                    grad: vector(2, len, 1e-2),
+                    exp_avg: vector(3, len, 1e-2),
+                    exp_avg_sq: small.clone() * small,
+                    rule,
+                };
+                let norm = update::global_norm(std::slice::from_ref(&slot.grad)).to_bits();
+                found.push(vec![norm as u32, (norm >> 32) as u32]);
+                let (params, [first, second]) = update::step(vec![slot], adam, 1e-3, 1.7);
+                let averages = update::blend(params.clone(), &first, 0.99);
+                for tensor in [params, first, second, averages].concat() {
+                    found.push(values(tensor).into_iter().map(f32::to_bits).collect());
+                }
+            }
+        }
+        found
+    });
+    for (level, found) in levels.iter().enumerate() {
+        assert!(
+            found == &levels[0],
+            "level {level}: other bits than the baseline's"
+        );
     }
 }

@@ -153,7 +153,8 @@ fn trust_ratio(p: &[f32], direction: &[f32], clip: bool) -> f32 {
         return 1.0;
     }
     let ratio = p / direction;
-    if clip { ratio.min(1.0) } else { ratio }
+    // Not `min`, which would hide what is no number.
+    if clip && ratio > 1.0 { 1.0 } else { ratio }
 }
 
 /// `average * decay + p * (1 - decay)` for every pair.

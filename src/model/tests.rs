@@ -76,6 +76,24 @@ fn recomputed_blocks_give_the_same_bits() {
     }
 }
 
+/// Without fusion, too. The switch is the process's, so this is another one.
+#[test]
+fn recomputed_blocks_give_the_same_bits_without_fusion() {
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .env(crate::kernel::SWITCH, "off")
+        .args([
+            "--exact",
+            "model::tests::recomputed_blocks_give_the_same_bits",
+        ])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}"
+    );
+}
+
 /// What an evaluation runs on keeps nothing for a backward pass: its results are plain tensors.
 #[test]
 fn evaluation_builds_no_graph() {

@@ -16,7 +16,7 @@ pub fn global_norm(grads: &[Tensor<1>]) -> f64 {
 }
 
 /// The sum of `values`, long ones in pieces that are summed in order.
-fn sum(values: Tensor<1>) -> Tensor<1> {
+pub(super) fn sum(values: Tensor<1>) -> Tensor<1> {
     let [length] = values.dims();
     if length < LONG {
         return values.sum();

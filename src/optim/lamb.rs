@@ -11,6 +11,7 @@
 //! take plain Adam steps at LAMB's large learning rate.
 
 use super::Moments;
+use super::clip;
 use super::group::Group;
 use crate::kernel::update;
 use crate::spec::recipe::OptimizerConfig;
@@ -82,7 +83,7 @@ impl Lamb {
 
 /// `|p| / |update|`, 1 if either is 0; a tensor of one element, so that no device waits for the host.
 fn trust_ratio(p: &Tensor<1>, update: &Tensor<1>) -> Tensor<1> {
-    let norm = |t: &Tensor<1>| (t.clone() * t.clone()).sum().sqrt();
+    let norm = |t: &Tensor<1>| clip::sum(t.clone() * t.clone()).sqrt();
     let (p_norm, update_norm) = (norm(p), norm(update));
     let none = p_norm
         .clone()
@@ -135,5 +136,32 @@ mod tests {
         near(first_steps(true, false), [0.1, 10.0]);
         near(first_steps(false, true), [2.0, 2.0]);
         near(first_steps(true, true), [0.1, 2.0]);
+    }
+
+    /// Five million values, in other numbers of threads.
+    #[test]
+    fn a_long_ratio_does_not_depend_on_threads() {
+        let vector = |factor: f32| -> Tensor<1> {
+            let values: Vec<f32> = (0..5 << 20)
+                .map(|i| (i as f32 * factor).sin() * 1e-2)
+                .collect();
+            let length = values.len();
+            Tensor::from_data(
+                burn::tensor::TensorData::new(values, [length]),
+                &Device::flex(),
+            )
+        };
+        let (p, update) = (vector(0.731), vector(0.377));
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            pool.install(|| trust_ratio(&p, &update).into_scalar::<f32>().to_bits())
+        };
+        let one = run(1);
+        for threads in [2, 3, 5] {
+            assert_eq!(one, run(threads), "{threads} threads");
+        }
     }
 }

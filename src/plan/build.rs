@@ -177,7 +177,8 @@ fn build(
     })
 }
 
-fn describe(experiment: &Experiment) -> ExperimentInfo {
+/// What is stored of an experiment itself: what its design and its programs' metrics make of the file.
+pub fn describe(experiment: &Experiment) -> ExperimentInfo {
     let source = experiment.sources.get(0);
     ExperimentInfo {
         name: experiment.name.clone(),

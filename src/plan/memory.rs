@@ -7,7 +7,7 @@
 //! but its batches are larger, so it can be what counts.
 
 use super::cost::VitShape;
-use crate::rundir::stage::{FUSION_SWITCH, StageSpec, Task};
+use crate::rundir::stage::{StageSpec, Task};
 use crate::spec::recipe::{OptimizerName, Recipe};
 use std::fmt;
 
@@ -84,7 +84,7 @@ pub fn multiple(groups: u64, mixes: bool) -> u64 {
 
 /// Whether workers of this process's environment use the fused operations.
 pub fn is_fused() -> bool {
-    !std::env::var_os(FUSION_SWITCH).is_some_and(|value| value == "off" || value == "0")
+    !crate::rundir::stage::is_fusion_off()
 }
 
 /// Peak memory in bytes of a training stage with its evaluations.
@@ -295,7 +295,14 @@ fn evaluation_floats(vit: &VitShape, load: &Load) -> u64 {
     let rows = batch * vit.tokens(load.eval_resolution);
     let (d, h) = (vit.embed_dim, vit.hidden_dim());
     let widest = rows * (3 * d).max(h);
-    (2 * batch * image).max(widest) + 3 * rows * d + 2 * batch * vit.classes
+    // Burn's own attention: packed queries, keys and values and their parts, the scores and their softmax.
+    let scores = batch * vit.num_heads * vit.tokens(load.eval_resolution).pow(2);
+    let attention = if load.fused {
+        0
+    } else {
+        4 * rows * d + 2 * scores
+    };
+    (2 * batch * image).max(widest).max(attention) + 3 * rows * d + 2 * batch * vit.classes
 }
 
 #[cfg(test)]
@@ -381,6 +388,23 @@ mod tests {
             ..LOAD
         };
         assert!(with(large) > whole);
+    }
+
+    /// Burn's own attention holds the scores of a whole batch, twice.
+    #[test]
+    fn an_evaluation_without_fusion_holds_its_scores() {
+        let load = Load {
+            eval_resolution: 64,
+            eval_images: 1000,
+            ..LOAD
+        };
+        let unfused = Load {
+            fused: false,
+            ..load
+        };
+        let scores = 128 * 3 * 257 * 257;
+        assert!(evaluation_floats(&tiny(), &unfused) > 2 * scores);
+        assert!(evaluation_floats(&tiny(), &load) < 2 * scores);
     }
 
     #[test]

@@ -215,11 +215,10 @@ pub fn effects(
             .as_ref()
             .and_then(|difference| difference.estimate);
         let is_headline = set == "val" && metric == "top1";
-        let images = if is_headline && difference.is_some() {
-            image_effect(a, b, predictions)
-        } else {
-            None
-        };
+        let images = difference
+            .as_ref()
+            .filter(|_| is_headline)
+            .and_then(|difference| image_effect(a, b, difference, predictions));
         effects.push(Effect {
             stage: if a_stage == b_stage {
                 a_stage.clone()
@@ -285,29 +284,36 @@ fn bits(runs: &[Judged]) -> Vec<&Bitset> {
     runs.iter().map(|run| &run.right).collect()
 }
 
-/// Pairs of runs with the same seed, or the two single runs, or else all runs of both, on the images of their
-/// evaluation sets: the bootstrap over seeds and images, and of one pair McNemar's test. `None` where predictions are
-/// missing or were made on other images.
+/// The runs that `difference` compares (pairs with the same seed, or the two single runs, or else all runs of both) on
+/// the images of their evaluation sets: the bootstrap over seeds and images, and of two single runs McNemar's test.
+/// `None` where predictions are missing, were made on other images, or aren't those of the stored values.
 fn image_effect(
     a: &Side<'_>,
     b: &Side<'_>,
+    difference: &Difference,
     predictions: &mut dyn FnMut(&str) -> Option<Vec<Prediction>>,
 ) -> Option<ImageEffect> {
     let (mut ours, mut theirs) = (judged(a, predictions), judged(b, predictions));
     let labels = ours.first()?.labels.clone();
     ours.retain(|run| run.labels == labels);
     theirs.retain(|run| run.labels == labels);
-    let single = ours.len() == 1 && theirs.len() == 1;
-    let shares = |run: &Judged, others: &[Judged]| others.iter().any(|own| own.seed == run.seed);
-    let paired = single || ours.iter().any(|run| shares(run, &theirs));
-    if paired && !single {
-        ours.retain(|run| shares(run, &theirs));
-        theirs.retain(|run| shares(run, &ours));
-        ours.sort_by_key(|run| run.seed);
-        theirs.sort_by_key(|run| run.seed);
+    let pairing = &difference.pairing;
+    if pairing.paired {
+        for side in [&mut ours, &mut theirs] {
+            side.retain(|run| pairing.seeds.binary_search(&run.seed).is_ok());
+            side.sort_by_key(|run| run.seed);
+        }
     }
     let (n, m) = (ours.len(), theirs.len());
+    // The difference is B - A.
+    if n != pairing.theirs.len() || m != pairing.ours.len() {
+        return None;
+    }
+    let paired = pairing.paired || (n == 1 && m == 1);
     let found = statistics::bootstrap(&bits(&theirs), &bits(&ours), paired, DRAWS, 0)?;
+    if (100.0 * found.difference - difference.mean).abs() >= 0.01 {
+        return None;
+    }
     let only = |of: &[Judged], other: &[Judged]| -> Option<u64> {
         let pairs = of.iter().zip(other);
         paired.then(|| pairs.map(|(own, other)| own.right.only(&other.right)).sum())

@@ -138,8 +138,8 @@ pub fn curves(data: &ExperimentData) -> Result<DataFrame, FrameError> {
     df!(
         "variant_index" => rows.iter().map(|row| row.variant_index).collect::<Vec<_>>(),
         "seed" => rows.iter().map(|row| row.seed).collect::<Vec<_>>(),
-        "stage" => rows.iter().map(|row| row.stage.as_str()).collect::<Vec<_>>(),
-        "metric" => rows.iter().map(|row| row.metric.as_str()).collect::<Vec<_>>(),
+        "stage" => rows.iter().map(|row| &*row.stage).collect::<Vec<_>>(),
+        "metric" => rows.iter().map(|row| &*row.metric).collect::<Vec<_>>(),
         "epoch" => rows.iter().map(|row| row.epoch).collect::<Vec<_>>(),
         "value" => rows.iter().map(|row| row.value).collect::<Vec<_>>(),
     )

@@ -47,7 +47,12 @@ impl Metric {
             "train_loss" => metric("training loss", "training loss", false, 3, false),
             "lr" => metric("learning rate", "learning rate", true, 5, false),
             other => {
-                let lower = other.contains("loss") || other.contains("err");
+                let lower = other
+                    .split(|c: char| !c.is_alphanumeric())
+                    .map(str::to_lowercase)
+                    .any(|word| {
+                        word.ends_with("loss") || matches!(&*word, "err" | "error" | "errors")
+                    });
                 metric(other, other, !lower, 3, false)
             }
         }

@@ -16,6 +16,12 @@ pub const TRAINER_REVISION: u32 = 2;
 /// comes of it differs in the last digits, so it is told in the stage's events.
 pub const FUSION_SWITCH: &str = "ABLATE_FUSION";
 
+/// Whether [`FUSION_SWITCH`] turns it off, in the words that people use for that.
+pub fn is_fusion_off() -> bool {
+    let value = std::env::var(FUSION_SWITCH).unwrap_or_default();
+    matches!(&*value.to_ascii_lowercase(), "off" | "0" | "false" | "no")
+}
+
 /// Revision of how programs are run. Raised whenever the same [`CommandSpec`] would be run in another way; part of
 /// the fingerprints of their stages, which [`TRAINER_REVISION`] is not.
 pub const COMMAND_REVISION: u32 = 1;

@@ -25,6 +25,7 @@ use crate::schedule::core::{
 use crate::schedule::device::cpu::Cpu;
 use crate::schedule::device::gpus::{GpuFault, Gpus};
 use crate::schedule::device::keeper::Keeper;
+use crate::schedule::device::memory::Pool;
 use crate::schedule::device::{self, Slot};
 use crate::schedule::energy::Meter;
 use crate::schedule::execution::{Job, JobFiles, ScheduleError, Settings, Summary};
@@ -132,7 +133,8 @@ impl Execution<'_> {
             })
             .collect();
         let own = self.me.owner().path(self.dir);
-        let keeper = Keeper::new(self.gpus.clone(), self.slots.clone());
+        let memory = device::memory_for_stages(Cpu::discover().memory);
+        let keeper = Keeper::new(self.gpus.clone(), self.slots.clone()).in_memory(Pool::all());
         let meter = Meter::new(self.gpus.clone());
         let faults = sender.clone();
         // Nobody listens any more once all is done.
@@ -143,7 +145,7 @@ impl Execution<'_> {
         let needs = self.jobs.iter().map(|job| job.memory).collect();
         let core = Core::with_limits(stages, slots, self.limits)
             .on_devices(&keeper.devices(), widths)
-            .in_memory(device::memory_for_stages(Cpu::discover().memory), needs);
+            .in_memory(memory, needs);
         let mut actor = Actor {
             core,
             keeper,
@@ -211,7 +213,7 @@ pub(super) struct Actor<'a> {
     /// Inputs that came while the store had to wait.
     pub(super) early: VecDeque<Input>,
     pub(super) guard: Guard,
-    keeper: Keeper,
+    pub(super) keeper: Keeper,
     /// Energy of the attempts under way.
     meter: Meter,
     /// What stages that are about to start have leased.

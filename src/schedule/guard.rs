@@ -119,7 +119,9 @@ impl Actor<'_> {
     pub(super) fn watch(&mut self) {
         self.guard.watching = None;
         let now = self.guard.clock.now();
-        for (stage, measure) in self.guard.watchdog.look(now) {
+        let keeper = &self.keeper;
+        let computes = |stage| keeper.computes(stage);
+        for (stage, measure) in self.guard.watchdog.look(now, computes) {
             match measure {
                 Measure::DescribeAndTerminate => {
                     self.describe(stage);

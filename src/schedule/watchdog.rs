@@ -5,7 +5,7 @@
 //! killed after the grace.
 //!
 //! Standing still means: no event *and* hardly any CPU time *and* hardly a byte read or written by the worker and all
-//! that it has started. A stage that computes without a word for an hour is well; so is one that reports but
+//! that it has started *and* a GPU of its own that doesn't compute. A stage that computes without a word for an hour is well; so is one that reports but
 //! waits, or that writes a large checkpoint to a slow disk.
 
 use crate::rundir::event::FailureClass;
@@ -164,19 +164,29 @@ impl Watchdog {
     }
 
     /// Looks at everybody. Returns what has to be done, each once.
-    pub fn look(&mut self, now: Duration) -> Vec<(usize, Measure)> {
-        self.look_with(now, process_tree::activity)
+    ///
+    /// `computes` says whether a GPU works for a stage; it is asked of those that do nothing else.
+    pub fn look(
+        &mut self,
+        now: Duration,
+        computes: impl Fn(usize) -> bool,
+    ) -> Vec<(usize, Measure)> {
+        self.look_with(now, process_tree::activity, computes)
     }
 
     fn look_with(
         &mut self,
         now: Duration,
         activity: impl Fn(u32) -> Option<Activity>,
+        computes: impl Fn(usize) -> bool,
     ) -> Vec<(usize, Measure)> {
         let hurry = self.hurry;
         self.attempts
             .iter_mut()
-            .filter_map(|(stage, watched)| Some((*stage, watched.look(now, hurry, &activity)?)))
+            .filter_map(|(stage, watched)| {
+                let computes = || computes(*stage);
+                Some((*stage, watched.look(now, hurry, &activity, computes)?))
+            })
             .collect()
     }
 }
@@ -206,6 +216,7 @@ impl Watched {
         now: Duration,
         hurry: u32,
         activity: impl Fn(u32) -> Option<Activity>,
+        computes: impl Fn() -> bool,
     ) -> Option<Measure> {
         let grace = self.grace(hurry);
         if self.gone {
@@ -236,6 +247,9 @@ impl Watched {
                 self.alive = now;
             }
             self.activity = found;
+        }
+        if self.alive < now && computes() {
+            self.alive = now;
         }
         self.looked = now;
         let still = now.saturating_sub(self.alive);
@@ -283,12 +297,16 @@ mod tests {
         cpu: impl Fn(Duration) -> f64,
     ) -> Option<(u64, Measure)> {
         while let Some(now) = dog.next().filter(|now| *now <= s(end)) {
-            let measures = dog.look_with(now, |_| {
-                Some(Activity {
-                    cpu_seconds: cpu(now),
-                    io_bytes: 0,
-                })
-            });
+            let measures = dog.look_with(
+                now,
+                |_| {
+                    Some(Activity {
+                        cpu_seconds: cpu(now),
+                        io_bytes: 0,
+                    })
+                },
+                |_| false,
+            );
             assert!(measures.len() <= 1);
             if let Some((stage, measure)) = measures.first() {
                 assert_eq!(*stage, 3);
@@ -302,7 +320,7 @@ mod tests {
     fn without_limits_nobody_looks() {
         let mut dog = watchdog(None, None);
         assert_eq!(dog.next(), None);
-        assert_eq!(dog.look_with(s(1_000_000), |_| None), []);
+        assert_eq!(dog.look_with(s(1_000_000), |_| None, |_| false), []);
         assert_eq!(dog.end(3), None);
     }
 
@@ -311,11 +329,17 @@ mod tests {
         let mut dog = watchdog(Some(60), Some(80));
         dog.gone(3);
         assert_eq!(dog.next(), None);
-        assert_eq!(dog.look_with(s(1_000), |_| Some(Activity::default())), []);
+        assert_eq!(
+            dog.look_with(s(1_000), |_| Some(Activity::default()), |_| false),
+            []
+        );
         assert!(!dog.is_condemned(3));
         assert_eq!(dog.end(3), None);
         let mut late = watchdog(Some(60), None);
-        assert_eq!(late.look_with(s(170), |_| None), [(3, Measure::Terminate)]);
+        assert_eq!(
+            late.look_with(s(170), |_| None, |_| false),
+            [(3, Measure::Terminate)]
+        );
         assert!(late.is_condemned(3));
         late.gone(3);
         assert_eq!(late.end(3).unwrap().class, FailureClass::Timeout);
@@ -324,12 +348,12 @@ mod tests {
     #[test]
     fn time_runs_out_once_and_then_the_grace() {
         let mut dog = watchdog(Some(60), None);
-        assert_eq!(dog.look_with(s(159), |_| None), []);
+        assert_eq!(dog.look_with(s(159), |_| None, |_| false), []);
         assert_eq!(
             first(&mut dog, 1000, |_| 0.0),
             Some((160, Measure::Terminate))
         );
-        assert_eq!(dog.look_with(s(165), |_| None), []);
+        assert_eq!(dog.look_with(s(165), |_| None, |_| false), []);
         assert_eq!(first(&mut dog, 1000, |_| 0.0), Some((170, Measure::Kill)));
         assert_eq!(dog.next(), None);
         let failure = dog.end(3).unwrap();
@@ -385,7 +409,9 @@ mod tests {
                     cpu_seconds: 1.0,
                     io_bytes: now.as_secs() * bytes_a_second,
                 };
-                if let Some((_, measure)) = dog.look_with(now, |_| Some(activity)).first() {
+                if let Some((_, measure)) =
+                    dog.look_with(now, |_| Some(activity), |_| false).first()
+                {
                     return Some(*measure);
                 }
             }
@@ -401,6 +427,24 @@ mod tests {
     }
 
     #[test]
+    fn a_gpu_that_computes_is_a_sign_of_life() {
+        let look = |ends: u64| {
+            let mut dog = watchdog(None, Some(80));
+            while let Some(now) = dog.next().filter(|now| *now < s(5000)) {
+                let computes = |stage: usize| stage == 3 && now < s(ends);
+                let idle = |_| Some(Activity::default());
+                if let Some((_, measure)) = dog.look_with(now, idle, computes).first() {
+                    return Some((now.as_secs(), *measure));
+                }
+            }
+            None
+        };
+        assert_eq!(look(10_000), None);
+        // It computed last at 1000 s, as was seen at 1000 - 10.
+        assert_eq!(look(1_000), Some((1_070, Measure::DescribeAndTerminate)));
+    }
+
+    #[test]
     fn every_attempt_has_its_own_grace() {
         let mut dog = Watchdog::new(1);
         for (stage, grace) in [(1, 5), (2, 60)] {
@@ -413,7 +457,7 @@ mod tests {
         }
         let mut seen = Vec::new();
         while let Some(now) = dog.next() {
-            let measures = dog.look_with(now, |_| None);
+            let measures = dog.look_with(now, |_| None, |_| false);
             seen.extend(
                 measures
                     .into_iter()

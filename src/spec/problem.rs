@@ -294,6 +294,10 @@ pub fn suggestion<'a>(
     match all.len() {
         0 => None,
         1..=12 => Some(format!("known: {}", all.join(", "))),
-        _ => None,
+        more => Some(format!(
+            "known: {} and {} more",
+            all[..12].join(", "),
+            more - 12
+        )),
     }
 }

@@ -85,6 +85,9 @@ pub struct TableSpec {
     pub sort: Option<Sort>,
     /// Axis whose labels head groups of rows.
     pub groups: Option<String>,
+    /// What the labels of axes stand for, in columns of check marks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ticks: Vec<Tick>,
     /// Further notes below the table.
     pub footnotes: Vec<String>,
     /// Rows as columns, where people read it.
@@ -103,10 +106,21 @@ impl Default for TableSpec {
             baseline: None,
             sort: None,
             groups: None,
+            ticks: Vec::new(),
             footnotes: Vec::new(),
             transposed: false,
         }
     }
+}
+
+/// A column of check marks: a part that some labels of an axis have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tick {
+    pub axis: String,
+    /// The column's head.
+    pub part: String,
+    /// The labels that have it.
+    pub labels: Vec<String>,
 }
 
 /// What a table shows.

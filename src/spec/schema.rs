@@ -159,6 +159,11 @@ fn report() -> Json {
         "baseline": {"$ref": "#/$defs/labels"},
         "sort": {"type": "string", "description": "A metric (best first) or an axis; `-` in front reverses it."},
         "groups": {"type": "string", "description": "Axis whose labels head groups of rows."},
+        "ticks": {
+            "type": "object",
+            "additionalProperties": {"type": "object", "additionalProperties": names},
+            "description": "Columns of check marks: by axis, what its labels stand for, and which of them have it.",
+        },
         "footnotes": names,
         "transposed": {"type": "boolean"},
     }));

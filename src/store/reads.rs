@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 impl Store {
     /// All experiments, by name.
@@ -234,14 +235,17 @@ impl Store {
     /// `eval.resolution`.
     pub async fn curves(&self, experiment: &str) -> Result<Vec<CurveRow>, StoreError> {
         let sql = self.sql();
-        let series: HashMap<i64, (String, bool, u32)> = sqlx::query(
+        let series: HashMap<i64, (Arc<str>, bool, u32)> = sqlx::query(
             "SELECT id, eval_set || '/' || metric, eval_set = 'val', resolution FROM series",
         )
         .fetch_all(&self.readers)
         .await
         .map_err(&sql)?
         .into_iter()
-        .map(|row| (row.get(0), (row.get(1), row.get(2), row.get(3))))
+        .map(|row| {
+            let name: String = row.get(1);
+            (row.get(0), (name.into(), row.get(2), row.get(3)))
+        })
         .collect();
         let headlines: HashMap<i64, u32> = self
             .headline_resolutions(experiment)
@@ -251,45 +255,56 @@ impl Store {
             .collect();
         // Every stage once, in the order of the tables' keys; runs that share it are joined here. One row
         // of SQLite per point and run would cost several times as much.
-        let mut curves: HashMap<i64, Curves<'_>> = HashMap::new();
         let stages = "SELECT rs.stage FROM experiments e JOIN runs r ON r.experiment = e.id AND r.current = 1
             JOIN run_stages rs ON rs.run = r.id WHERE e.name = ?";
         let epochs =
             format!("SELECT stage, epoch, train_loss, lr FROM epochs WHERE stage IN ({stages})");
-        let mut rows = sqlx::query(AssertSqlSafe(epochs))
-            .bind(experiment)
-            .fetch(&self.readers);
-        while let Some(row) = rows.try_next().await.map_err(&sql)? {
-            let curve = curves.entry(row.get(0)).or_default();
-            let epoch = row.get(1);
-            for (name, column) in [("train_loss", 2), ("lr", 3)] {
-                let value = number(row.get(column), None);
-                curve.entry(name).or_default().push((epoch, value));
+        let epochs = async {
+            let mut curves: HashMap<i64, Curves> = HashMap::new();
+            let names = [(Arc::<str>::from("train_loss"), 2), ("lr".into(), 3)];
+            let mut rows = sqlx::query(AssertSqlSafe(epochs))
+                .bind(experiment)
+                .fetch(&self.readers);
+            while let Some(row) = rows.try_next().await.map_err(&sql)? {
+                let curve = curves.entry(row.get(0)).or_default();
+                let epoch = row.get(1);
+                for (name, column) in &names {
+                    let value = number(row.get(*column), None);
+                    push(curve, name, (epoch, value));
+                }
             }
-        }
+            Ok(curves)
+        };
         let evaluations = format!(
             "SELECT stage, series, epoch, value, nonfinite FROM evaluations WHERE stage IN ({stages})"
         );
-        let mut rows = sqlx::query(AssertSqlSafe(evaluations))
-            .bind(experiment)
-            .fetch(&self.readers);
-        while let Some(row) = rows.try_next().await.map_err(&sql)? {
-            let Some((name, is_val, resolution)) = series.get(&row.get(1)) else {
-                continue;
-            };
-            // The final weights at another resolution are no point of the curve.
-            if *is_val
-                && headlines
-                    .get(&row.get(0))
-                    .is_some_and(|own| own != resolution)
-            {
-                continue;
+        let evaluations = async {
+            let mut curves: HashMap<i64, Curves> = HashMap::new();
+            let mut rows = sqlx::query(AssertSqlSafe(evaluations))
+                .bind(experiment)
+                .fetch(&self.readers);
+            while let Some(row) = rows.try_next().await.map_err(&sql)? {
+                let Some((name, is_val, resolution)) = series.get(&row.get(1)) else {
+                    continue;
+                };
+                // The final weights at another resolution are no point of the curve.
+                if *is_val
+                    && headlines
+                        .get(&row.get(0))
+                        .is_some_and(|own| own != resolution)
+                {
+                    continue;
+                }
+                let point = (row.get(2), number(row.get(3), row.get(4)));
+                push(curves.entry(row.get(0)).or_default(), name, point);
             }
-            let point = (row.get(2), number(row.get(3), row.get(4)));
-            let curve = curves.entry(row.get(0)).or_default();
-            curve.entry(name).or_default().push(point);
+            Ok(curves)
+        };
+        // Each on a connection of its own: there may be hundreds of thousands of rows.
+        let (mut curves, evaluations) = tokio::try_join!(epochs, evaluations)?;
+        for (stage, more) in evaluations {
+            curves.entry(stage).or_default().extend(more);
         }
-        drop(rows);
         let owners = sqlx::query(
             "SELECT r.name, r.variant_index, r.seed, rs.name, rs.stage
              FROM experiments e JOIN runs r ON r.experiment = e.id AND r.current = 1
@@ -303,6 +318,7 @@ impl Store {
         let mut points = Vec::new();
         for owner in &owners {
             let (run, stage): (String, String) = (owner.get(0), owner.get(3));
+            let (run, stage): (Arc<str>, Arc<str>) = (run.into(), stage.into());
             for (metric, curve) in curves.get(&owner.get(4)).into_iter().flatten() {
                 points.extend(curve.iter().map(|&(epoch, value)| CurveRow {
                     run: run.clone(),
@@ -310,7 +326,7 @@ impl Store {
                     seed: owner.get::<i64, _>(2) as u64,
                     stage: stage.clone(),
                     epoch,
-                    metric: (*metric).to_owned(),
+                    metric: metric.clone(),
                     value,
                 }));
             }
@@ -434,7 +450,14 @@ impl Store {
 }
 
 /// The curves of one stage by metric: (epoch, value).
-type Curves<'n> = BTreeMap<&'n str, Vec<(u32, f64)>>;
+type Curves = BTreeMap<Arc<str>, Vec<(u32, f64)>>;
+
+fn push(curves: &mut Curves, name: &Arc<str>, point: (u32, f64)) {
+    match curves.get_mut(name) {
+        Some(curve) => curve.push(point),
+        None => drop(curves.insert(name.clone(), vec![point])),
+    }
+}
 
 /// A number as it was before it was stored.
 fn number(value: Option<f64>, nonfinite: Option<&str>) -> f64 {

@@ -1,6 +1,7 @@
 //! Rows that the store hands to commands and reports: plain data.
 
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// State of a run or a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -72,17 +73,17 @@ pub struct ResultRow {
     pub headline: bool,
 }
 
-/// One point of a training curve, per epoch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One point of a training curve, per epoch. There may be a million of them: they share their words.
+#[derive(Debug, Clone, PartialEq)]
 pub struct CurveRow {
-    pub run: String,
+    pub run: Arc<str>,
     pub variant_index: u32,
     pub seed: u64,
-    pub stage: String,
+    pub stage: Arc<str>,
     /// 0-based epoch.
     pub epoch: u32,
     /// `train_loss`, `lr`, or an evaluation metric as `<set>/<metric>` (`val/top1`).
-    pub metric: String,
+    pub metric: Arc<str>,
     pub value: f64,
 }
 

@@ -1,6 +1,6 @@
 //! `ablate report FILE`: the file's `report` section as it is now.
 
-use crate::store::{trained, wide};
+use crate::store::{trained, untrained, wide};
 
 #[test]
 fn a_files_report_section_counts_as_it_is_now() {
@@ -58,4 +58,36 @@ fn a_files_report_section_counts_as_it_is_now() {
         "{warning}"
     );
     assert_eq!(read("axes", "table.csv"), read("as-run", "table.csv"));
+}
+
+/// A design with a baseline of its own, and a program that says which values of its metric are the better ones.
+const PROGRAMS: &str = r#"name: programs
+params: {a: 1, b: 1}
+design: one_at_a_time
+axes:
+  a: {values: [1, 2], path: params.a}
+  b: {values: [1, 3], path: params.b}
+seeds: 2
+stages:
+  train:
+    command: [sh, -c, 'echo "{{\"perplexity\": {params.a}{params.b}.$(({params.a} * $ABLATE_SEED))}}" > "$ABLATE_RUN_DIR/metrics.json"']
+    metrics: [{name: perplexity, better: lower, unit: nats}]
+"#;
+
+#[test]
+fn a_file_stands_for_what_was_run_of_it() {
+    let place = untrained();
+    std::fs::write(place.path().join("programs.yaml"), PROGRAMS).unwrap();
+    place.done(&["run", "programs.yaml", "--quiet"]);
+    place.done(&["report", "programs", "--out", "name"]);
+    place.done(&["report", "programs.yaml", "--out", "file"]);
+    let read = |folder: &str, file: &str| {
+        let path = place.path().join(folder).join("programs").join(file);
+        std::fs::read_to_string(path).unwrap()
+    };
+    let table = read("name", "table.md");
+    assert!(table.contains("nats") && table.contains("**"), "{table}");
+    for file in ["table.json", "comparisons.json", "forest.csv", "index.html"] {
+        assert_eq!(read("name", file), read("file", file), "{file}");
+    }
 }

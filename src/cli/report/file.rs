@@ -3,10 +3,10 @@
 
 use super::ReportError;
 use crate::cli::planning::say;
+use crate::plan::build::describe;
 use crate::plan::model::AxisInfo;
 use crate::report::ExperimentData;
-use crate::spec::axes::Axis;
-use crate::spec::experiment::{self, Experiment, Options};
+use crate::spec::experiment::{self, Options};
 use crate::spec::problem::Problems;
 use crate::store::rows::ExperimentRow;
 use std::path::Path;
@@ -57,25 +57,16 @@ pub fn apply(row: &mut ExperimentRow, path: &str) -> Result<bool, ReportError> {
         ));
         return Ok(false);
     }
-    let baseline = baseline(&read);
-    let changed = read.report != row.report
-        || baseline != row.baseline
-        || read.title != row.title
-        || read.claim != row.claim;
-    row.baseline = baseline;
-    row.report = read.report;
-    row.title = read.title;
-    row.claim = read.claim;
+    let now = describe(&read);
+    let changed = now.report != row.report
+        || now.baseline != row.baseline
+        || now.title != row.title
+        || now.claim != row.claim;
+    row.baseline = now.baseline;
+    row.report = now.report;
+    row.title = now.title;
+    row.claim = now.claim;
     Ok(changed)
-}
-
-/// The baseline by its labels.
-fn baseline(read: &Experiment) -> Option<Vec<Option<String>>> {
-    let labels = read.baseline.as_ref()?.iter().zip(&read.axes);
-    let label = |(label, axis): (&Option<u32>, &Axis)| {
-        Some(axis.values.get((*label)? as usize)?.label.clone())
-    };
-    Some(labels.map(label).collect())
 }
 
 /// Says where the file of an experiment isn't any more what was run, and its report is that of what was run.

@@ -42,6 +42,15 @@ fn bit_identical_for_any_number_of_threads_and_any_start() {
             reference[37..]
         );
     }
+    // On the threads that compute.
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        let batches = pool.install(|| all(Loader::train(&set, &transform, &sampler, 2, 0, 0)));
+        assert_eq!(batches, reference);
+    }
     assert!(all(Loader::train(&set, &transform, &sampler, 2, 99, 2)).is_empty());
     let other = Loader::train(&set, &transform, &sampler, 3, 0, 2)
         .next()

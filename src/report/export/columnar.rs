@@ -5,7 +5,7 @@ use crate::report::data::ExperimentData;
 use crate::report::files;
 use crate::report::frame::outside_runtimes;
 use crate::report::table::render::{Csv, Render};
-use crate::report::table::tables;
+use crate::report::table::{Kind, Table, tables};
 use crate::store::{Cell, Store, View, view_docs};
 use polars::prelude::*;
 use std::fs::File;
@@ -98,6 +98,7 @@ pub fn report_tables(
             CsvReadOptions::default()
                 .with_has_header(true)
                 .with_infer_schema_length(None)
+                .with_schema_overwrite(Some(words(&table).into()))
                 .into_reader_with_file_handle(Cursor::new(text.into_bytes()))
                 .finish()
         })
@@ -111,6 +112,17 @@ pub fn report_tables(
         written.push(Written { path, rows });
     }
     Ok(written)
+}
+
+/// The columns of words, which stay what they are though they may look like numbers (`1e-3`, `007`).
+fn words(table: &Table) -> Schema {
+    let columns = table.columns.iter();
+    columns
+        .filter(|column| column.kind.is_text() || column.kind == Kind::Mixed)
+        .map(|column| column.full_head())
+        .chain(["group".to_owned()])
+        .map(|head| Field::new(head.into(), DataType::String))
+        .collect()
 }
 
 fn form_error(path: &Path) -> impl Fn(PolarsError) -> ExportError + '_ {

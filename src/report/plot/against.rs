@@ -172,7 +172,6 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
                 .map(|theirs| (chart.x.scale.at(theirs.x), chart.y.scale.at(theirs.value)))
                 .collect();
             let look = Look::published();
-            canvas.path(&theirs, look.colour, style::AXIS_LINE, look.dash);
             for place in theirs {
                 canvas.mark(place, &look);
             }
@@ -242,7 +241,7 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
     }
     if !published.is_empty() {
         caption.push_str(
-            " Crosses: the published numbers that the experiment file lays beside these, of the published setting.",
+            " Crosses: the published numbers that the experiment file lays beside these, each of its own setting.",
         );
     }
     Ok(Some(Plot {

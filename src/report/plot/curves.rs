@@ -27,9 +27,17 @@ pub(super) struct Line {
     pub is_baseline: bool,
     /// Epochs done, summary over seeds.
     pub points: Vec<(u32, Sample)>,
+    /// Epochs of the whole training; `None` where the configuration isn't known.
+    planned: Option<u32>,
 }
 
 impl Line {
+    /// Where the training ends, or, if nobody knows, the last point.
+    pub fn end(&self) -> f64 {
+        let last = self.points.last().map(|point| point.0);
+        f64::from(self.planned.max(last).unwrap_or(1))
+    }
+
     /// Whether seeds differ, by more than the rounding of their mean.
     pub fn varies(&self) -> bool {
         let mut points = self.points.iter();
@@ -322,6 +330,12 @@ pub(super) fn lines(
             label,
             is_baseline,
             points: of_variant,
+            planned: cells
+                .data
+                .background
+                .config(variant, stage)
+                .filter(|spec| spec.command.is_none())
+                .and_then(|spec| u32::try_from(spec.recipe.train.epochs).ok()),
         };
         lines.push((fingerprints, line, 0));
     }

@@ -230,7 +230,9 @@ fn caption(cells: &Cells<'_>, items: &[Item<'_>], metric: &Metric, source: &Sour
     let mut kinds = match (has(Method::Paired), has(Method::Welch)) {
         (true, false) => vec!["paired t over the shared seeds"],
         (false, true) => vec!["Welch's t"],
-        (true, true) => vec!["paired t over shared seeds, Welch's t where there are none"],
+        (true, true) => vec![
+            "paired t over shared seeds, Welch's t where those are fewer than two or less than half",
+        ],
         (false, false) => Vec::new(),
     };
     if has(Method::Images) {

@@ -115,10 +115,10 @@ pub(super) fn plots_of(cells: &Cells<'_>) -> Result<Plots, PlotError> {
 fn usual(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
     let mut plots = Vec::new();
     let headline = headline(cells);
-    plots.extend(variants::plot(cells)?);
+    plots.extend(variants::plot(cells, &headline, "result".to_owned())?);
     plots.extend(forest::plot(cells, &headline, "forest".to_owned())?);
-    plots.extend(sweep::plots(cells, &headline, "")?);
-    plots.extend(test_resolution::plots(cells, &headline)?);
+    plots.extend(sweep::plots(cells, &headline, "", None)?);
+    plots.extend(test_resolution::plots(cells, &headline, None)?);
     plots.extend(heatmap::plot(
         cells,
         &headline,

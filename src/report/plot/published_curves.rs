@@ -111,7 +111,7 @@ fn plot(
 ) -> Result<Option<Plot>, PlotError> {
     let ends: Vec<f64> = ours
         .iter()
-        .filter_map(|line| Some(f64::from(line.points.last()?.0)))
+        .map(Line::end)
         .chain(
             theirs
                 .iter()
@@ -199,7 +199,7 @@ fn plot(
             }
         }
         for (index, (line, look)) in ours.iter().zip(&looks).enumerate() {
-            let end = line.points.last().map_or(1.0, |point| f64::from(point.0));
+            let end = line.end();
             let x = |epoch: u32| at_x(f64::from(epoch), end);
             if with_bands && line.varies() {
                 let edge = |sign: f64| {
@@ -234,8 +234,8 @@ fn plot(
         ""
     };
     let caption = format!(
-        "{} on {set} during the training{after}{over}. Coloured: ours, means over seeds ({}){}. Grey: published single runs \
-         of the published setting, which isn't ours ({}).",
+        "{} on {set} during the training{after}{over}. Coloured: ours, means over seeds ({}){}. Grey: published single runs, \
+         each of its own setting ({}).",
         sentence(&metric.words),
         n_words(samples().map(|(_, sample)| sample.n)),
         if with_bands && ours.iter().any(Line::varies) {

@@ -74,7 +74,7 @@ pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<P
     Ok(Some(Plot {
         caption: format!(
             "{}{after} of the baseline (left) and of each variant (right), one line per shared seed; \
-             the thick grey line joins the means, which stand beside the runs (diamond: baseline, square: variant). Solid: better than the baseline, dashed: worse.",
+             the thick grey line joins the means, which stand beside the runs (diamond: baseline, square: variant). Solid: better than the baseline, dashed: not better.",
             crate::report::text::sentence(&metric.words)
         ),
         csv: csv(&panels)?,

@@ -7,10 +7,17 @@ use super::series::file_part;
 use super::{Plot, PlotError};
 use crate::report::data::{axis_words, numeric_labels};
 use crate::report::table::cells::{Cells, Source};
+use crate::report::table::published;
+use crate::spec::published as spec;
 
 /// One plot of `source`'s metric per numeric axis (whose words end in `ending`) that has results at two or more of
-/// its values.
-pub fn plots(cells: &Cells<'_>, source: &Source, ending: &str) -> Result<Vec<Plot>, PlotError> {
+/// its values; after every stage, or after `only` one.
+pub fn plots(
+    cells: &Cells<'_>,
+    source: &Source,
+    ending: &str,
+    only: Option<&str>,
+) -> Result<Vec<Plot>, PlotError> {
     let axes = &cells.data.experiment.axes;
     let mut plots = Vec::new();
     for (position, axis) in axes.iter().enumerate() {
@@ -18,7 +25,7 @@ pub fn plots(cells: &Cells<'_>, source: &Source, ending: &str) -> Result<Vec<Plo
             continue;
         }
         if let Some((values, unit)) = numeric_labels(&axis.labels) {
-            plots.extend(plot(cells, source, position, &values, &unit)?);
+            plots.extend(plot(cells, source, (position, &values, &unit), only)?);
         }
     }
     Ok(plots)
@@ -27,9 +34,8 @@ pub fn plots(cells: &Cells<'_>, source: &Source, ending: &str) -> Result<Vec<Plo
 fn plot(
     cells: &Cells<'_>,
     source: &Source,
-    axis: usize,
-    values: &[f64],
-    unit: &str,
+    (axis, values, unit): (usize, &[f64], &str),
+    only: Option<&str>,
 ) -> Result<Option<Plot>, PlotError> {
     let info = &cells.data.experiment.axes[axis];
     let mut ticks: Vec<Tick> = info
@@ -56,7 +62,7 @@ fn plot(
             words: &words,
             unit,
             ticks,
-            series: series(cells, axis, values, source),
+            series: series(cells, axis, values, source, only),
             published: published(cells, axis, values, source),
             baseline: None,
             after: String::new(),
@@ -69,14 +75,22 @@ fn plot(
 /// What the experiment file's references say at the values of an axis, for the same metric.
 fn published(cells: &Cells<'_>, axis: usize, values: &[f64], source: &Source) -> Vec<Reference> {
     let labels = &cells.data.experiment.axes[axis].labels;
-    let references = cells.data.experiment.report.reference.iter();
-    references
+    let all = &cells.data.experiment.report.reference;
+    all.iter()
+        .filter(|reference| published::source(cells, reference) == *source)
+        // Of another set than is shown, which the file doesn't say it is to stand for.
         .filter(|reference| {
-            let stage = reference.stage.as_ref();
-            let set = reference.set.as_ref();
-            reference.metric == source.metric
-                && stage.is_none_or(|stage| *stage == source.stage)
-                && set.is_none_or(|set| *set == source.set)
+            let row = reference.id.as_deref().and_then(spec::result);
+            let of_row = row.and_then(spec::Published::evaluation_set);
+            reference.set.is_some() || of_row.is_none_or(|set| set == source.set)
+        })
+        // The end of a curve is a number only where there is no other.
+        .filter(|reference| {
+            let is_end = reference.value.is_none() && reference.id.is_none();
+            !is_end
+                || !all
+                    .iter()
+                    .any(|other| other.at == reference.at && other.curve.is_none())
         })
         .filter_map(|reference| {
             let label = reference.at.get(axis)?.as_ref()?;
@@ -89,7 +103,13 @@ fn published(cells: &Cells<'_>, axis: usize, values: &[f64], source: &Source) ->
 }
 
 /// The lines: every combination of the other axes' labels, after each stage.
-fn series(cells: &Cells<'_>, axis: usize, values: &[f64], headline: &Source) -> Vec<Series> {
+fn series(
+    cells: &Cells<'_>,
+    axis: usize,
+    values: &[f64],
+    headline: &Source,
+    only: Option<&str>,
+) -> Vec<Series> {
     let info = &cells.data.experiment.axes[axis];
     let stages = cells.data.stages();
     let others = |labels: &[String]| -> Vec<String> {
@@ -109,7 +129,10 @@ fn series(cells: &Cells<'_>, axis: usize, values: &[f64], headline: &Source) -> 
     }
     let mut all = Vec::new();
     for combination in &combinations {
-        for stage in stages {
+        for stage in stages
+            .iter()
+            .filter(|stage| only.is_none_or(|only| only == stage.as_str()))
+        {
             let source = Source {
                 stage: stage.clone(),
                 ..headline.clone()

@@ -8,12 +8,17 @@ use super::series::file_part;
 use super::{Plot, PlotError};
 use crate::report::table::cells::{Cells, Source};
 
-/// One plot of `source`'s metric per stage with several test resolutions.
-pub fn plots(cells: &Cells<'_>, source: &Source) -> Result<Vec<Plot>, PlotError> {
+/// One plot of `source`'s metric per stage, or of `only` one, with several test resolutions.
+pub fn plots(
+    cells: &Cells<'_>,
+    source: &Source,
+    only: Option<&str>,
+) -> Result<Vec<Plot>, PlotError> {
     let stages = cells.data.stages();
     let several: Vec<&String> = stages
         .iter()
         .filter(|stage| cells.resolutions(stage).count() > 1)
+        .filter(|stage| only.is_none_or(|only| only == stage.as_str()))
         .collect();
     let mut plots = Vec::new();
     for stage in &several {

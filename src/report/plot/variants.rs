@@ -10,8 +10,7 @@ use crate::report::frame;
 use crate::report::metric::Metric;
 use crate::report::statistics::{Interval, Sample};
 use crate::report::table::Cell;
-use crate::report::table::build::headline;
-use crate::report::table::cells::Cells;
+use crate::report::table::cells::{Cells, Source};
 use crate::report::text::sentence;
 use polars::prelude::*;
 
@@ -33,23 +32,22 @@ struct Item {
 }
 
 /// The plot; `None` where no variant has a result.
-pub fn plot(cells: &Cells<'_>) -> Result<Option<Plot>, PlotError> {
+pub fn plot(cells: &Cells<'_>, source: &Source, name: String) -> Result<Option<Plot>, PlotError> {
     if cells.variants.len() > MOST_ROWS {
         return Ok(None);
     }
-    let source = headline(cells);
     let metric = cells.data.metric(&source.metric);
     let mut items: Vec<Item> = cells
         .variants
         .iter()
         .map(|variant| {
-            let values = cells.values(variant.index, &source).to_vec();
-            let sample = cells.sample(variant.index, &source);
+            let values = cells.values(variant.index, source).to_vec();
+            let sample = cells.sample(variant.index, source);
             let over_seeds = sample.and_then(|sample| sample.t_interval());
-            let over_images = cells.image_interval(variant, &source);
+            let over_images = cells.image_interval(variant, source);
             let baseline = cells.baseline(variant);
             let is_baseline = baseline == Some(variant.index);
-            let state = match cells.value(variant, &source, 0, true) {
+            let state = match cells.value(variant, source, 0, true) {
                 Cell::State(state) => state.words(),
                 _ => String::new(),
             };
@@ -85,7 +83,6 @@ pub fn plot(cells: &Cells<'_>) -> Result<Option<Plot>, PlotError> {
     let Some(scale) = scale_for(&numbers, intervals) else {
         return Ok(None);
     };
-    let name = "result".to_owned();
     let svg = paint(
         &name,
         &items,
@@ -95,7 +92,7 @@ pub fn plot(cells: &Cells<'_>) -> Result<Option<Plot>, PlotError> {
         &cells.data.experiment.title,
     )?;
     Ok(Some(Plot {
-        caption: caption(cells, &items, &metric),
+        caption: caption(cells, source, &items, &metric),
         svg,
         csv: csv(&items)?,
         name,
@@ -195,7 +192,7 @@ fn row(canvas: &mut Canvas<'_>, item: &Item, middle: f64, rows: &Rows) {
     canvas.mark((rows.scale.at(sample.mean), mean_y), &look);
 }
 
-fn caption(cells: &Cells<'_>, items: &[Item], metric: &Metric) -> String {
+fn caption(cells: &Cells<'_>, source: &Source, items: &[Item], metric: &Metric) -> String {
     let counts = || {
         items
             .iter()
@@ -204,7 +201,7 @@ fn caption(cells: &Cells<'_>, items: &[Item], metric: &Metric) -> String {
     };
     let several = items.iter().any(|item| item.values.len() > 1);
     let after = if cells.data.stages().len() > 1 {
-        format!(" after {}", headline(cells).stage)
+        format!(" after {}", source.stage)
     } else {
         String::new()
     };

@@ -19,7 +19,7 @@ pub fn plots(cells: &Cells<'_>, spec: &PlotSpec) -> Result<Vec<Plot>, PlotError>
     let one = |plot: Option<Plot>| plot.into_iter().collect::<Vec<_>>();
     let mut plots = match spec.kind {
         PlotKind::Usual => super::usual(cells)?,
-        PlotKind::Result => one(variants::plot(cells)?),
+        PlotKind::Result => one(variants::plot(cells, &source, name("result"))?),
         PlotKind::Curves => {
             let frame = frame::curves(cells.data)?;
             let metric = Curves::Metric(&source.metric);
@@ -41,8 +41,8 @@ pub fn plots(cells: &Cells<'_>, spec: &PlotSpec) -> Result<Vec<Plot>, PlotError>
         }
         PlotKind::Against => one(against_cost::plot(cells, &source, cost(spec), None)?),
         PlotKind::Resolution => {
-            let mut plots = sweep::plots(cells, &source, "resolution")?;
-            plots.extend(test_resolution::plots(cells, &source)?);
+            let mut plots = sweep::plots(cells, &source, "resolution", stage)?;
+            plots.extend(test_resolution::plots(cells, &source, stage)?);
             plots
         }
         PlotKind::Forest => one(forest::plot(cells, &source, name("forest"))?),

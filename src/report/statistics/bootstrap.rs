@@ -3,13 +3,16 @@
 //!
 //! Each draw takes as many seeds and as many images as there are, with replacement, crossed: the two-way
 //! cluster ("pigeonhole") bootstrap of McCullagh (2000) and Owen (2007), which errs on the side of wide
-//! intervals. Images that all runs judge alike are exchangeable, so a draw of the images is one
+//! intervals where both are many. Runs are few: what a draw of the seeds changes is stretched, as in the expanded
+//! percentile interval of Hesterberg (2015, "What Teachers Should Know About the Bootstrap"), by sqrt(n / (n - 1)) for the
+//! spread of n values about their own mean, and by the quantile of t over that of the normal distribution. Images that all runs judge alike are exchangeable, so a draw of the images is one
 //! multinomial draw over the patterns of right and wrong: exactly the same law, and at most 2^runs
 //! numbers instead of one for each image.
 
 use super::Interval;
 use super::binomial::binomial;
 use super::bitset::Bitset;
+use super::sample::t_quantile;
 use super::t_test::ALPHA;
 use crate::rng::{KeyedRng, Purpose};
 use rayon::prelude::*;
@@ -19,11 +22,20 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bootstrap {
     pub difference: f64,
-    /// Percentile interval.
+    /// Percentile interval, expanded for few seeds.
     pub interval: Interval,
     pub draws: u32,
     /// Seed of its random numbers.
     pub seed: u64,
+}
+
+/// By how much a draw of `n` runs moves their mean too little for an interval over seeds; 1 where there is one.
+fn stretch(n: usize, df: usize) -> f64 {
+    const NORMAL: f64 = 1.959_963_984_540_054;
+    match n {
+        0 | 1 => 1.0,
+        n => (n as f64 / (n - 1) as f64).sqrt() * t_quantile(df as f64) / NORMAL,
+    }
 }
 
 /// Images that the same runs have right.
@@ -35,8 +47,8 @@ struct Pattern {
 
 /// Bootstraps the difference of mean accuracies of two arms over the same images. `paired`: run `i` of
 /// both arms has the same seed, and both are drawn together. With one run an arm only images are drawn.
-/// The same seed gives the same bits on any number of threads. `None` without runs, images or draws, or
-/// where the runs' images differ in number.
+/// The same seed gives the same bits on any number of threads. `None` without runs, images or draws, where the
+/// runs' images differ in number, and for a single run against several.
 pub fn bootstrap(
     ours: &[&Bitset],
     theirs: &[&Bitset],
@@ -49,10 +61,19 @@ pub fn bootstrap(
     if theirs.is_empty() || images == 0 || draws == 0 {
         return None;
     }
+    // A single run beside several says nothing of its arm's other seeds.
+    if (ours.len() == 1) != (theirs.len() == 1) {
+        return None;
+    }
     if runs.iter().any(|run| run.len() != images) || (paired && ours.len() != theirs.len()) {
         return None;
     }
     let patterns = patterns(&runs, images);
+    let df = match paired {
+        true => ours.len() - 1,
+        false => ours.len() + theirs.len() - 2,
+    };
+    let (stretch_ours, stretch_theirs) = (stretch(ours.len(), df), stretch(theirs.len(), df));
     let mean = |runs: &[&Bitset]| {
         runs.iter().map(|run| run.count()).sum::<u64>() as f64 / (runs.len() * images) as f64
     };
@@ -69,11 +90,15 @@ pub fn bootstrap(
                 } else {
                     draw_runs(&mut rng, theirs.len())
                 };
-                let mean = |counts: &[u64], drawn: &[usize]| {
-                    let sum: u64 = drawn.iter().map(|&run| counts[run]).sum();
-                    sum as f64 / (drawn.len() * images) as f64
+                let mean = |counts: &[u64], drawn: &[usize], stretch: f64| {
+                    let (all, sum) = (
+                        counts.iter().sum::<u64>() as f64,
+                        drawn.iter().map(|&run| counts[run]).sum::<u64>() as f64,
+                    );
+                    (all + stretch * (sum - all)) / (drawn.len() * images) as f64
                 };
-                mean(&right[..ours.len()], &of_ours) - mean(&right[ours.len()..], &of_theirs)
+                let (counts, others) = right.split_at(ours.len());
+                mean(counts, &of_ours, stretch_ours) - mean(others, &of_theirs, stretch_theirs)
             },
         )
         .collect();

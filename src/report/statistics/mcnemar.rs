@@ -22,7 +22,11 @@ pub fn mcnemar(ours_only: u64, theirs_only: u64) -> McNemar {
     let discordant = ours_only + theirs_only;
     let least = ours_only.min(theirs_only);
     let (exact, mid_p) = match Binomial::new(0.5, discordant) {
-        Ok(binomial) if ours_only != theirs_only => {
+        // Half of the outcome's own probability, which is in both tails.
+        Ok(binomial) if discordant > 0 && ours_only == theirs_only => {
+            (1.0, 1.0 - binomial.pmf(least) / 2.0)
+        }
+        Ok(binomial) if discordant > 0 => {
             let tail = binomial.cdf(least);
             let here = binomial.pmf(least);
             (

@@ -109,6 +109,9 @@ fn kind(cells: &Cells<'_>, spec: &TableSpec) -> TableKind {
     if spec.kind != TableKind::Auto {
         return spec.kind;
     }
+    if !spec.ticks.is_empty() {
+        return TableKind::Variants;
+    }
     let report = &cells.data.experiment.report;
     match report.design {
         DesignKind::OneAtATime | DesignKind::LeaveOneOut => TableKind::Ingredients,

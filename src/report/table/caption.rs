@@ -186,13 +186,19 @@ pub(super) fn deltas(
              is known of other seeds)"
         }
         (false, false) if several => "; without a spread over seeds it has no interval",
-        (false, false) => "; a single run per variant gives it no interval",
+        (false, false) => "; a single run gives it no interval",
         (true, false) => ", in brackets its 95 % interval (paired t over the shared seeds)",
         (false, true) => ", in brackets its 95 % interval (Welch's t)",
         (true, true) => {
-            ", in brackets its 95 % interval (paired t over the seeds that both variants share, Welch's t where they \
-             share fewer than two)"
+            ", in brackets its 95 % interval (paired t over the seeds that both variants share, Welch's t where those \
+             are fewer than two or less than half)"
         }
+    };
+    let images = match has(Method::Images) && (has(Method::Paired) || has(Method::Welch)) {
+        true => {
+            "; of two single runs it is a bootstrap over the evaluation set's images, and says nothing of other seeds"
+        }
+        false => "",
     };
     let metric = cells.data.metric(&source.metric);
     let mut of = String::new();
@@ -203,7 +209,7 @@ pub(super) fn deltas(
         Some(unit) => format!(", in {unit},"),
         None => String::new(),
     };
-    let mut text = format!("Δ: difference{of}{unit} to {against}{interval}");
+    let mut text = format!("Δ: difference{of}{unit} to {against}{interval}{images}");
     text.extend(corrected(families));
     Some(text)
 }

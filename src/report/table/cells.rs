@@ -82,13 +82,13 @@ impl<'a> Cells<'a> {
             if !sets.contains(&set) {
                 sets.push(set.clone());
             }
-            let infinite = values.iter().filter(|(_, value)| !value.is_finite());
-            let infinite: Vec<u64> = infinite.map(|(seed, _)| *seed).collect();
-            values.retain(|(_, value)| value.is_finite());
             // One value a run: of several resolutions the headline's, else the largest.
             values.reverse();
             values.dedup_by_key(|(seed, _)| *seed);
             values.reverse();
+            let infinite = values.iter().filter(|(_, value)| !value.is_finite());
+            let infinite: Vec<u64> = infinite.map(|(seed, _)| *seed).collect();
+            values.retain(|(_, value)| value.is_finite());
             let source = Source {
                 stage,
                 set,

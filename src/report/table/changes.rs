@@ -5,7 +5,7 @@ use super::build::{headline, title};
 use super::cells::Cells;
 use super::family::Family;
 use super::variants::{head, sources};
-use super::{Cell, Column, Kind, Row, Table, Tone, caption};
+use super::{Cell, Column, Kind, Row, Table, caption};
 use crate::report::data::{Variant, axis_words};
 use crate::spec::report::{DesignKind, TableSpec};
 
@@ -36,10 +36,12 @@ pub fn ingredients(cells: &Cells<'_>, spec: &TableSpec) -> Table {
     let labels = |variant: &Variant<'_>| -> Vec<Cell> {
         if marks {
             let mut row = vec![Cell::Label(variant.name.to_owned())];
-            row.extend(variant.labels.iter().map(|label| match label.as_str() {
-                "off" => Cell::Word("–".to_owned(), Tone::Faint),
-                _ => Cell::Word("✓".to_owned(), Tone::Plain),
-            }));
+            row.extend(
+                variant
+                    .labels
+                    .iter()
+                    .map(|label| Cell::tick(label != "off")),
+            );
             return row;
         }
         let (change, from, to) = change(cells, variant);

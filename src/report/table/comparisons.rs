@@ -80,7 +80,9 @@ impl<'c, 'a> View<'c, 'a> {
             source,
             family,
             decimals: cells.decimals(source),
-            margin: report.margin,
+            margin: report
+                .margin
+                .filter(|_| cells.data.metrics().first() == Some(&source.metric)),
             draws: report.bootstrap,
         };
         let known = report.bootstrap > 0
@@ -332,16 +334,16 @@ impl<'c, 'a> View<'c, 'a> {
             );
             if let Some(margin) = self.margin {
                 sentences.push(format!(
-                    "Equivalent: two one-sided t tests show that the difference is less than {} either way (p < 0.05), \
-                     the margin that the experiment file declares",
+                    "Equivalent: two one-sided t tests show that the difference is less than {} either way (p < 0.05, \
+                     not corrected for the number of comparisons), the margin that the experiment file declares",
                     metric.amount(&margin.to_string())
                 ));
             }
         }
         if self.draws > 0 {
             sentences.push(format!(
-                "Seeds and images: 95 % interval where both are samples (two-way bootstrap, {} draws, its seed \
-                 {BOOTSTRAP_SEED})",
+                "Seeds and images: 95 % interval where both are samples (two-way bootstrap, widened for few seeds; {} \
+                 draws, their seed {BOOTSTRAP_SEED})",
                 self.draws
             ));
         }

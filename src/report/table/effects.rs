@@ -111,6 +111,12 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
         experiment: String::new(),
         transposed: false,
     };
+    // An effect needs the spread of every variant that it compares, where no two seeds are common to all.
+    let single = cells
+        .variants
+        .iter()
+        .find(|variant| cells.values(variant.index, &source).len() == 1)
+        .map(|variant| format!("{} has a single run", cells.display_name(variant)));
     if effects.is_empty() {
         // A variant without a number, or nothing known of the spread.
         let without = cells
@@ -118,7 +124,10 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
             .iter()
             .find(|variant| cells.values(variant.index, &source).is_empty());
         let Some(variant) = without else {
-            return Err("no variant has two runs, so nothing is known of the spread".to_owned());
+            return Err(format!(
+                "nothing is known of the spread{}",
+                single.map_or(String::new(), |words| format!(": {words}"))
+            ));
         };
         let state = cells.value(variant, &source, 0, true);
         let rows = contrasts.iter().map(|factors| Row {
@@ -137,19 +146,31 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
         );
         return Ok(made(caption, caption::footnotes(cells), rows.collect()));
     }
-    let p: Vec<Option<f64>> = effects
+    let effect = |factors: &Contrast| effects.iter().find(|effect| effect.factors == *factors);
+    let p: Vec<Option<f64>> = contrasts
         .iter()
-        .map(|effect| (!effect.still).then(|| effect.estimate.p()))
+        .map(|factors| {
+            let effect = effect(factors).filter(|effect| !effect.still)?;
+            Some(effect.estimate.p())
+        })
         .collect();
     let known: Vec<f64> = p.iter().flatten().copied().collect();
+    // Planned ones that can't be made count.
     let mut adjusted = statistics::holm(&known, p.len()).into_iter();
     let adjusted: Vec<Option<f64>> = p.iter().map(|p| p.and_then(|_| adjusted.next())).collect();
     let decimals = cells.decimals(&source);
     let paired = effects.iter().all(|effect| effect.paired);
-    let rows: Vec<Row> = effects
+    let rows: Vec<Row> = contrasts
         .iter()
         .zip(p.iter().zip(&adjusted))
-        .map(|(effect, (p, adjusted))| {
+        .map(|(factors, (p, adjusted))| {
+            let Some(effect) = effect(factors) else {
+                let missing = || Cell::State(State::Missing);
+                return Row {
+                    group: group(factors),
+                    ..Row::new(vec![name(factors), missing(), missing(), missing()])
+                };
+            };
             let interval = effect.estimate.interval();
             // After the correction for their number; an interaction is neither good nor bad.
             let is_clear = adjusted.is_some_and(|p| p < 0.05) && effect.factors.len() == 1;
@@ -191,12 +212,15 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
         _ => "Satterthwaite's t intervals with a variance for each variant".to_owned(),
     };
     let caption = format!(
-        "{}. Main effect: how much a label changes it against the other, averaged over the labels of the other \
+        "{}. Main effect: how much a label changes it against its reference, averaged over the labels of the other \
          axes; interaction: how much larger the first effect is with the second label than with its reference. In \
-         brackets 95 % intervals ({how}); {} effects, p (Holm) adjusted for their number, and only a main effect with \
+         brackets 95 % intervals ({how}); {}, p (Holm) adjusted for their number, and only a main effect with \
          p (Holm) < 0.05 is coloured where there is colour.",
         caption::subject(cells, std::slice::from_ref(&source)),
-        effects.len()
+        match effects.len() == contrasts.len() {
+            true => format!("{} effects", effects.len()),
+            false => format!("{} of {} planned effects", effects.len(), contrasts.len()),
+        }
     );
     let mut footnotes = caption::footnotes(cells);
     if let Some(seeds) = seeds.filter(|_| paired) {
@@ -212,6 +236,9 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
                 left_out.join(", ")
             ));
         }
+    }
+    if let Some(words) = single.filter(|_| effects.len() < contrasts.len()) {
+        footnotes.push(format!("Effects without a number: {words}"));
     }
     if effects.iter().any(|effect| effect.still) {
         footnotes.push(

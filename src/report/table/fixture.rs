@@ -168,12 +168,12 @@ impl Fixture {
                     ];
                     for (metric, value) in rows {
                         self.data.curves.push(CurveRow {
-                            run: run.id.clone(),
+                            run: run.id.as_str().into(),
                             variant_index: run.variant_index,
                             seed: run.seed,
-                            stage: stage.clone(),
+                            stage: stage.as_str().into(),
                             epoch,
-                            metric: metric.to_owned(),
+                            metric: metric.into(),
                             value,
                         });
                     }

@@ -4,7 +4,7 @@ use super::fixture::{self, Fixture};
 use super::render::{Csv, Html, JsonForm, Latex, Markdown, Render, Terminal};
 use super::{Cell, Kind, State, Table, summary_table, tables};
 use crate::report::data::ExperimentData;
-use crate::spec::report::{DesignKind, ReferenceSpec, Sort, TableKind, TableSpec};
+use crate::spec::report::{DesignKind, ReferenceSpec, Sort, TableKind, TableSpec, Tick};
 use crate::store::rows::Status;
 
 pub(super) fn spec(kind: TableKind) -> TableSpec {
@@ -196,6 +196,32 @@ fn leave_one_out_marks_its_ingredients() {
     assert_eq!(heads(&table)[..3], ["recipe", "mixup", "layer scale"]);
     assert_eq!(texts(&table, 1), ["✓", "–", "✓"]);
     assert_eq!(texts(&table, 2), ["✓", "✓", "–"]);
+}
+
+#[test]
+fn labels_are_told_by_what_they_stand_for() {
+    let axes = [("loss", &["ce", "bce", "both"][..])];
+    let mut data = Fixture::product("ticks", &axes, 2, &["train"])
+        .finish(0.3, |variant, _| 50.0 + variant as f64)
+        .data;
+    let tick = |axis: &str, part: &str, labels: &[&str]| Tick {
+        axis: axis.to_owned(),
+        part: part.to_owned(),
+        labels: labels.iter().map(|&label| label.to_owned()).collect(),
+    };
+    data.experiment.report.tables = Some(vec![TableSpec {
+        ticks: vec![
+            tick("loss", "Softmax", &["ce", "both"]),
+            tick("loss", "Sigmoid", &["bce", "both"]),
+            tick("gone", "Nothing", &["ce"]),
+        ],
+        ..TableSpec::default()
+    }]);
+    let table = summary_table(&data).unwrap();
+    assert_eq!(heads(&table)[..3], ["loss", "Softmax", "Sigmoid"]);
+    assert_eq!(texts(&table, 0), ["ce", "bce", "both"]);
+    assert_eq!(texts(&table, 1), ["✓", "–", "✓"]);
+    assert_eq!(texts(&table, 2), ["–", "✓", "✓"]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ mod effects;
 pub(in crate::report) mod family;
 mod pivot;
 pub(in crate::report) mod power;
-mod published;
+pub(in crate::report) mod published;
 pub mod render;
 mod resolutions;
 mod variants;
@@ -308,6 +308,14 @@ pub enum Tone {
 }
 
 impl Cell {
+    /// Whether something has a part.
+    pub fn tick(has: bool) -> Cell {
+        match has {
+            true => Cell::Word("✓".to_owned(), Tone::Plain),
+            false => Cell::Word("–".to_owned(), Tone::Faint),
+        }
+    }
+
     /// The cell as text, not yet escaped. The same for every rendering that is read by people.
     pub fn words(&self) -> Words {
         let words = |text: String, bold, tone| Words { text, bold, tone };

@@ -3,9 +3,9 @@
 use super::build::{headline, title};
 use super::cells::{Cells, Source};
 use super::deviations::Deviations;
-use super::{Cell, Column, Estimate, Kind, Row, State, Table, Tone, Value, Within, caption};
+use super::{Cell, Column, Delta, Estimate, Kind, Row, State, Table, Tone, Value, Within, caption};
 use crate::report::data::Variant;
-use crate::report::statistics::{Sample, TEstimate};
+use crate::report::statistics::{Interval, Method, Sample, TEstimate};
 use crate::spec::published::{self, Published};
 use crate::spec::report::{Direction, ReferenceSpec, TableSpec};
 
@@ -261,6 +261,11 @@ fn beside(
     ]
 }
 
+/// The set that a published number was measured on, where its row says so.
+fn evaluation_set(theirs: &Theirs<'_>) -> Option<&'static str> {
+    theirs.row.and_then(Published::evaluation_set)
+}
+
 /// Our delta, the published one, and whether they point the same way.
 fn deltas(
     cells: &Cells<'_>,
@@ -298,7 +303,9 @@ fn deltas(
                 && self::source(cells, reference) == *source
         })
         .map(|(_, theirs)| theirs)
-        .filter(|theirs| theirs.says.number().is_some())
+        .filter(|other| other.says.number().is_some())
+        // Where ours has no second set, numbers of several sets stand beside the same one of ours.
+        .filter(|other| evaluation_set(other) == evaluation_set(theirs))
         .collect();
     candidates.sort_by_key(|other| other.row.map(|row| &row.table_or_figure) != place);
     let Some(baseline) = candidates.first().and_then(|first| first.says.number()) else {
@@ -307,13 +314,11 @@ fn deltas(
     let published = number - baseline;
     let decimals = printed_decimals(number).max(printed_decimals(baseline));
     let direction = match &ours {
-        Cell::Delta(delta) => match (delta.interval, delta.mean * published > 0.0) {
-            (Some((interval, _)), same) if !interval.contains(0.0) && published != 0.0 => {
-                match same {
-                    true => Cell::Word("the same".to_owned(), Tone::Good),
-                    false => Cell::Word("opposite".to_owned(), Tone::Bad),
-                }
-            }
+        Cell::Delta(delta) => match (over_seeds(delta), delta.mean * published > 0.0) {
+            (Some(interval), same) if !interval.contains(0.0) && published != 0.0 => match same {
+                true => Cell::Word("the same".to_owned(), Tone::Good),
+                false => Cell::Word("opposite".to_owned(), Tone::Bad),
+            },
             _ => Cell::Word("undecided".to_owned(), Tone::Faint),
         },
         _ => missing(),
@@ -327,6 +332,12 @@ fn deltas(
     [ours, published, direction]
 }
 
+/// The interval of a difference that says something of other seeds.
+fn over_seeds(delta: &Delta) -> Option<Interval> {
+    let (interval, method) = delta.interval?;
+    (method != Method::Images).then_some(interval)
+}
+
 /// Whether our delta goes as a statement says. "No difference" needs a declared margin to be agreed with; our interval
 /// beyond zero, or beyond the margin, contradicts it.
 fn agreement(cells: &Cells<'_>, source: &Source, ours: &Cell, direction: Direction) -> Cell {
@@ -334,13 +345,13 @@ fn agreement(cells: &Cells<'_>, source: &Source, ours: &Cell, direction: Directi
         return Cell::State(State::Missing);
     };
     let undecided = Cell::Word("undecided".to_owned(), Tone::Faint);
-    let Some((interval, _)) = delta.interval else {
+    let Some(interval) = over_seeds(delta) else {
         return undecided;
     };
     let metric = cells.data.metric(&source.metric);
     let better = metric.better(delta.mean, 0.0);
     let margin = cells.data.experiment.report.margin;
-    let margin = margin.filter(|_| Some(&source.metric) == cells.metrics.first());
+    let margin = margin.filter(|_| cells.data.metrics().first() == Some(&source.metric));
     let agrees = match direction {
         Direction::None => match margin {
             Some(margin) if -margin < interval.low && interval.high < margin => true,
@@ -360,7 +371,7 @@ fn agreement(cells: &Cells<'_>, source: &Source, ours: &Cell, direction: Directi
 
 /// What of ours a reference is about: on the evaluation set that it names, else that of its row where we have it, else
 /// the headline's.
-pub(super) fn source(cells: &Cells<'_>, reference: &ReferenceSpec) -> Source {
+pub(in crate::report) fn source(cells: &Cells<'_>, reference: &ReferenceSpec) -> Source {
     let headline = headline(cells);
     let row = reference.id.as_deref().and_then(published::result);
     let of_row = row.and_then(Published::evaluation_set);
@@ -393,15 +404,29 @@ fn words(cells: &Cells<'_>, rows: &[Row], has_baseline: bool) -> String {
         Some(Cell::Value(value)) => value.n,
         _ => None,
     });
-    let n = match (n.clone().min(), n.max()) {
-        (Some(least), Some(most)) if least == most => format!(" (n = {most})"),
-        (Some(least), Some(most)) => format!(" (n = {least} to {most})"),
-        _ => " (no run has finished yet)".to_owned(),
+    let has_images = rows.iter().any(|row| match row.cells.get(2) {
+        Some(Cell::Value(value)) => value.images.is_some(),
+        _ => false,
+    });
+    let ours = match (n.clone().min(), n.max()) {
+        (Some(1), Some(1)) => "n = 1".to_owned(),
+        (Some(least), Some(most)) if least == most => {
+            format!("mean ± standard deviation over seeds (n = {most})")
+        }
+        (Some(least), Some(most)) => {
+            format!(
+                "mean ± standard deviation over seeds (n = {least} to {most}; none where n = 1)"
+            )
+        }
+        _ => "no run has finished yet".to_owned(),
+    };
+    let images = match has_images {
+        true => ", in brackets the 95 % interval of a single run over the set's images",
+        false => "",
     };
     let mut sentences = vec![
         format!(
-            "Ours on {}, or the set that is named: mean ± standard deviation over seeds{n}, against published numbers, \
-             mostly of single runs",
+            "Ours on {}, or the set that is named: {ours}{images}, against published numbers, mostly of single runs",
             headline.set
         ),
         "Prediction interval: where one further run of ours would lie with a probability of 95 % (mean ± t s √(1 + \
@@ -410,9 +435,33 @@ fn words(cells: &Cells<'_>, rows: &[Row], has_baseline: bool) -> String {
     ];
     if has_baseline {
         let baseline = cells.baseline_words().unwrap_or_default();
+        let methods: Vec<Method> = rows
+            .iter()
+            .flat_map(|row| &row.cells)
+            .filter_map(|cell| match cell {
+                Cell::Delta(delta) => Some(delta.interval?.1),
+                _ => None,
+            })
+            .collect();
+        let named: Vec<&str> = [
+            (Method::Paired, "paired t over the shared seeds"),
+            (Method::Welch, "Welch's t"),
+            (
+                Method::Images,
+                "bootstrap over images, which says nothing of other seeds",
+            ),
+        ]
+        .into_iter()
+        .filter(|(method, _)| methods.contains(method))
+        .map(|(_, words)| words)
+        .collect();
+        let interval = match named.is_empty() {
+            true => String::new(),
+            false => format!(", in brackets the 95 % interval ({})", named.join(" or ")),
+        };
         sentences.push(format!(
-            "Δ: against {baseline}; direction: whether both deltas have the same sign, undecided where our 95 % \
-             interval holds zero"
+            "Δ: against {baseline}{interval}; direction: whether both deltas have the same sign, undecided where our \
+             interval over seeds holds zero or there is none"
         ));
     }
     sentences

@@ -5,7 +5,7 @@ use super::build::{headline, title};
 use super::cells::{Cells, Source};
 use super::{Cell, Column, Kind, Row, Table, caption};
 use crate::report::data::{Variant, axis_words};
-use crate::spec::report::TableSpec;
+use crate::spec::report::{TableSpec, Tick};
 
 /// One row per variant: labels, the headline metric after each stage, further metrics after the last,
 /// n, the delta to the baseline, failed runs.
@@ -28,6 +28,15 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec, brief: bool) -> Table {
         }
     } else {
         push("variant".to_owned(), Kind::Label);
+    }
+    // What an axis that the experiment hasn't any more stood for, nobody can say.
+    let ticks: Vec<(usize, &Tick)> = spec
+        .ticks
+        .iter()
+        .filter_map(|tick| Some((data.axis(&tick.axis)?, tick)))
+        .collect();
+    for (_, tick) in &ticks {
+        push(tick.part.clone(), Kind::Word);
     }
     for source in &sources {
         push(head(cells, source), Kind::Value);
@@ -57,6 +66,10 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec, brief: bool) -> Table {
             } else {
                 vec![Cell::Label(variant.name.to_owned())]
             };
+            row.extend(ticks.iter().map(|(axis, tick)| {
+                let label = variant.labels.get(*axis);
+                Cell::tick(label.is_some_and(|label| tick.labels.contains(label)))
+            }));
             let n = cells.values(variant.index, &headline).len();
             for (source, decimals) in sources.iter().zip(&decimals) {
                 // The column for n speaks for all that have as many.

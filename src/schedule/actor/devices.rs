@@ -15,7 +15,10 @@ impl Actor<'_> {
     /// Leases the devices of a stage that is to be started; `None` if it can't be now.
     pub(super) fn lease(&mut self, stage: usize) -> Option<Slot> {
         let slots = self.core.slots_of(stage);
-        let busy = match self.keeper.lease(stage, &slots) {
+        let busy = match self
+            .keeper
+            .lease(stage, &slots, self.run.jobs[stage].memory)
+        {
             Answer::Yes => {
                 let slot = self.keeper.joined(&slots);
                 let threads = self.run.jobs[stage].threads;

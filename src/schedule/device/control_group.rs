@@ -6,6 +6,11 @@ use std::path::{Path, PathBuf};
 /// service (`systemd-run -p MemoryMax=`), a batch job (Slurm) or a user's session is limited somewhere below the root.
 /// `root` is `/`, but for tests.
 pub fn memory_limit(root: &Path) -> Option<u64> {
+    Some(limiting_group(root)?.0)
+}
+
+/// The same, and the folder of the group that has that limit.
+pub fn limiting_group(root: &Path) -> Option<(u64, PathBuf)> {
     let groups = std::fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let mounted = root.join("sys/fs/cgroup");
     // In a container the group's own folder may be the root, whatever the kernel calls it.
@@ -30,10 +35,15 @@ pub fn memory_limit(root: &Path) -> Option<u64> {
             places.push((mounted.join("memory"), path, "memory.limit_in_bytes"));
         }
     }
-    let mut least = None;
-    for (mounted, path, file) in &places {
-        let limits = path.ancestors().map(|group| mounted.join(group).join(file));
-        least = limits.filter_map(|path| read(&path)).chain(least).min();
+    let mut least: Option<(u64, PathBuf)> = None;
+    for (mounted, path, file) in places {
+        for group in path.ancestors().map(|group| mounted.join(group)) {
+            if let Some(limit) = read(&group.join(file))
+                && least.as_ref().is_none_or(|(known, _)| limit < *known)
+            {
+                least = Some((limit, group));
+            }
+        }
     }
     least
 }
@@ -76,6 +86,16 @@ mod tests {
         let seen = ("sys/fs/cgroup/memory.max", "700\n");
         let hidden = ("proc/self/cgroup", "0::/../../docker/abc\n");
         assert_eq!(limit(&[hidden, seen]), Some(700));
+    }
+
+    #[test]
+    fn the_group_with_the_limit_is_told() {
+        let own = ("proc/self/cgroup", "0::/a.slice/b.scope\n");
+        let scope = ("sys/fs/cgroup/a.slice/b.scope/memory.max", "9000\n");
+        let slice = ("sys/fs/cgroup/a.slice/memory.max", "5000\n");
+        let folder = machine(&[own, scope, slice]);
+        let group = folder.path().join("sys/fs/cgroup/a.slice");
+        assert_eq!(limiting_group(folder.path()), Some((5000, group)));
     }
 
     #[test]

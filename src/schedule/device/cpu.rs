@@ -99,14 +99,19 @@ fn model() -> String {
         .unwrap_or_default()
 }
 
-fn memory() -> u64 {
-    let total = std::fs::read_to_string("/proc/meminfo")
+/// Bytes of the machine's memory; 0 if unknown.
+pub(super) fn machine_memory() -> u64 {
+    std::fs::read_to_string("/proc/meminfo")
         .ok()
         .and_then(|text| {
             let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
             line.split_whitespace().nth(1)?.parse::<u64>().ok()
         })
-        .map_or(0, |kib| kib * 1024);
+        .map_or(0, |kib| kib * 1024)
+}
+
+fn memory() -> u64 {
+    let total = machine_memory();
     match control_group::memory_limit(Path::new("/")) {
         Some(limit) if total == 0 || limit < total => limit,
         _ => total,

@@ -106,6 +106,13 @@ pub trait Gpus: Send + Sync {
         None
     }
 
+    /// Share of the last moments in which the GPU computed anything, 0 to 1, where it says so (an instance of a divided
+    /// GPU doesn't).
+    fn busy(&self, uuid: &str) -> Option<f64> {
+        let _ = uuid;
+        None
+    }
+
     /// From now on tells of faults of these GPUs, until the process ends. Blocks nobody; a source that
     /// can't tell tells nothing.
     fn watch(&self, uuids: &[String], tell: OnFault);

@@ -1,4 +1,4 @@
-//! The GPUs of one execution: which worker has which, who is in the way, and which were lost.
+//! The devices of one execution: which worker has which, who is in the way, and which GPUs were lost.
 //!
 //! A lost GPU stays out of use for the whole execution, whatever it seems to be later: only an explicit
 //! health check ([`Keeper::check`], asked for by `ablate devices --check`) gives it back.
@@ -6,13 +6,16 @@
 use super::Slot;
 use super::gpus::{Gpus, OnFault};
 use super::lease::{Lease, Refusal, lease};
+use super::memory::Pool;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Keeps the GPUs behind the slots of an execution.
+/// Keeps the GPUs behind the slots of an execution, and the memory of those on the CPU.
 pub struct Keeper {
     gpus: Option<Arc<dyn Gpus>>,
     slots: Vec<Slot>,
+    /// The host's memory, where it is shared with others.
+    memory: Vec<Pool>,
     /// Workers, by stage.
     workers: BTreeMap<usize, Worker>,
     /// Why slots can't be used at the moment.
@@ -58,10 +61,17 @@ impl Keeper {
         Keeper {
             gpus,
             slots,
+            memory: Vec::new(),
             workers: BTreeMap::new(),
             held: BTreeMap::new(),
             lost: BTreeMap::new(),
         }
+    }
+
+    /// The same, where workers on the CPU take their memory from each of `pools`.
+    pub fn in_memory(mut self, pools: Vec<Pool>) -> Keeper {
+        self.memory = pools;
+        self
     }
 
     /// From now on `tell` hears of faults of these GPUs.
@@ -96,9 +106,26 @@ impl Keeper {
         Slot::joined(&slots)
     }
 
-    /// Leases `slots` for the worker of `stage`, until [`Keeper::release`].
-    pub fn lease(&mut self, stage: usize, slots: &[usize]) -> Answer {
+    /// Leases `slots` for the worker of `stage`, which needs `memory` bytes of the host's where it isn't on a GPU, until
+    /// [`Keeper::release`].
+    pub fn lease(&mut self, stage: usize, slots: &[usize], memory: u64) -> Answer {
         let mut leases = Vec::new();
+        if let Some(&slot) = slots.first()
+            && !self.slots[slot].is_gpu()
+        {
+            let claims: Result<Vec<_>, String> = self
+                .memory
+                .iter_mut()
+                .map(|pool| pool.claim(memory))
+                .collect();
+            match claims {
+                Ok(claims) => {
+                    leases.extend(claims.into_iter().flatten().map(Lease::from));
+                    self.held.remove(&slot);
+                }
+                Err(why) => return self.busy(slot, &why),
+            }
+        }
         for &slot in slots {
             let place = &self.slots[slot];
             let Some(gpus) = self.gpus.as_ref().filter(|_| !place.gpus.is_empty()) else {
@@ -110,14 +137,7 @@ impl Keeper {
                     leases.push(lease);
                     self.held.remove(&slot);
                 }
-                Err(Refusal::Busy(why)) => {
-                    let name = &self.slots[slot].name;
-                    let text = format!("{name} waits: {why}");
-                    let news = self.held.get(&slot) != Some(&text);
-                    let news = news.then(|| text.clone());
-                    self.held.insert(slot, text);
-                    return Answer::Busy { slot, news };
-                }
+                Err(Refusal::Busy(why)) => return self.busy(slot, &why),
                 Err(Refusal::Lost { uuid, what }) => return Answer::Lost { uuid, what },
             }
         }
@@ -133,11 +153,31 @@ impl Keeper {
         Answer::Yes
     }
 
+    fn busy(&mut self, slot: usize, why: &str) -> Answer {
+        let text = format!("{} waits: {why}", self.slots[slot].name);
+        let is_news = self.held.get(&slot) != Some(&text);
+        let news = is_news.then(|| text.clone());
+        self.held.insert(slot, text);
+        Answer::Busy { slot, news }
+    }
+
     /// The worker of `stage` runs as that process, the leader of its group.
     pub fn started(&mut self, stage: usize, pid: Option<u32>) {
         if let Some(worker) = self.workers.get_mut(&stage) {
             worker.pid = pid;
         }
+    }
+
+    /// Whether a GPU that the worker of `stage` has to itself computes. What happens on one that is shared says nothing
+    /// of a single worker.
+    pub fn computes(&self, stage: usize) -> bool {
+        let (Some(gpus), Some(worker)) = (&self.gpus, self.workers.get(&stage)) else {
+            return false;
+        };
+        let own = worker.slots.iter().map(|&slot| &self.slots[slot]);
+        own.filter(|slot| !slot.is_share())
+            .flat_map(|slot| &slot.gpus)
+            .any(|share| gpus.busy(&share.uuid).is_some_and(|busy| busy > 0.0))
     }
 
     /// The worker of `stage` is gone. Returns what happened to its GPU, if that was lost meanwhile.
@@ -311,12 +351,12 @@ mod tests {
         let Answer::Busy {
             slot: 0,
             news: Some(news),
-        } = keeper.lease(7, &[0])
+        } = keeper.lease(7, &[0], 0)
         else {
             panic!("it is in use");
         };
         assert!(news.starts_with("cuda:0 waits: it is in use by "), "{news}");
-        let again = keeper.lease(7, &[0]);
+        let again = keeper.lease(7, &[0], 0);
         assert_eq!(
             again,
             Answer::Busy {
@@ -327,12 +367,12 @@ mod tests {
         assert_eq!(keeper.held(), [0]);
         // Both GPUs at once: nothing is kept of the one that was free.
         assert!(matches!(
-            keeper.lease(7, &[1, 0]),
+            keeper.lease(7, &[1, 0], 0),
             Answer::Busy { slot: 0, .. }
         ));
-        assert_eq!(keeper.lease(8, &[1]), Answer::Yes);
+        assert_eq!(keeper.lease(8, &[1], 0), Answer::Yes);
         scene.write("");
-        assert_eq!(keeper.lease(7, &[0]), Answer::Yes);
+        assert_eq!(keeper.lease(7, &[0], 0), Answer::Yes);
         assert!(keeper.held().is_empty());
         assert_eq!(keeper.release(7), None);
     }
@@ -342,7 +382,7 @@ mod tests {
         let scene = Scene::new("share");
         let mut keeper = scene.keeper(2);
         assert_eq!(keeper.devices(), [0, 1, 0, 1]);
-        assert_eq!(keeper.lease(1, &[0]), Answer::Yes);
+        assert_eq!(keeper.lease(1, &[0], 0), Answer::Yes);
         // SAFETY: a system call without memory.
         keeper.started(1, Some(unsafe { libc::getpgid(0) } as u32));
         let used = format!(
@@ -352,11 +392,11 @@ mod tests {
             std::process::id()
         );
         scene.write(&used);
-        assert_eq!(keeper.lease(2, &[2]), Answer::Yes);
+        assert_eq!(keeper.lease(2, &[2], 0), Answer::Yes);
         keeper.release(2);
         keeper.release(1);
         // Now the same process is a stranger.
-        assert!(matches!(keeper.lease(2, &[2]), Answer::Busy { .. }));
+        assert!(matches!(keeper.lease(2, &[2], 0), Answer::Busy { .. }));
     }
 
     #[test]
@@ -364,10 +404,10 @@ mod tests {
         let scene = Scene::new("lost");
         let [uuid, _] = &scene.uuids;
         let mut keeper = scene.keeper(2);
-        assert_eq!(keeper.lease(5, &[2]), Answer::Yes);
+        assert_eq!(keeper.lease(5, &[2], 0), Answer::Yes);
         let lost = format!(r#"{{"at": 0, "gpu": "{uuid}", "lost": true}}"#);
         scene.write(&lost);
-        assert!(matches!(keeper.lease(6, &[0]), Answer::Lost { .. }));
+        assert!(matches!(keeper.lease(6, &[0], 0), Answer::Lost { .. }));
         assert_eq!(
             keeper.lose(uuid, "XID 79"),
             Some((vec![0, 2], vec![5])),
@@ -386,14 +426,49 @@ mod tests {
         scene.write("");
         let checked = keeper.check();
         assert_eq!(checked.slots, [0, 2]);
-        assert_eq!(keeper.lease(6, &[0]), Answer::Yes);
+        assert_eq!(keeper.lease(6, &[0], 0), Answer::Yes);
         assert_eq!(keeper.check(), Checked::default());
+    }
+
+    #[test]
+    fn a_gpu_of_its_own_tells_whether_a_worker_computes() {
+        for (name, per_gpu, expected) in [("own", 1, true), ("common", 2, false)] {
+            let scene = Scene::new(name);
+            let mut keeper = scene.keeper(per_gpu);
+            assert_eq!(keeper.lease(1, &[0], 0), Answer::Yes);
+            assert_eq!(keeper.lease(2, &[1], 0), Answer::Yes);
+            let busy = format!(
+                r#"{{"at": 0, "gpu": "{}", "busy": 0.4}}, {{"at": 0, "gpu": "{}", "busy": 0}}"#,
+                scene.uuids[0], scene.uuids[1]
+            );
+            scene.write(&busy);
+            assert_eq!(keeper.computes(1), expected);
+            assert!(!keeper.computes(2) && !keeper.computes(3));
+        }
+    }
+
+    #[test]
+    fn workers_on_the_cpu_take_their_memory_from_what_all_have() {
+        let name = format!("test-keeper-{}", std::process::id());
+        let slots = || vec![Slot::default(), Slot::default()];
+        let keeper = || Keeper::new(None, slots()).in_memory(vec![Pool::new(&name, 4 * GIB)]);
+        let (mut here, mut there) = (keeper(), keeper());
+        assert_eq!(here.lease(0, &[0], 3 * GIB), Answer::Yes);
+        let Answer::Busy { slot: 1, news } = there.lease(5, &[1], 2 * GIB) else {
+            panic!("there is no room for it");
+        };
+        assert!(news.unwrap().contains("need 3.0 GiB of 4.0 GiB"));
+        assert_eq!(there.held(), [1]);
+        assert_eq!(there.lease(6, &[0], GIB), Answer::Yes);
+        here.release(0);
+        assert_eq!(there.lease(5, &[1], 2 * GIB), Answer::Yes);
+        assert!(there.held().is_empty());
     }
 
     #[test]
     fn slots_that_nobody_tells_of_are_just_used() {
         let mut keeper = Keeper::new(None, vec![Slot::default(); 2]);
-        assert_eq!(keeper.lease(0, &[1]), Answer::Yes);
+        assert_eq!(keeper.lease(0, &[1], 0), Answer::Yes);
         assert_eq!(keeper.devices(), [0, 1]);
         assert_eq!(keeper.release(0), None);
         let share = GpuShare {
@@ -411,6 +486,6 @@ mod tests {
             ..Slot::default()
         };
         let mut keeper = Keeper::new(None, vec![counted]);
-        assert_eq!(keeper.lease(0, &[0]), Answer::Yes);
+        assert_eq!(keeper.lease(0, &[0], 0), Answer::Yes);
     }
 }

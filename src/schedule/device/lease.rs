@@ -6,7 +6,7 @@ use super::gpus::{GpuError, GpuProcess, Gpus, gib};
 use super::{GpuShare, Slot};
 use crate::schedule::process_tree;
 
-/// The shares of GPUs that a worker has; given back on drop.
+/// The shares of GPUs, or of the host's memory, that a worker has; given back on drop.
 #[derive(Debug, Default)]
 pub struct Lease {
     claims: Vec<Claim>,
@@ -17,6 +17,14 @@ impl Lease {
     pub fn and(mut self, other: Lease) -> Lease {
         self.claims.extend(other.claims);
         self
+    }
+}
+
+impl From<Claim> for Lease {
+    fn from(claim: Claim) -> Lease {
+        Lease {
+            claims: vec![claim],
+        }
     }
 }
 

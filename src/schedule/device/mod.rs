@@ -10,8 +10,9 @@
 //! | [`cpu`] | cores and memory |
 //! | [`slots`] | the places for workers that all this makes |
 //! | [`claims`] | what other programs like this one have taken already |
+//! | [`memory`] | the host's memory, shared with them |
 //! | [`lease`] | the right to run a worker on a GPU |
-//! | [`keeper`] | the GPUs of one execution: leased, in use by others, lost |
+//! | [`keeper`] | the devices of one execution: leased, in use by others, lost |
 
 pub mod claims;
 pub mod control_group;
@@ -19,6 +20,7 @@ pub mod cpu;
 pub mod gpus;
 pub mod keeper;
 pub mod lease;
+pub mod memory;
 pub mod nvml;
 pub mod recording;
 pub mod slots;

@@ -175,6 +175,12 @@ impl Gpus for Nvml {
         Some(count as f64 * 1e-3)
     }
 
+    fn busy(&self, uuid: &str) -> Option<f64> {
+        // Per cent of the last sixth of a second to second.
+        let rates = self.device(uuid).ok()?.utilization_rates().ok()?;
+        Some(f64::from(rates.gpu) * 1e-2)
+    }
+
     fn watch(&self, uuids: &[String], tell: OnFault) {
         let library = self.library;
         let uuids = uuids.to_vec();

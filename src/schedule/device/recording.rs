@@ -5,7 +5,7 @@
 //!  "gpus": [{"uuid": "GPU-5a", "name": "NVIDIA H100", "memory": 85899345920}],
 //!  "timeline": [
 //!    {"at": 0, "gpu": "GPU-5a", "used": 1073741824, "processes": [{"pid": 4711, "memory": 1073741824}]},
-//!    {"at": 2.5, "gpu": "GPU-5a", "used": 0, "processes": [], "joules": 1250.5},
+//!    {"at": 2.5, "gpu": "GPU-5a", "used": 0, "processes": [], "joules": 1250.5, "busy": 0.4},
 //!    {"at": 9, "gpu": "GPU-5a", "xid": 79},
 //!    {"at": 9, "gpu": "GPU-5a", "lost": true}]}
 //! ```
@@ -57,6 +57,8 @@ struct Scene {
     lost: Option<bool>,
     /// What the GPU's energy counter stands at.
     joules: Option<f64>,
+    /// Share of the time in which it computes.
+    busy: Option<f64>,
     /// What a health check complains of; empty: nothing any more.
     complaint: Option<String>,
 }
@@ -111,6 +113,7 @@ struct Now {
     processes: Vec<GpuProcess>,
     lost: bool,
     joules: Option<f64>,
+    busy: Option<f64>,
     complaint: String,
 }
 
@@ -130,6 +133,7 @@ impl Script {
             now.used = scene.used.unwrap_or(now.used);
             now.lost = scene.lost.unwrap_or(now.lost);
             now.joules = scene.joules.or(now.joules);
+            now.busy = scene.busy.or(now.busy);
             if let Some(complaint) = &scene.complaint {
                 now.complaint.clone_from(complaint);
             }
@@ -213,6 +217,11 @@ impl Gpus for Recording {
     fn energy(&self, uuid: &str) -> Option<f64> {
         let now = self.script().ok()?.now(uuid, self.elapsed());
         now.joules.filter(|_| !now.lost)
+    }
+
+    fn busy(&self, uuid: &str) -> Option<f64> {
+        let now = self.script().ok()?.now(uuid, self.elapsed());
+        now.busy.filter(|_| !now.lost)
     }
 
     fn watch(&self, uuids: &[String], tell: OnFault) {

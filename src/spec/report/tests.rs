@@ -40,6 +40,7 @@ fn everything_is_read() {
     - pivot
     - {name: long, title: All of it, kind: variants, sort: -top1, groups: loss, footnotes: One run was repeated., metrics: top1}
     - {kind: comparisons, baseline: {loss: ce}, transposed: true}
+    - {name: parts, ticks: {loss: {Sigmoid: bce, Any: [ce, bce]}}}
   plots:
     - curves
     - {kind: against, x: flops, metric: top5, name: cost}
@@ -71,7 +72,8 @@ fn everything_is_read() {
         [
             ("table", TableKind::Pivot),
             ("long", TableKind::Variants),
-            ("comparisons", TableKind::Comparisons)
+            ("comparisons", TableKind::Comparisons),
+            ("parts", TableKind::Auto)
         ]
     );
     assert_eq!(
@@ -85,6 +87,13 @@ fn everything_is_read() {
     assert_eq!(tables[1].footnotes, ["One run was repeated."]);
     assert_eq!(tables[2].baseline, Some(vec![Some("ce".to_owned()), None]));
     assert!(tables[2].transposed);
+    let tick = |part: &str, labels: &[&str]| Tick {
+        axis: "loss".to_owned(),
+        part: part.to_owned(),
+        labels: labels.iter().map(|&label| label.to_owned()).collect(),
+    };
+    let ticks = [tick("Sigmoid", &["bce"]), tick("Any", &["ce", "bce"])];
+    assert_eq!(tables[3].ticks, ticks);
     let plots = spec.plots.as_ref().unwrap();
     assert_eq!(
         (plots[1].kind, plots[1].x, plots[1].metric.as_deref()),
@@ -218,6 +227,18 @@ fn mistakes_name_their_position_and_the_valid_names() {
     refused(
         "{tables: [{titel: a}]}",
         &["unknown key `titel` in a table of `report`; did you mean `title`?"],
+    );
+    refused(
+        "{tables: [{ticks: {los: {x: ce}}}]}",
+        &["unknown axis `los`; did you mean `loss`?"],
+    );
+    refused(
+        "{tables: [{ticks: {loss: {x: [cee]}}}]}",
+        &["f.yaml:8:39: axis `loss` has no label `cee`; did you mean `ce`?"],
+    );
+    refused(
+        "{tables: [{kind: pivot, ticks: {loss: {x: ce}}}]}",
+        &["f.yaml:8:33: `ticks` are columns of a table of variants"],
     );
     refused(
         "{plots: [{kind: curves, stage: pretrian}]}",

@@ -46,14 +46,14 @@ async fn events_become_results_curves_and_attempts() {
     let curves = store.curves("loss").await.unwrap();
     let top1: Vec<(u32, f64)> = curves
         .iter()
-        .filter(|row| row.stage == "finetune" && row.metric == "val/top1")
+        .filter(|row| &*row.stage == "finetune" && &*row.metric == "val/top1")
         .map(|row| (row.epoch, row.value))
         .collect();
     assert_eq!(top1, [(0, 56.0), (1, 57.0)]);
     assert_eq!(
         curves
             .iter()
-            .filter(|row| row.metric == "train_loss")
+            .filter(|row| &*row.metric == "train_loss")
             .count(),
         4
     );
@@ -215,7 +215,7 @@ async fn values_that_are_not_finite_are_marked() {
             .await
             .unwrap()
             .iter()
-            .any(|row| row.metric == "train_loss" && row.value.is_nan())
+            .any(|row| &*row.metric == "train_loss" && row.value.is_nan())
     );
     for (view, count) in [("v_results", 3), ("v_metrics", 9)] {
         let sql = format!("SELECT COUNT(*) FROM {view} WHERE finite = 0 AND value IS NULL");
@@ -281,7 +281,7 @@ async fn the_headline_is_told_from_further_evaluations() {
         .await
         .unwrap()
         .into_iter()
-        .filter(|row| row.metric == "val/top1")
+        .filter(|row| &*row.metric == "val/top1")
         .map(|row| (row.epoch, row.value))
         .collect();
     assert_eq!(curve, [(0, 40.0), (1, 42.0)]);

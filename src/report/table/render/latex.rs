@@ -268,8 +268,10 @@ fn number(cell: &Cell) -> Option<Number> {
             match (value.sd.filter(|sd| sd.is_finite()), value.images) {
                 (Some(sd), _) => {
                     // The uncertainty in units of the last digit.
-                    let digits = (sd * 10f64.powi(value.decimals as i32)).round();
-                    text.push_str(&format!("({digits:.0})"));
+                    let printed = metric::number(sd, value.decimals).replace('.', "");
+                    let digits = printed.trim_start_matches('0');
+                    let digits = if digits.is_empty() { "0" } else { digits };
+                    text.push_str(&format!("({digits})"));
                 }
                 (None, Some(interval)) => {
                     tail.push(bounds(interval, &|v| metric::number(v, value.decimals)));
@@ -397,7 +399,11 @@ fn escape(text: &str) -> String {
             '”' => out.push_str("\\textquotedblright{}"),
             '‘' => out.push_str("\\textquoteleft{}"),
             '’' => out.push_str("\\textquoteright{}"),
-            ' '..='~' | 'À'..='ſ' => out.push(c),
+            // Letters of Latin-1 and Latin Extended-A, without those that T1 hasn't.
+            ' '..='~' | 'À'..='ĥ' | 'Ĩ'..='ķ' | 'Ĺ'..='ľ' | 'Ł'..='ň' | 'Ŋ'..='ť' | 'Ũ'..='ž' =>
+            {
+                out.push(c);
+            }
             c if is_unsafe(c) => {
                 out.push_str(&format!("\\textbackslash{{}}u\\{{{:x}\\}}", c as u32))
             }

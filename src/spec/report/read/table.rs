@@ -1,10 +1,11 @@
 //! Reads the tables of the section.
 
-use super::{Reader, TABLE_KINDS, named};
+use super::{MOST, Reader, TABLE_KINDS, named};
+use crate::spec::axes;
 use crate::spec::document::Node;
 use crate::spec::patch;
-use crate::spec::problem::suggestion;
-use crate::spec::report::{Sort, TableKind, TableSpec};
+use crate::spec::problem::{is_invisible, suggestion};
+use crate::spec::report::{Sort, TableKind, TableSpec, Tick};
 
 const TABLE_KEYS: &[&str] = &[
     "name",
@@ -16,6 +17,7 @@ const TABLE_KEYS: &[&str] = &[
     "baseline",
     "sort",
     "groups",
+    "ticks",
     "footnotes",
     "transposed",
 ];
@@ -44,6 +46,38 @@ impl Reader<'_> {
         let message = format!("no metric and no axis is called `{by}`");
         self.error(node.position, message, Some(hint));
         None
+    }
+
+    /// `{axis: {part: [labels that have it]}}`.
+    fn ticks(&mut self, node: &Node) -> Vec<Tick> {
+        let mut ticks: Vec<Tick> = Vec::new();
+        for entry in patch::map(node, "`ticks`", self.reports).unwrap_or_default() {
+            let axis = axes::find_axis(&entry.key, entry.position, self.axes, self.reports);
+            let Some(axis) = axis.map(|index| &self.axes[index]) else {
+                continue;
+            };
+            let place = format!("`ticks.{}`", axis.name);
+            for part in patch::map(&entry.value, &place, self.reports).unwrap_or_default() {
+                let place = format!("`ticks.{}.{}`", axis.name, part.key);
+                if part.key.chars().any(is_invisible) {
+                    let message = format!("{place} contains an invisible character");
+                    self.error(part.position, message, None);
+                }
+                let mut labels = Vec::new();
+                for (label, position) in axes::texts(&part.value, &place, self.reports) {
+                    if axes::find_label(axis, &label, position, self.reports).is_some() {
+                        labels.push(label);
+                    }
+                }
+                ticks.push(Tick {
+                    axis: axis.name.clone(),
+                    part: part.key.clone(),
+                    labels,
+                });
+            }
+        }
+        ticks.truncate(MOST);
+        ticks
     }
 
     pub(super) fn tables(&mut self, node: &Node) -> Vec<TableSpec> {
@@ -99,6 +133,7 @@ impl Reader<'_> {
                 "baseline" => table.baseline = self.labels(node, "`baseline`"),
                 "sort" => table.sort = self.sort(node, "`sort`"),
                 "groups" => table.groups = self.axis(node, "`groups`"),
+                "ticks" => table.ticks = self.ticks(node),
                 "footnotes" => {
                     table.footnotes = self
                         .items(node, "`footnotes`")
@@ -111,6 +146,13 @@ impl Reader<'_> {
             }
         }
         self.disjoint(&table.rows, entries, place);
+        for entry in entries.iter().filter(|entry| entry.key == "ticks") {
+            if !matches!(table.kind, TableKind::Auto | TableKind::Variants) {
+                let message = "`ticks` are columns of a table of variants".to_owned();
+                let hint = "`kind: variants`".to_owned();
+                self.error(entry.position, message, Some(hint));
+            }
+        }
         if let Some(groups) = &table.groups
             && table.columns.contains(groups)
         {
