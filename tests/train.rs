@@ -20,6 +20,8 @@ mod small_data;
 struct Watch {
     events: Vec<EventKind>,
     stop_after: Option<usize>,
+    /// Asks for one from the poll of this number on.
+    stop_at: Option<usize>,
     polls: Cell<usize>,
 }
 
@@ -35,9 +37,10 @@ impl Observer for Watch {
 
     fn stop_requested(&self) -> bool {
         self.polls.set(self.polls.get() + 1);
-        // The loop asks twice a step.
-        self.stop_after
-            .is_some_and(|steps| self.polls.get() > 2 * steps)
+        // The loop asks twice a step, and evaluations once a batch.
+        let after = self.stop_after.map(|steps| 2 * steps + 1);
+        let at = after.or(self.stop_at);
+        at.is_some_and(|poll| self.polls.get() >= poll)
     }
 }
 
@@ -208,12 +211,53 @@ fn results_do_not_depend_on_threads_or_interruptions() {
         read(folder.path(), "predictions.bin") == predicted,
         "resumed predictions"
     );
-    assert_eq!(timeless(&events), timeless(&undisturbed.events));
+    // An epoch whose evaluation was left is told of once more.
+    let once = |events: &[EventKind]| {
+        let mut told = timeless(events);
+        told.dedup();
+        told
+    };
+    assert_eq!(once(&events), timeless(&undisturbed.events));
     let left: Vec<_> = std::fs::read_dir(dir.checkpoints())
         .unwrap()
         .flatten()
         .collect();
     assert_eq!(left.len(), 1, "only the final weights stay");
+
+    // Stopped wherever it can be: between steps, after the last one, and in evaluations.
+    for stop_at in 1.. {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = RunDir::new(folder.path());
+        let mut stopped = Watch {
+            stop_at: Some(stop_at),
+            ..Watch::default()
+        };
+        match train::run(&spec, &launch(data.path()), &dir, &mut stopped) {
+            Err(TrainError::Stopped { step }) => {
+                let mut watch = Watch::default();
+                train::run(&spec, &launch(data.path()), &dir, &mut watch).unwrap();
+                let resumed = watch.events.iter().find_map(|event| match event {
+                    EventKind::Started { resumed_step, .. } => Some(*resumed_step),
+                    _ => None,
+                });
+                assert_eq!(resumed, Some(step), "poll {stop_at}");
+                stopped.events.extend(watch.events);
+                assert_eq!(
+                    once(&stopped.events),
+                    timeless(&undisturbed.events),
+                    "poll {stop_at}"
+                );
+                let same = read(folder.path(), "checkpoints/final.safetensors") == weights
+                    && read(folder.path(), "predictions.bin") == predicted;
+                assert!(same, "poll {stop_at}");
+            }
+            result => {
+                result.unwrap();
+                assert!(stop_at > 20, "it was asked {stop_at} times");
+                break;
+            }
+        }
+    }
 }
 
 #[test]

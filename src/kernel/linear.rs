@@ -1,22 +1,19 @@
 //! Linear layer with bias, optionally followed by the exact GELU.
 //!
-//! Weights are `[out, in]`, as PyTorch stores them. Blocks of rows go through the matrix product
+//! Weights are `[out, in]`, as PyTorch stores them. Some rows at a time go through the matrix product
 //! and its epilogue (bias, GELU) while they are in cache.
 
 use super::matmul::{Matrix, matmul_fill};
-use super::parallel::{Hole, block_rows, build, build_pair, map_blocks, sum_in_order};
+use super::parallel::{Hole, block_rows, build, build_pair, job_rows, map_blocks, sum_in_order};
 use super::simd::{add_assign, gelu, gelu_with_derivative, map2, simd};
-
-/// Output rows of a weight gradient per job: independent of the number of threads.
-const WEIGHT_ROWS: usize = 192;
 
 /// `x w^T + b`: x `[rows, in]`, w `[out, in]`, b `[out]` -> `[rows, out]`.
 pub fn forward(x: &[f32], w: &[f32], b: &[f32], inputs: usize) -> Vec<f32> {
     let outputs = b.len();
     let rows = x.len() / inputs;
-    let per_block = block_rows(rows);
-    build(rows * outputs, per_block * outputs, |index, hole| {
-        let y = product(hole, index * per_block, x, w, inputs, outputs);
+    let per_job = job_rows(rows);
+    build(rows * outputs, per_job * outputs, |index, hole| {
+        let y = product(hole, index * per_job, x, w, inputs, outputs);
         add_bias(y, b);
         y
     })
@@ -26,9 +23,9 @@ pub fn forward(x: &[f32], w: &[f32], b: &[f32], inputs: usize) -> Vec<f32> {
 pub fn forward_gelu(x: &[f32], w: &[f32], b: &[f32], inputs: usize) -> Vec<f32> {
     let outputs = b.len();
     let rows = x.len() / inputs;
-    let per_block = block_rows(rows);
-    build(rows * outputs, per_block * outputs, |index, hole| {
-        let y = product(hole, index * per_block, x, w, inputs, outputs);
+    let per_job = job_rows(rows);
+    build(rows * outputs, per_job * outputs, |index, hole| {
+        let y = product(hole, index * per_job, x, w, inputs, outputs);
         bias_gelu(y, b);
         y
     })
@@ -43,12 +40,12 @@ pub fn forward_gelu_with_derivative(
 ) -> (Vec<f32>, Vec<f32>) {
     let outputs = b.len();
     let rows = x.len() / inputs;
-    let per_block = block_rows(rows);
+    let per_job = job_rows(rows);
     build_pair(
         [rows * outputs; 2],
-        [per_block * outputs; 2],
+        [per_job * outputs; 2],
         |index, y, derivative| {
-            let y = product(y, index * per_block, x, w, inputs, outputs);
+            let y = product(y, index * per_job, x, w, inputs, outputs);
             let derivative = bias_gelu_derivative(derivative, y, b);
             (y, derivative)
         },
@@ -74,9 +71,9 @@ fn product<'h>(
 pub fn backward_input(g: &[f32], w: &[f32], inputs: usize) -> Vec<f32> {
     let outputs = w.len() / inputs;
     let rows = g.len() / outputs;
-    let per_block = block_rows(rows);
-    build(rows * inputs, per_block * inputs, |index, dx| {
-        let (start, rows) = (index * per_block, dx.len() / inputs);
+    let per_job = job_rows(rows);
+    build(rows * inputs, per_job * inputs, |index, dx| {
+        let (start, rows) = (index * per_job, dx.len() / inputs);
         let g = &g[start * outputs..(start + rows) * outputs];
         let w = Matrix::new(w, outputs, inputs);
         matmul_fill(dx, 1.0, Matrix::new(g, rows, outputs), w)
@@ -86,10 +83,11 @@ pub fn backward_input(g: &[f32], w: &[f32], inputs: usize) -> Vec<f32> {
 /// Gradient with respect to the weight: `g^T x`, `[out, in]`.
 pub fn backward_weight(g: &[f32], x: &[f32], outputs: usize, inputs: usize) -> Vec<f32> {
     let rows = x.len() / inputs;
-    build(outputs * inputs, WEIGHT_ROWS * inputs, |index, dw| {
+    let per_job = job_rows(outputs);
+    build(outputs * inputs, per_job * inputs, |index, dw| {
         let count = dw.len() / inputs;
         // Without rows there is nothing to begin at.
-        let g = g.get(index * WEIGHT_ROWS..).unwrap_or_default();
+        let g = g.get(index * per_job..).unwrap_or_default();
         let g = Matrix::strided(g, rows, count, outputs).t();
         matmul_fill(dw, 1.0, g, Matrix::new(x, rows, inputs))
     })

@@ -1,4 +1,5 @@
-//! Splitting work into blocks whose borders depend on shapes only, and memory that is written once.
+//! Splitting work into blocks, and memory that is written once. Where a sum goes over blocks, their borders depend on
+//! shapes only.
 //!
 //! A kernel's output is memory fresh from the allocator: setting it to zero first would cost a pass over
 //! it. So kernels write into a [`Hole`] and give back what they wrote as a slice of numbers; only that
@@ -11,10 +12,29 @@ use std::mem::MaybeUninit;
 /// Memory for numbers that nothing was written to yet.
 pub type Hole<'a> = &'a mut [MaybeUninit<f32>];
 
-/// Rows per block for `rows` rows: about 16 blocks, each a multiple of 64 rows between 64 and 768.
+/// Rows of a matrix product's output per job, by the number of threads.
 ///
-/// Matrix products lose about a tenth of their speed below some 100 rows a block, and 16 blocks
-/// keep several threads busy to the end.
+/// Every job packs the other operand anew, which costs 5 to 10 % of its time at 100 rows: one thread has few jobs,
+/// several have enough of them to be busy to the end. No result depends on it: a value's sum goes over the other
+/// dimension, whose blocks depend on its length alone, as long as no job has a single row that isn't all there is
+/// (`gemm` multiplies vectors in another order).
+pub fn job_rows(rows: usize) -> usize {
+    /// Beyond this, what an epilogue reads isn't in the cache any more.
+    const MOST: usize = 2048;
+    /// Below this, packing takes more than it is worth to be parallel.
+    const LEAST: usize = 64;
+    let jobs = match rayon::current_num_threads() {
+        1 => rows.div_ceil(MOST),
+        // So that the last and smallest job has more than half of LEAST rows.
+        threads => (4 * threads)
+            .min(LEAST / 2)
+            .min(rows / LEAST)
+            .max(rows.div_ceil(MOST)),
+    };
+    rows.div_ceil(jobs.max(1)).max(1)
+}
+
+/// Rows per block for `rows` rows: about 16 blocks, each a multiple of 64 rows between 64 and 768.
 pub fn block_rows(rows: usize) -> usize {
     rows.div_ceil(16).next_multiple_of(64).clamp(64, 768)
 }

@@ -353,3 +353,56 @@ fn updates_of_every_instruction_set_give_the_same_bits() {
         );
     }
 }
+
+/// Products are split by the number of threads, which no bit may show: rows and outputs around the borders of jobs, sums
+/// within one block of the matrix product and over several.
+#[test]
+fn jobs_change_no_bit() {
+    use super::linear;
+    let vector = |key: u64, len: usize| -> Vec<f32> {
+        let mut rng = KeyedRng::new(key, Purpose::Test, 0, 0);
+        (0..len).map(|_| rng.normal() as f32).collect()
+    };
+    for (rows, outputs, inputs) in [
+        (1, 1, 5),
+        (1, 130, 7),
+        (2, 65, 600),
+        (65, 193, 33),
+        (129, 2, 1300),
+        (191, 385, 16),
+        (700, 129, 70),
+        (2049, 66, 24),
+        (4100, 3, 10),
+    ] {
+        let [x, w, b, g] = [rows * inputs, outputs * inputs, outputs, rows * outputs]
+            .map(|len| vector(len as u64, len));
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            pool.install(|| {
+                let (y, derivative) = linear::forward_gelu_with_derivative(&x, &w, &b, inputs);
+                [
+                    linear::forward(&x, &w, &b, inputs),
+                    y,
+                    derivative,
+                    linear::backward_input(&g, &w, inputs),
+                    linear::backward_weight(&g, &x, outputs, inputs),
+                    linear::backward_bias(&g, outputs),
+                ]
+                .concat()
+                .into_iter()
+                .map(f32::to_bits)
+                .collect::<Vec<_>>()
+            })
+        };
+        let one = run(1);
+        for threads in [2, 3, 7, 16] {
+            assert!(
+                run(threads) == one,
+                "{rows} x {outputs} x {inputs}, {threads} threads"
+            );
+        }
+    }
+}

@@ -103,7 +103,7 @@ fn built_in_experiments_plan_without_a_problem() {
         ("augmentation", "paper", 42, 42),
         ("crop", "quick", 12, 12),
         ("crop", "paper", 6, 12),
-        ("epochs", "quick", 12, 12),
+        ("epochs", "quick", 24, 24),
         ("epochs", "paper", 24, 24),
         ("fixres", "quick", 12, 24),
         ("fixres", "paper", 12, 24),

@@ -71,7 +71,9 @@ impl LogError {
             LogError::Io { .. } | LogError::Lost { .. } | LogError::Damaged { .. } => {
                 FailureClass::IoError
             }
-            LogError::Newer { .. } | LogError::InUse { .. } => FailureClass::Bug,
+            // Somebody reads it under a lock, or a worker that was given up still dies: later it is free.
+            LogError::InUse { .. } => FailureClass::Killed,
+            LogError::Newer { .. } => FailureClass::Bug,
         }
     }
 }

@@ -43,8 +43,8 @@ impl Notices {
     pub fn new(dir: &Path, own: &Path, inputs: UnboundedSender<Input>) -> Notices {
         let shared = Arc::new(Shared {
             inputs,
-            owners: owner_folder(dir),
-            own: own.to_owned(),
+            owners: absolute(&owner_folder(dir)),
+            own: absolute(own),
             state: Mutex::default(),
         });
         let handler = Arc::clone(&shared);
@@ -77,19 +77,22 @@ impl Notices {
         let Some(watcher) = &mut self.watcher else {
             return false;
         };
-        self.shared.state().stages.insert(run_dir.to_owned(), stage);
-        watcher.watch(run_dir, RecursiveMode::NonRecursive).is_ok()
+        let run_dir = absolute(run_dir);
+        let heard = watcher.watch(&run_dir, RecursiveMode::NonRecursive).is_ok();
+        self.shared.state().stages.insert(run_dir, stage);
+        heard
     }
 
     /// Ends that.
     pub fn unwatch(&mut self, run_dir: &Path) {
+        let run_dir = absolute(run_dir);
         // The lock is given back first: the watcher's thread may want it.
-        let known = self.shared.state().stages.remove(run_dir);
+        let known = self.shared.state().stages.remove(&run_dir);
         if known.is_some()
             && let Some(watcher) = &mut self.watcher
         {
             // The folder may be gone, and its watch with it.
-            let _ = watcher.unwatch(run_dir);
+            let _ = watcher.unwatch(&run_dir);
         }
     }
 
@@ -102,6 +105,11 @@ impl Notices {
     pub fn heard_peers(&self) {
         self.shared.state().peers = false;
     }
+}
+
+/// As the notices name it: they come with absolute paths, whatever was asked for.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 impl Shared {

@@ -163,14 +163,13 @@ fn has_room(folder: &Path, bytes: u64) -> bool {
         if free_bytes(folder)? < bytes {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
-        let file = tempfile::Builder::new()
-            .prefix(".room-")
-            .tempfile_in(folder)?;
+        // Without a name: whatever kills us takes it along.
+        let file = tempfile::tempfile_in(folder)?;
         let length = libc::off_t::try_from(bytes.max(1)).unwrap_or(libc::off_t::MAX);
         use std::os::fd::AsRawFd;
         // SAFETY: a system call without memory on a descriptor that is open.
         if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length) } == 0 {
-            return file.as_file().sync_data();
+            return Ok(());
         }
         match io::Error::last_os_error() {
             // A file system that can't reserve: what it says it has must do, for writing it all would take too long.

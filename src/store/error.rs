@@ -1,5 +1,6 @@
 //! Errors of the store.
 
+use crate::rundir::durable;
 use std::path::{Path, PathBuf};
 
 /// Why the store can't do what it was asked to.
@@ -81,21 +82,41 @@ pub enum StoreError {
 /// Seconds that a reader waits for a lock that another program holds on the database.
 pub(super) const BUSY_SECONDS: u64 = 10;
 
+/// Whether an extended result code is of a write that may have found no room: `SQLITE_IOERR_WRITE`, `_TRUNCATE`, and
+/// `_SHMSIZE`. A failed sync is final.
+fn wants_room(code: Option<i32>) -> bool {
+    matches!(code, Some(778 | 1546 | 4874))
+}
+
+/// Whether a few bytes more can be written beside `path`.
+fn has_room(path: &Path) -> bool {
+    use std::io::Write;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let probe = || {
+        let mut file = tempfile::tempfile_in(folder)?;
+        file.write_all(&[0; 64 << 10])?;
+        file.sync_data()
+    };
+    !probe().is_err_and(|error| durable::is_full(&error))
+}
+
 impl StoreError {
     /// Classifies an error of SQLite by its result code (<https://www.sqlite.org/rescode.html>).
     pub(super) fn from_sqlx(path: &Path, error: sqlx::Error) -> StoreError {
         let path = path.to_owned();
-        let code = error
+        let whole = error
             .as_database_error()
             .and_then(|error| error.code())
-            .and_then(|code| code.parse::<i32>().ok())
-            .map(|code| code & 0xff);
+            .and_then(|code| code.parse::<i32>().ok());
+        let code = whole.map(|code| code & 0xff);
         let message = || match error.as_database_error() {
             Some(error) => error.message().to_owned(),
             None => error.to_string(),
         };
         match code {
             Some(5 | 6) => StoreError::Busy { path },
+            // Of a quota that is used up SQLite says no more than that it can't write.
+            Some(10) if wants_room(whole) && !has_room(&path) => StoreError::Full { path },
             Some(10) => StoreError::Disk {
                 path,
                 message: message(),

@@ -67,6 +67,8 @@ pub enum Reason {
     DamagedLog,
     /// The log of a failed attempt at a stage that is done.
     FailedAttempt,
+    /// The log of a detached run that has ended, unless it is the newest.
+    RunLog,
     /// What a write or a removal that was cut off has left.
     Leftover,
     /// A former copy of the database.
@@ -85,6 +87,7 @@ impl Reason {
             Reason::Reports => "reports of a program; the stage is done",
             Reason::DamagedLog => "damaged event log, set aside; the stage is done",
             Reason::FailedAttempt => "log of a failed attempt; the stage is done",
+            Reason::RunLog => "log of a detached run that has ended; a newer one stays",
             Reason::Leftover => "left by something that was cut off",
             Reason::Copy => "former copy of the database",
         }

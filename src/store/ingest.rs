@@ -124,6 +124,11 @@ impl Batch {
                     total_steps: *total_steps as i64,
                     time,
                 });
+                // It makes again what was lost of a stage that is done: the results are those that there are until
+                // it ends.
+                if self.attempts.values().any(|news| news.finished) {
+                    return;
+                }
                 let kept = *resumed_step;
                 self.rewind = Some(self.rewind.map_or(kept, |step| step.min(kept)));
                 self.steps.retain(|row| row.step <= kept);
@@ -297,7 +302,16 @@ impl Store {
         stage: i64,
         mut batch: Batch,
     ) -> Result<(), StoreError> {
-        if let Some(step) = batch.rewind {
+        let is_finished =
+            sqlx::query("SELECT 1 FROM attempts WHERE stage = ? AND finished = 1 LIMIT 1");
+        if let Some(step) = batch.rewind
+            && is_finished
+                .bind(stage)
+                .fetch_optional(&mut *connection)
+                .await
+                .map_err(self.sql())?
+                .is_none()
+        {
             for sql in [
                 "DELETE FROM steps WHERE stage = ? AND step > ?",
                 "DELETE FROM epochs WHERE stage = ? AND step > ?",

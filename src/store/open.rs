@@ -166,6 +166,11 @@ impl Store {
         self.patience.listen(listener);
     }
 
+    /// Writes don't wait for other programs any more: one that does fails at once.
+    pub fn give_up(&self) {
+        self.patience.give_up();
+    }
+
     /// Opens the store at `dir` to read; an error if there is none. Needs no lock and never waits for
     /// the process that writes. A store of a newer version is opened, with a warning.
     pub async fn open_read_only(dir: &Path) -> Result<Store, StoreError> {

@@ -10,7 +10,7 @@ use libsqlite3_sys as ffi;
 use sqlx::SqliteConnection;
 use std::ffi::{c_int, c_void};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,8 @@ pub(super) struct Patience {
     threshold: AtomicU64,
     /// State of the jitter.
     seed: AtomicU64,
+    /// Nobody waits any more.
+    is_over: AtomicBool,
 }
 
 impl std::fmt::Debug for Patience {
@@ -64,6 +66,7 @@ impl Patience {
             commits: AtomicU64::new(0),
             threshold: AtomicU64::new(LARGE_LOG),
             seed: AtomicU64::new(u64::from(std::process::id()) << 32 | 0x9e37_79b9),
+            is_over: AtomicBool::new(false),
         }))
     }
 
@@ -84,6 +87,11 @@ impl Patience {
         *lock(&self.listener) = Some(Box::new(listener));
     }
 
+    /// Ends the wait that goes on, and every later one at once.
+    pub(super) fn give_up(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
     fn tell(&self, text: &str) {
         if let Some(listener) = lock(&self.listener).as_ref() {
             listener(text);
@@ -100,7 +108,7 @@ impl Patience {
             return false;
         };
         let waited = begun.elapsed();
-        if waited >= GIVE_UP {
+        if waited >= GIVE_UP || self.is_over.load(Ordering::Relaxed) {
             return false;
         }
         if waited >= TELL && !*told {

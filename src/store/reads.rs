@@ -276,7 +276,8 @@ impl Store {
             Ok(curves)
         };
         let evaluations = format!(
-            "SELECT stage, series, epoch, value, nonfinite FROM evaluations WHERE stage IN ({stages})"
+            "SELECT stage, series, epoch, value, nonfinite FROM evaluations WHERE stage IN ({stages})
+             ORDER BY stage, series, epoch, step"
         );
         let evaluations = async {
             let mut curves: HashMap<i64, Curves> = HashMap::new();
@@ -296,7 +297,12 @@ impl Store {
                     continue;
                 }
                 let point = (row.get(2), number(row.get(3), row.get(4)));
-                push(curves.entry(row.get(0)).or_default(), name, point);
+                let curves = curves.entry(row.get(0)).or_default();
+                // Of several in one epoch the last: they come by their key.
+                match curves.get_mut(name).and_then(|curve| curve.last_mut()) {
+                    Some(last) if last.0 == point.0 => *last = point,
+                    _ => push(curves, name, point),
+                }
             }
             Ok(curves)
         };

@@ -10,6 +10,7 @@
 //! those of the database with its ids. Records are applied in the order of their numbers; a *snapshot* says
 //! everything, and the records before it are removed.
 
+use crate::rundir::durable;
 use crate::store::StoreError;
 use crate::store::open::Store;
 use flate2::Compression;
@@ -102,9 +103,9 @@ fn folder(dir: &Path) -> PathBuf {
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
     let path = path.to_owned();
-    move |source| match source.kind() {
-        std::io::ErrorKind::StorageFull => StoreError::Full { path },
-        _ => StoreError::Io {
+    move |source| match durable::is_full(&source) {
+        true => StoreError::Full { path },
+        false => StoreError::Io {
             action,
             path,
             source,

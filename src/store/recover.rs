@@ -117,6 +117,61 @@ fn set_aside(dir: &Path) -> Result<Option<PathBuf>, StoreError> {
     Ok(kept.exists().then_some(kept))
 }
 
+/// Removes rows that refer to rows of damaged records, before the numbers of those are given to others. Returns the names
+/// of the experiments that this concerns; their next `ablate run` stores the plan anew.
+async fn drop_dangling(transaction: &mut SqliteConnection) -> Result<Vec<String>, sqlx::Error> {
+    const PLAN: &str = "(SELECT MAX(p.id) FROM plans p WHERE p.experiment = e.id)";
+    const NO_STAGES: &str = "NOT EXISTS (SELECT 1 FROM run_stages rs WHERE rs.run = runs.id)";
+    let dangling = format!(
+        "experiment NOT IN (SELECT id FROM experiments) OR plan NOT IN (SELECT id FROM plans)
+         OR result NOT IN (SELECT id FROM stages) OR {NO_STAGES}
+         OR id IN (SELECT run FROM run_stages WHERE stage NOT IN (SELECT id FROM stages))"
+    );
+    // What is known of a plan is its file and its command line: any of the experiment's stands for a lost one.
+    let plans = [
+        "DELETE FROM plans WHERE experiment NOT IN (SELECT id FROM experiments)".to_owned(),
+        format!(
+            "UPDATE experiments AS e SET plan = {PLAN}, digest = ''
+             WHERE plan NOT IN (SELECT id FROM plans) AND {PLAN} IS NOT NULL"
+        ),
+        "DELETE FROM experiments WHERE plan NOT IN (SELECT id FROM plans)".to_owned(),
+        "UPDATE runs SET plan = (SELECT plan FROM experiments e WHERE e.id = runs.experiment)
+         WHERE plan NOT IN (SELECT id FROM plans) AND experiment IN (SELECT id FROM experiments)"
+            .to_owned(),
+    ];
+    for sql in plans {
+        sqlx::query(AssertSqlSafe(sql))
+            .execute(&mut *transaction)
+            .await?;
+    }
+    let lost: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "SELECT DISTINCT COALESCE(e.name, runs.name) FROM runs LEFT JOIN experiments e ON e.id = runs.experiment
+         WHERE runs.id IN (SELECT id FROM runs WHERE {dangling}) ORDER BY 1"
+    )))
+    .fetch_all(&mut *transaction)
+    .await?;
+    let rows = [
+        format!(
+            "UPDATE experiments SET digest = ''
+             WHERE id IN (SELECT experiment FROM runs WHERE {dangling})"
+        ),
+        format!("DELETE FROM runs WHERE {dangling}"),
+        "DELETE FROM run_stages
+         WHERE run NOT IN (SELECT id FROM runs) OR stage NOT IN (SELECT id FROM stages)"
+            .to_owned(),
+        "DELETE FROM tags WHERE run NOT IN (SELECT id FROM runs)".to_owned(),
+        "DELETE FROM notes WHERE run NOT IN (SELECT id FROM runs)".to_owned(),
+        "DELETE FROM stage_configs WHERE stage NOT IN (SELECT id FROM stages)".to_owned(),
+        "UPDATE stages SET parent = NULL WHERE parent NOT IN (SELECT id FROM stages)".to_owned(),
+    ];
+    for sql in rows {
+        sqlx::query(AssertSqlSafe(sql))
+            .execute(&mut *transaction)
+            .await?;
+    }
+    Ok(lost)
+}
+
 impl Store {
     /// Fills this empty store from what lies in its folder.
     async fn rebuild(&self, recovered: &mut Recovered) -> Result<(), StoreError> {
@@ -221,6 +276,14 @@ impl Store {
                     .map_err(self.sql())?,
                 Err(problem) => recovered.problems.push(problem),
             }
+        }
+        let lost = drop_dangling(&mut transaction).await.map_err(self.sql())?;
+        if !lost.is_empty() {
+            recovered.problems.push(format!(
+                "what records hold of {} is in part in damaged ones and left out; the stages are there: `ablate run` again \
+                 finds them",
+                lost.join(", ")
+            ));
         }
         sqlx::query("INSERT OR REPLACE INTO meta (key, value) VALUES ('records', ?)")
             .bind(last.to_string())

@@ -92,26 +92,31 @@ pub fn write(
         metadata,
         &checkpoint.tensors,
     )?;
-    for old in list(folder).into_iter().skip(keep.max(1)) {
+    // Newer ones were refused when the stage was resumed.
+    let own = folder.join(&name);
+    let (newer, older): (Vec<PathBuf>, Vec<PathBuf>) =
+        list(folder).into_iter().partition(|path| *path > own);
+    for old in newer.into_iter().chain(older.into_iter().skip(keep.max(1))) {
         // An old checkpoint that stays costs space only.
         let _ = std::fs::remove_file(old);
     }
     Ok(name)
 }
 
-/// Writes final weights, then removes all checkpoints: the stage is done with them.
+/// Removes all checkpoints: the stage is done with them.
+pub fn remove_all(folder: &Path) {
+    for old in list(folder) {
+        let _ = std::fs::remove_file(old);
+    }
+}
+
+/// Writes final weights.
 pub fn write_final(
     path: &Path,
     fingerprint: &str,
     weights: &[HostParameter],
 ) -> Result<(), TrainError> {
-    write_file(path, fingerprint, Metadata::new(), weights)?;
-    if let Some(folder) = path.parent() {
-        for old in list(folder) {
-            let _ = std::fs::remove_file(old);
-        }
-    }
-    Ok(())
+    write_file(path, fingerprint, Metadata::new(), weights)
 }
 
 /// Where a stage was best.
@@ -422,6 +427,28 @@ mod tests {
         assert_eq!(model[0].name, "a");
         assert_eq!(model[0].values[1].to_bits(), (-0.0f32).to_bits());
         assert!(latest(folder.path(), "other").0.is_none());
+    }
+
+    /// What was refused when the stage was resumed has a higher step than what comes next.
+    #[test]
+    fn refused_ones_push_out_no_good_one() {
+        for keep in [1, 2] {
+            let folder = tempfile::tempdir().unwrap();
+            for step in 7..=8 {
+                write(folder.path(), "f", &checkpoint(step), 2).unwrap();
+            }
+            for path in list(folder.path()) {
+                std::fs::write(path, "").unwrap();
+            }
+            assert!(latest(folder.path(), "f").0.is_none());
+            for step in [3, 5] {
+                write(folder.path(), "f", &checkpoint(step), keep).unwrap();
+                let (found, refused) = latest(folder.path(), "f");
+                assert_eq!(found.unwrap().position.step, step, "keep {keep}");
+                assert!(refused.is_empty(), "{refused:?}");
+            }
+            assert_eq!(list(folder.path()).len(), keep);
+        }
     }
 
     /// Whatever is wrong with the newest one, it is refused by name and the one before it is used.

@@ -69,7 +69,10 @@ pub fn run(
     };
     observer.event(resources(started, stage.images))?;
     observer.event(EventKind::Finished { step: steps })?;
-    observer.sync()
+    observer.sync()?;
+    // Not before: whoever is killed up to here goes on from them.
+    checkpoint::remove_all(&dir.checkpoints());
+    Ok(())
 }
 
 struct Stage<'a> {
@@ -165,11 +168,12 @@ impl Stage<'_> {
                     images_since_log = 0;
                 }
                 let due = last_checkpoint.elapsed().as_secs_f64() >= self.launch.checkpoint_seconds;
-                if (due || observer.stop_requested()) && position.step < total_steps {
+                // After the last step, too: an evaluation may take long.
+                if due || observer.stop_requested() {
                     self.checkpoint(&mut learner, position, observer)?;
                     last_checkpoint = Instant::now();
                 }
-                if observer.stop_requested() && position.step < total_steps {
+                if observer.stop_requested() {
                     return Err(TrainError::Stopped {
                         step: position.step,
                     });
@@ -182,21 +186,20 @@ impl Stage<'_> {
                 lr: schedule.lr(epoch, (per_epoch - 1) as f64 / per_epoch as f64),
                 seconds: epoch_start.elapsed().as_secs_f64(),
             })?;
+            let last = epoch + 1 == recipe.train.epochs;
+            let at = (epoch as u32, position.step);
+            match self.evaluate_epoch(&mut learner, at, last, &mut best, observer) {
+                // Before anything of the next epoch: whoever goes on from here evaluates again.
+                Err(TrainError::Stopped { .. }) => {
+                    self.checkpoint(&mut learner, position, observer)?;
+                    return Err(TrainError::Stopped {
+                        step: position.step,
+                    });
+                }
+                result => result?,
+            }
             position.loss_sum = 0.0;
             position.epoch_steps = 0;
-            let last = epoch + 1 == recipe.train.epochs;
-            if last && !self.further.is_empty() {
-                let weights = self.final_weights(&mut learner);
-                self.evaluate_further(&weights, epoch as u32, position.step, observer)?;
-            }
-            if last || (epoch + 1).is_multiple_of(recipe.eval.every) {
-                let weights = self.evaluated_weights(&mut learner);
-                let evaluation = self.evaluate(weights, &self.headline, observer)?;
-                let path = last.then(|| self.dir.predictions());
-                let at = (epoch as u32, position.step);
-                self.record(&evaluation, &self.headline, at, path, observer)?;
-                self.keep_best(&mut learner, &evaluation, at, &mut best)?;
-            }
             let by_epoch = |every: u32| every > 0 && (epoch as u32 + 1).is_multiple_of(every);
             if !last && self.launch.checkpoint_epochs.is_some_and(by_epoch) {
                 self.checkpoint(&mut learner, position, observer)?;
@@ -207,6 +210,29 @@ impl Stage<'_> {
         let path = self.dir.weights();
         checkpoint::write_final(&path, &self.spec.fingerprint, &weights)?;
         Ok(position.step)
+    }
+
+    /// The evaluations after an epoch, as far as there are any.
+    fn evaluate_epoch(
+        &self,
+        learner: &mut Learner,
+        at: (u32, u64),
+        last: bool,
+        best: &mut Option<Best>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        if last && !self.further.is_empty() {
+            let weights = self.final_weights(learner);
+            self.evaluate_further(&weights, at.0, at.1, observer)?;
+        }
+        if last || (at.0 as usize + 1).is_multiple_of(self.spec.recipe.eval.every) {
+            let weights = self.evaluated_weights(learner);
+            let evaluation = self.evaluate(weights, &self.headline, observer)?;
+            let path = last.then(|| self.dir.predictions());
+            self.record(&evaluation, &self.headline, at, path, observer)?;
+            self.keep_best(learner, &evaluation, at, best)?;
+        }
+        Ok(())
     }
 
     /// A fresh learner, or the one of the last checkpoint.
@@ -429,8 +455,11 @@ impl Stage<'_> {
             &transform,
             self.launch.loader_threads,
             &self.device,
-            // An evaluation is short and repeats from the last checkpoint: it runs to its end.
-            || observer.sync(),
+            || match observer.stop_requested() {
+                // Whoever goes on from the last checkpoint evaluates again.
+                true => Err(TrainError::Stopped { step: 0 }),
+                false => observer.sync(),
+            },
         )
     }
 

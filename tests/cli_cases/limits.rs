@@ -2,6 +2,8 @@
 
 use crate::lab::{Lab, wait_for};
 use serde_json::Value;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 
 /// An experiment of one stage that runs `script`, with `execution` as its section.
 fn script(lab: &Lab, execution: &str, script: &str) {
@@ -153,4 +155,80 @@ exit 1"
     let found = classes(&lab, "gpu", &[Some("out_of_memory")]);
     let message = found[0]["message"].as_str().unwrap();
     assert!(message.starts_with("the memory of a GPU is full"));
+}
+
+/// A control group with so much memory, removed in the end.
+struct Group {
+    path: PathBuf,
+}
+
+impl Group {
+    fn new(bytes: u64) -> Option<Group> {
+        let name = format!("ablate-test-{}", std::process::id());
+        let versions = [
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            ("/sys/fs/cgroup", "memory.max"),
+        ];
+        for (root, file) in versions {
+            let path = Path::new(root).join(&name);
+            if std::fs::create_dir(&path).is_err() {
+                continue;
+            }
+            let group = Group { path };
+            if std::fs::write(group.path.join(file), bytes.to_string()).is_ok() {
+                return Some(group);
+            }
+        }
+        eprintln!("not tested: no control group can be made here");
+        None
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Whatever was in it has just ended.
+        for _ in 0..100 {
+            if std::fs::remove_dir(&self.path).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn what_the_kernel_ends_for_want_of_memory_is_told_as_that() {
+    let Some(group) = Group::new(400 << 20) else {
+        return;
+    };
+    let lab = Lab::new();
+    // A line of a gigabyte, which `tail` keeps whole.
+    let text = format!(
+        "cd \"$ABLATE_RUN_DIR\"; if [ -e again ]; then {DONE}; fi
+touch again
+head -c 1000000000 /dev/zero | tail -n 1 >/dev/null
+exit $?"
+    );
+    script(&lab, "{}", &text);
+    let mut command = lab.command([
+        "run",
+        "limits.yaml",
+        "--quiet",
+        "--slots",
+        "1",
+        "--store",
+        "s",
+    ]);
+    let procs = group.path.join("cgroup.procs");
+    // SAFETY: before the program is executed nothing but a file is written.
+    unsafe {
+        command.pre_exec(move || std::fs::write(&procs, "0"));
+    }
+    lab.finish(command).expect(0);
+    let found = classes(&lab, "s", &[Some("out_of_memory"), None]);
+    let message = found[0]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("the machine's memory is full"),
+        "{message}"
+    );
 }

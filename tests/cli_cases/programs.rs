@@ -610,3 +610,72 @@ seeds: 1
     assert_eq!(curve("true"), [5, 10, 20]);
     assert_eq!(curve("false"), [5, 20]);
 }
+
+/// Reports every half second, and leaves well when it is asked to.
+const POLITE: &str = r#"
+name: polite
+params: {last: ""}
+stages:
+  it:
+    command:
+      - sh
+      - -c
+      - |
+        cd "$ABLATE_RUN_DIR"
+        trap '{params.last} exit 0' TERM
+        step=$(cat step 2>/dev/null || echo 0)
+        while [ $step -lt 8 ]; do
+          step=$((step + 1)); echo $step > step
+          echo '{{"kind":"evaluated","step":'$step',"metrics":{{"accuracy":'$step'}}}}' >> "$ABLATE_EVENTS"
+          echo '{{"kind":"checkpointed","step":'$step'}}' >> "$ABLATE_EVENTS"
+          sleep 0.3
+        done
+    metrics: [accuracy]
+seeds: 1
+axes:
+  end:
+    silent: {}
+    file: {params.last: "echo '{\"accuracy\": 3}' > metrics.json;"}
+"#;
+
+#[test]
+fn who_leaves_well_when_asked_to_is_done_only_if_it_says_so() {
+    let lab = Lab::new();
+    lab.write("polite.yaml", POLITE);
+    let values = "SELECT variant, value FROM v_results ORDER BY 1";
+    let of = |end: &str| {
+        let line = format!("run polite.yaml --store {end} --slots 1 --only end={end} --quiet");
+        let run = lab.start(&line);
+        // Notices come though the store's path is relative: long before anybody looks by himself.
+        wait_for("evaluations in the store", || {
+            let steps = "SELECT COUNT(*) AS n FROM v_metrics WHERE metric = 'val/accuracy'";
+            if !lab.path(&format!("{end}/ablate.db")).exists() {
+                return None;
+            }
+            (lab.ask(end, steps)[0]["n"].as_i64()? > 1).then_some(())
+        });
+        assert_eq!(
+            lab.ask(end, "SELECT 1 FROM v_runs WHERE status = 'done'")
+                .len(),
+            0
+        );
+        run.signal(libc::SIGTERM);
+        run.end()
+    };
+    of("silent").expect(143);
+    assert!(lab.ask("silent", values).is_empty());
+    let attempts = lab.ask("silent", "SELECT failure, message FROM v_attempts");
+    assert_eq!(attempts[0]["failure"], "killed", "{attempts:?}");
+    lab.ablate(
+        "run polite.yaml --store silent --slots 1 --only end=silent --quiet",
+        &[],
+    )
+    .expect(0);
+    assert_eq!(lab.ask("silent", values)[0]["value"], 8.0);
+    // Without epochs every step is a point of its own.
+    let points = "SELECT step FROM v_metrics WHERE metric = 'val/accuracy' ORDER BY step";
+    assert_eq!(lab.ask("silent", points).len(), 8);
+
+    of("file");
+    assert_eq!(lab.ask("file", values)[0]["value"], 3.0);
+}

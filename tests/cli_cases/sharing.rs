@@ -150,3 +150,25 @@ fn limits_end_a_run() {
         .says(&["2 stages have failed (--max-fail)", "2 failed", "2 left"]);
     assert_eq!(attempts(&lab, "some").len(), 2);
 }
+
+#[test]
+fn what_is_urgent_goes_first() {
+    let lab = Lab::new();
+    lab.write(
+        "urgent.yaml",
+        "name: urgent
+params: {n: 0}
+seeds: 2
+stages:
+  it:
+    command: [sh, -c, 'echo {params.n} >> order; echo \"{{\\\"a\\\": 1}}\" > \"$ABLATE_RUN_DIR/metrics.json\"']
+    metrics: [a]
+axes: {n: {values: [1, 2, 3], path: params.n}}
+priority: {n: {3: 10, 2: 5}}
+",
+    );
+    lab.ablate("run urgent.yaml --quiet --slots 1 --store s", &[])
+        .expect(0);
+    let order = String::from_utf8(lab.read("order")).unwrap();
+    assert_eq!(order.split_whitespace().collect::<String>(), "332211");
+}

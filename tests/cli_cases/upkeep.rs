@@ -152,6 +152,27 @@ async fn other_programs_that_have_the_store_open_block_nothing() {
     run.end()
         .expect(0)
         .says(&["waiting: another program holds", "2 of 2 stages done"]);
+
+    // Nor does it keep anybody from ending the run: its workers leave, though nothing can be stored.
+    lab.write("last.yaml", &longer().replace("name: longer", "name: last"));
+    let run = lab.start("run last.yaml --store s --set train.epochs=40 --slots 1");
+    wait_for("a worker", || {
+        let running = "SELECT 1 FROM v_attempts WHERE status = 'running' AND pid IS NOT NULL";
+        (!lab.ask("s", running).is_empty()).then_some(())
+    });
+    (&mut writer).execute("BEGIN EXCLUSIVE").await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    run.signal(libc::SIGINT);
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    run.signal(libc::SIGINT);
+    let answer = tokio::task::spawn_blocking(|| run.end()).await.unwrap();
+    answer.says(&["ending the workers"]);
+    (&mut writer).execute("COMMIT").await.unwrap();
+    lab.ablate(
+        "run last.yaml --store s --set train.epochs=2 --slots 1",
+        &[],
+    )
+    .expect(0);
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn comparisons_say_what_every_view_says() {
     assert!(
         table
             .caption
-            .contains("less than 1 percentage points either way (p < 0.05), the margin that the experiment file declares"),
+            .contains("less than 1 percentage points either way (p < 0.05, not corrected for the number of comparisons), the margin that the experiment file declares"),
         "{}",
         table.caption
     );
@@ -424,7 +424,7 @@ fn the_bootstrap_over_seeds_and_images_is_shown_where_it_is_asked_for() {
     assert!(
         table
             .caption
-            .contains("two-way bootstrap, 500 draws, its seed 0"),
+            .contains("two-way bootstrap, widened for few seeds; 500 draws, their seed 0"),
         "{}",
         table.caption
     );
@@ -464,4 +464,41 @@ fn effects_of_a_factorial_design() {
     // A hole in the grid: nothing is averaged over what is not there.
     let all = tables(&fixture::loss().exclude(3).data).unwrap();
     assert!(all.iter().all(|table| table.name != "effects"));
+}
+
+#[test]
+fn effects_that_cannot_be_made_keep_their_rows() {
+    let axes = [("a", &["x", "y", "z"][..]), ("b", &["p", "q"][..])];
+    let grid = |lost: &[u64]| {
+        let mut grid = Fixture::product("grid", &axes, 3, &["train"])
+            .finish(0.4, |variant, _| 50.0 + 3.0 * variant as f64);
+        for seed in lost {
+            grid = grid.lose(5, *seed, Status::Failed, Some("killed"));
+        }
+        let all = tables(&grid.data).unwrap();
+        all.into_iter()
+            .find(|table| table.name == "effects")
+            .unwrap()
+    };
+    let (all, some) = (grid(&[]), grid(&[1, 2]));
+    assert_eq!(texts(&all, 0), texts(&some, 0));
+    // Whatever compares z, or the labels of b, needs the spread of (z, q), which has one run.
+    let missing = texts(&some, 1)
+        .iter()
+        .filter(|text| text.as_str() == "—")
+        .count();
+    assert_eq!((missing, some.rows.len()), (3, 5), "{:?}", texts(&some, 1));
+    assert!(
+        some.caption.contains("2 of 5 planned effects"),
+        "{}",
+        some.caption
+    );
+    assert!(
+        some.footnotes
+            .iter()
+            .any(|note| note.starts_with("Effects without a number: ")
+                && note.ends_with("has a single run")),
+        "{:?}",
+        some.footnotes
+    );
 }

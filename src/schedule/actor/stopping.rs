@@ -10,7 +10,16 @@ use crate::schedule::signals;
 impl Actor<'_> {
     /// A signal asks for the end.
     pub(super) fn interrupt(&mut self, signal: i32) {
-        let (stopping, killing) = (self.core.is_stopping(), self.core.is_killing());
+        // Those that the core has yet to take count, too.
+        let ahead = self.messages.iter();
+        let ahead = ahead
+            .filter(|message| matches!(message, Message::Stop))
+            .count();
+        let asked = match (self.core.is_stopping(), self.core.is_killing()) {
+            (_, true) => 2,
+            (stopping, false) => usize::from(stopping) + ahead,
+        };
+        let (stopping, killing) = (asked > 0, asked > 1);
         let stops = signals::stops(signal, stopping, killing);
         if stops > 0 {
             self.tell_of_stop(signal);

@@ -4,7 +4,8 @@ use super::devices::hardware;
 use super::ledger::{Claimed, Entry};
 use super::stopping::interruption;
 use super::{Actor, Input};
-use crate::schedule::core::{Action, Closing, End, Message, Standing};
+use crate::rundir::event::FailureClass;
+use crate::schedule::core::{Action, Closing, End, Failure, Message, Standing};
 use crate::schedule::device::Slot;
 use crate::schedule::execution::ScheduleError;
 use crate::schedule::executor::Signal;
@@ -18,6 +19,8 @@ pub(in crate::schedule) struct Gone {
     pub(super) exit: Exit,
     pub(super) log: PathBuf,
     pub(super) energy_joules: Option<f64>,
+    /// What it failed of, whatever the core makes of that.
+    pub(super) failure: Option<Failure>,
 }
 
 impl Actor<'_> {
@@ -57,15 +60,16 @@ impl Actor<'_> {
             return Ok(Vec::new());
         }
         let (store, me) = (self.run.store, self.run.me.owner());
+        // What comes while it waits is for the next one.
+        let changes = std::mem::take(&mut self.changes);
+        self.backlog = 0;
         let answers = loop {
-            match store.transition(me, &self.changes).await {
+            match self.patiently(store.transition(me, &changes)).await? {
                 Ok(answers) => break answers,
                 Err(error) => self.wait_for_space(error).await?,
             }
         };
         self.store_has_space();
-        self.changes.clear();
-        self.backlog = 0;
         Ok(answers)
     }
 
@@ -88,6 +92,7 @@ impl Actor<'_> {
             });
         }
         let (signal, closed) = (self.interrupted, self.closed);
+        let is_asked = signal.is_some() || closed == Some(Closing::Budget);
         let has_worker = |stage| self.attempts.contains_key(&stage);
         let interrupted = || interruption(signal, closed);
         let entry = self.ledger.entry(action, has_worker, interrupted)?;
@@ -101,6 +106,14 @@ impl Actor<'_> {
                 gone,
                 keep,
             } => {
+                let is_left = matches!(action, Action::Ended { end: End::Left, .. });
+                let failure = match gone.failure {
+                    // It wasn't asked to leave, or left of something else.
+                    Some(own) if is_left && (!is_asked || own.class != FailureClass::Killed) => {
+                        Some(own)
+                    }
+                    _ => failure,
+                };
                 logs.insert(stage, gone.log);
                 Change::End {
                     fingerprint: name(stage),

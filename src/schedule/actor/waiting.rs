@@ -1,4 +1,5 @@
-//! A store without room: what has to be written waits, and what needs no store goes on.
+//! A store without room, or one that another program holds locked: what has to be written waits, and what needs no store
+//! goes on.
 //!
 //! Workers go on and write into their run directories. They are still stopped and resumed with us (Ctrl-Z),
 //! ended when their time is over, and asked to leave at the first Ctrl-C or the end of `--budget`. What they
@@ -10,6 +11,10 @@ use crate::schedule::core::{Message, Timer};
 use crate::schedule::execution::ScheduleError;
 use crate::schedule::space;
 use crate::store::StoreError;
+use std::time::Duration;
+
+/// A write that takes longer than this is waited for with open ears.
+const SOON: Duration = Duration::from_millis(500);
 
 impl Actor<'_> {
     /// Waits a moment if the store has no room; any other error is passed on, and so is this one once a stop was
@@ -29,8 +34,7 @@ impl Actor<'_> {
         let until = tokio::time::Instant::now() + space::LOOK;
         loop {
             self.hasten();
-            let over = self.core.is_killing() || self.core.is_stopping() && self.workers_are_gone();
-            if over {
+            if self.is_over() {
                 return Err(full.into());
             }
             match tokio::time::timeout_at(until, self.inputs.recv()).await {
@@ -38,11 +42,44 @@ impl Actor<'_> {
                 Ok(None) | Err(_) => break,
             }
         }
+        self.cap_logs();
+        Ok(())
+    }
+
+    /// Waits for a write, and listens if it takes long: another program holds the database locked. Once a stop was asked
+    /// for and the workers are gone it isn't waited for any more.
+    pub(super) async fn patiently<T>(
+        &mut self,
+        write: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<Result<T, StoreError>, ScheduleError> {
+        tokio::pin!(write);
+        if let Ok(result) = tokio::time::timeout(SOON, &mut write).await {
+            return Ok(result);
+        }
+        let mut looks = tokio::time::interval(space::LOOK);
+        loop {
+            self.hasten();
+            if self.is_over() {
+                self.run.store.give_up();
+            }
+            tokio::select! {
+                result = &mut write => return Ok(result),
+                Some(input) = self.inputs.recv() => self.take_without_store(input).await?,
+                _ = looks.tick() => self.cap_logs(),
+            }
+        }
+    }
+
+    fn cap_logs(&self) {
         for attempt in self.attempts.values() {
             // One that can't be cut now is cut later.
             let _ = attempt::cap_log(&attempt.log, self.run.settings.log_cap);
         }
-        Ok(())
+    }
+
+    /// Whether nothing is left to wait for: the end was asked for, and the workers are gone or not waited for.
+    fn is_over(&self) -> bool {
+        self.core.is_killing() || self.core.is_stopping() && self.workers_are_gone()
     }
 
     /// The store could write.

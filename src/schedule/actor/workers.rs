@@ -156,6 +156,8 @@ impl Actor<'_> {
             let dir = RunDir::in_store(self.run.dir, &self.run.jobs[stage].fingerprint);
             self.notices.unwatch(dir.root());
         }
+        // What it wrote since the last look.
+        let _ = attempt::cap_log(&attempt.log, self.run.settings.log_cap);
         self.run.progress.left(attempt.slot);
         let lost = self.keeper.release(stage);
         let outcome = match (read, &attempt.word) {
@@ -220,6 +222,10 @@ impl Actor<'_> {
             exit,
             log: attempt.log.clone(),
             energy_joules: self.meter.end(stage),
+            failure: match &outcome {
+                Outcome::Failed(failure) => Some(failure.clone()),
+                Outcome::Done => None,
+            },
         };
         self.ledger.judged(stage, attempt.number, gone);
         self.messages

@@ -53,13 +53,7 @@ pub fn lease(gpus: &dyn Gpus, slot: &Slot, groups: &[u32]) -> Result<Lease, Refu
             },
             error => Refusal::Busy(error.to_string()),
         })?;
-        match claim(&format!("gpu/{}/{}", share.uuid, share.share)) {
-            Ok(claim) => claims.push(claim),
-            Err(Refused::Taken) => {
-                return Err(Refusal::Busy("another `ablate run` uses it".to_owned()));
-            }
-            Err(Refused::Unsupported) => {}
-        }
+        claims.extend(claim_share(share, slot.is_share())?);
         let (ours, foreign): (Vec<&GpuProcess>, Vec<&GpuProcess>) = state
             .processes
             .iter()
@@ -79,6 +73,49 @@ pub fn lease(gpus: &dyn Gpus, slot: &Slot, groups: &[u32]) -> Result<Lease, Refu
         }
     }
     Ok(Lease { claims })
+}
+
+/// Most shares of a GPU that are looked for.
+const MOST_SHARES: usize = 64;
+
+/// Claims a share of a GPU, or all of it: nobody may have all of one that somebody has a share of. Each claims its own and
+/// then looks for the other's, so that of two at once at least one sees that it isn't alone.
+fn claim_share(share: &GpuShare, is_share: bool) -> Result<Vec<Claim>, Refusal> {
+    let busy = || Refusal::Busy("another `ablate run` uses it".to_owned());
+    let name = |share: &dyn std::fmt::Display, uuid: &str| format!("gpu/{uuid}/{share}");
+    let mut claims = Vec::new();
+    let mut own = vec![name(&share.share, &share.uuid)];
+    let mut others = vec![name(&"whole", &share.uuid)];
+    if !is_share {
+        own.append(&mut others);
+        let shares = (0..MOST_SHARES).filter(|other| *other != share.share);
+        others = shares.map(|other| name(&other, &share.uuid)).collect();
+    }
+    for name in own {
+        match claim_soon(&name) {
+            Ok(claim) => claims.push(claim),
+            Err(Refused::Taken) => return Err(busy()),
+            Err(Refused::Unsupported) => return Ok(Vec::new()),
+        }
+    }
+    match others
+        .iter()
+        .any(|name| claim_soon(name).err() == Some(Refused::Taken))
+    {
+        true => Err(busy()),
+        false => Ok(claims),
+    }
+}
+
+/// Claims `name`; who only looks has it for a moment.
+fn claim_soon(name: &str) -> Result<Claim, Refused> {
+    for _ in 0..3 {
+        match claim(name) {
+            Err(Refused::Taken) => std::thread::sleep(std::time::Duration::from_millis(1)),
+            answer => return answer,
+        }
+    }
+    Err(Refused::Taken)
 }
 
 /// Part of an empty GPU's memory that may be taken all the same.
@@ -254,6 +291,20 @@ mod tests {
         let mut desktop = state(2, &[own]);
         desktop.0.as_mut().unwrap().processes[0].graphics = true;
         drop(lease(&desktop, &slot, &[]).unwrap());
+    }
+
+    #[test]
+    fn all_of_a_gpu_and_a_share_of_it_exclude_each_other() {
+        let whole = slot("both", None);
+        let mut share = slot("both", Some(10 * GIB));
+        (share.gpus[0].share, share.gpus[0].shares) = (3, 4);
+        let all = lease(&state(0, &[]), &whole, &[]).unwrap();
+        busy(&state(0, &[]), &share, &[], "another `ablate run` uses it");
+        drop(all);
+        let part = lease(&state(0, &[]), &share, &[]).unwrap();
+        busy(&state(0, &[]), &whole, &[], "another `ablate run` uses it");
+        drop(part);
+        lease(&state(0, &[]), &whole, &[]).unwrap();
     }
 
     #[test]

@@ -236,7 +236,8 @@ fn wait_for_faults(library: &'static nvml_wrapper::Nvml, uuids: &[String], tell:
                 // It says so again at once from now on.
                 std::thread::sleep(Duration::from_secs(10));
             }
-            Err(_) => return,
+            // It may answer again; until then a lost GPU is noticed by what happens to its workers.
+            Err(_) => std::thread::sleep(Duration::from_secs(60)),
         }
     }
 }

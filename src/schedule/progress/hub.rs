@@ -26,6 +26,9 @@ const LAG: usize = 4096;
 /// What was said that those who come later are told.
 const RECENT: usize = 10;
 
+/// Pause after a watcher could not be let in.
+const TURNED_AWAY: Duration = Duration::from_secs(1);
+
 /// How long the last news may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -167,8 +170,11 @@ impl Hub {
         let hub = self.clone();
         let task = tokio::spawn(async move {
             // Accepting fails for want of descriptors only; whoever is turned away may come again.
-            while let Ok((stream, _)) = listener.accept().await {
-                hub.admit(stream, ask.clone());
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => hub.admit(stream, ask.clone()),
+                    Err(_) => tokio::time::sleep(TURNED_AWAY).await,
+                }
             }
         });
         Ok(Socket {

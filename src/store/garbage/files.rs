@@ -107,6 +107,13 @@ impl Store {
                 }
             }
         }
+        // Whose runs have ended, for the caller has the store alone. Their names begin with their time.
+        let mut logs = entries(&self.dir.join("logs"));
+        logs.retain(|path| name(path).starts_with("run-") && name(path).ends_with(".log"));
+        logs.pop();
+        for path in logs {
+            add(path, Reason::RunLog);
+        }
         for path in entries(&self.dir) {
             let copy = ["ablate.db.schema-", "ablate.db.damaged-"]
                 .iter()

@@ -319,6 +319,48 @@ async fn damaged_records_and_logs_are_named_and_cost_what_they_hold() {
     assert!(views(&store).await["v_notes"].is_empty());
 }
 
+/// Later records refer to rows that only a damaged one holds: nothing else may get the numbers of those.
+#[tokio::test]
+async fn a_damaged_first_record_gives_no_result_to_another_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let (store, _) = full(dir).await;
+    let stages = "SELECT r.name, s.fingerprint FROM runs r JOIN run_stages rs ON rs.run = r.id
+        JOIN stages s ON s.id = rs.stage ORDER BY r.name, rs.position";
+    let of = async |store: &Store| {
+        let rows: Vec<(String, String)> = sqlx::query_as(stages)
+            .fetch_all(&store.readers)
+            .await
+            .unwrap();
+        rows
+    };
+    let before = of(&store).await;
+    store.close().await.unwrap();
+    let mut records: Vec<_> = fs::read_dir(dir.join("records"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    records.sort();
+    assert!(records.len() > 1, "{records:?}");
+    for damaged in &records {
+        let whole = fs::read(damaged).unwrap();
+        let mut bytes = whole.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0xff;
+        fs::write(damaged, &bytes).unwrap();
+        let lock = StoreLock::exclusive(dir).unwrap();
+        recover(dir, &lock).await.unwrap();
+        drop(lock);
+        let store = open(dir).await;
+        all_keys_exist(&store).await;
+        for (run, stage) in of(&store).await {
+            assert!(before.contains(&(run.clone(), stage)), "{damaged:?}: {run}");
+        }
+        store.close().await.unwrap();
+        fs::write(damaged, whole).unwrap();
+    }
+}
+
 /// Every row refers to rows that are there.
 async fn all_keys_exist(store: &Store) {
     let broken: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM pragma_foreign_key_check")
@@ -378,6 +420,14 @@ async fn garbage_is_what_no_kept_run_needs() {
     fs::create_dir_all(dir.join("stages/mine")).unwrap();
     fs::create_dir_all(dir.join("trash/old")).unwrap();
     fs::write(dir.join("ablate.db.schema-2"), [0; 8]).unwrap();
+    fs::create_dir_all(dir.join("logs")).unwrap();
+    for log in [
+        "run-20261124-101500-7.log",
+        "run-20261125-080000-3.log",
+        "mine.log",
+    ] {
+        fs::write(dir.join("logs").join(log), [0; 8]).unwrap();
+    }
     let garbage = store.garbage(GarbagePolicy::default()).await.unwrap();
     let reasons: Vec<Reason> = garbage.items.iter().map(|item| item.reason).collect();
     use Reason::*;
@@ -391,7 +441,8 @@ async fn garbage_is_what_no_kept_run_needs() {
             FailedAttempt,
             FailedAttempt,
             Leftover,
-            Leftover
+            Leftover,
+            RunLog
         ]
     );
     let all = GarbagePolicy {

@@ -515,7 +515,9 @@ impl Program {
             Some(0) => self.verdict(reports, fault.as_deref()),
             _ => Ok(()),
         };
-        if end.code == Some(0) && verdict.is_ok() {
+        // One that was asked to leave may do so well, in the middle of its work.
+        let is_final = !stopped || from_file || self.has_last(reports);
+        if end.code == Some(0) && verdict.is_ok() && is_final {
             for kind in reports.results(from_file) {
                 log.append(kind)?;
             }
@@ -535,13 +537,18 @@ impl Program {
         let last = match (end.code, verdict) {
             // It has said so itself.
             _ if reports.has_failed() => None,
-            (Some(0), Ok(())) => Some(EventKind::Finished {
+            (Some(0), Ok(())) if is_final => Some(EventKind::Finished {
                 step: reports.step(),
             }),
             // Whatever it makes of it: it was asked to leave before it was done.
             _ if stopped => failed(
                 FailureClass::Killed,
-                format!("asked to stop; the program {how}"),
+                match end.code {
+                    Some(0) => {
+                        "asked to stop; the program left without saying that its results are the last".to_owned()
+                    }
+                    _ => format!("asked to stop; the program {how}"),
+                },
             ),
             (Some(0), Err((class, message))) => failed(class, message),
             // The exit speaks for itself.
@@ -559,6 +566,17 @@ impl Program {
             }
         }
         Ok(())
+    }
+
+    /// Whether the program has said of all that it promised that it is the result.
+    fn has_last(&self, reports: &Reports) -> bool {
+        let metrics = reports.metrics();
+        let is_last = |name: &String| {
+            metrics
+                .iter()
+                .any(|(measure, measured)| measured.last && promised_name(measure) == *name)
+        };
+        !self.program.metrics.is_empty() && self.program.metrics.iter().all(is_last)
     }
 
     /// Whether all that was promised is there; brings it to the disk. `fault`: what is wrong with `metrics.json`.

@@ -1,7 +1,7 @@
 //! The file of a program's reports, and word of its growth.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -67,6 +67,12 @@ impl Watch {
             }
         };
         bytes.truncate(count);
+        // Somebody has written it anew (`>` instead of `>>`): what is there now is news.
+        if count == 0 && self.file.metadata()?.len() < self.read {
+            self.file.seek(SeekFrom::Start(0))?;
+            self.read = 0;
+            return self.next();
+        }
         self.read += count as u64;
         self.full = self.read > CAP;
         Ok(bytes)
