@@ -16,18 +16,18 @@ pub type Hole<'a> = &'a mut [MaybeUninit<f32>];
 ///
 /// Every job packs the other operand anew, which costs 5 to 10 % of its time at 100 rows: one thread has few jobs,
 /// several have enough of them to be busy to the end. No result depends on it: a value's sum goes over the other
-/// dimension, whose blocks depend on its length alone, as long as no job has a single row that isn't all there is
-/// (`gemm` multiplies vectors in another order).
+/// dimension, which `gemm` cuts by its length alone, but for products of at most 64 by 64 values and for vectors. So a job
+/// has more than 64 rows, or it is the only one.
 pub fn job_rows(rows: usize) -> usize {
     /// Beyond this, what an epilogue reads isn't in the cache any more.
     const MOST: usize = 2048;
-    /// Below this, packing takes more than it is worth to be parallel.
-    const LEAST: usize = 64;
+    /// The last job has up to 31 rows less, and so 65 at least.
+    const LEAST: usize = 96;
+    const MOST_JOBS: usize = 32;
     let jobs = match rayon::current_num_threads() {
         1 => rows.div_ceil(MOST),
-        // So that the last and smallest job has more than half of LEAST rows.
         threads => (4 * threads)
-            .min(LEAST / 2)
+            .min(MOST_JOBS)
             .min(rows / LEAST)
             .max(rows.div_ceil(MOST)),
     };

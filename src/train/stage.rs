@@ -168,12 +168,13 @@ impl Stage<'_> {
                     images_since_log = 0;
                 }
                 let due = last_checkpoint.elapsed().as_secs_f64() >= self.launch.checkpoint_seconds;
+                let stop = observer.stop_requested();
                 // After the last step, too: an evaluation may take long.
-                if due || observer.stop_requested() {
+                if due || stop {
                     self.checkpoint(&mut learner, position, observer)?;
                     last_checkpoint = Instant::now();
                 }
-                if observer.stop_requested() {
+                if stop {
                     return Err(TrainError::Stopped {
                         step: position.step,
                     });

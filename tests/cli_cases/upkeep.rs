@@ -163,10 +163,10 @@ async fn other_programs_that_have_the_store_open_block_nothing() {
     (&mut writer).execute("BEGIN EXCLUSIVE").await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
     run.signal(libc::SIGINT);
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    run.signal(libc::SIGINT);
     let answer = tokio::task::spawn_blocking(|| run.end()).await.unwrap();
-    answer.says(&["ending the workers"]);
+    answer
+        .expect(3)
+        .says(&["SIGINT: waiting for 1 workers", "another program holds"]);
     (&mut writer).execute("COMMIT").await.unwrap();
     lab.ablate(
         "run last.yaml --store s --set train.epochs=2 --slots 1",

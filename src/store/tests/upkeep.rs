@@ -440,9 +440,9 @@ async fn garbage_is_what_no_kept_run_needs() {
             Checkpoint,
             FailedAttempt,
             FailedAttempt,
+            RunLog,
             Leftover,
-            Leftover,
-            RunLog
+            Leftover
         ]
     );
     let all = GarbagePolicy {
