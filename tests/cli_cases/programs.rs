@@ -622,7 +622,8 @@ stages:
       - -c
       - |
         cd "$ABLATE_RUN_DIR"
-        trap '{params.last} exit 0' TERM
+        leave() {{ {params.last} exit 0; }}
+        trap leave TERM
         step=$(cat step 2>/dev/null || echo 0)
         while [ $step -lt 8 ]; do
           step=$((step + 1)); echo $step > step
