@@ -1,11 +1,11 @@
 //! The matrix products of a training step and nothing else: the time that no fused operation can go below.
 
 use crate::kernel::matmul::{Matrix, matmul_fill, matmul_into};
-use crate::kernel::parallel::{block_rows, build};
+use crate::kernel::parallel::{build, job_rows};
 use crate::model::Architecture;
 use std::time::Instant;
 
-/// Seconds that the matrix products of one training step take by themselves, in the blocks and layouts of
+/// Seconds that the matrix products of one training step take by themselves, in the jobs and layouts of
 /// the fused operations: the best of a few trials of each shape.
 pub fn seconds(arch: &Architecture, batch: usize) -> f64 {
     let tokens = arch.grid() * arch.grid() + 1;
@@ -37,10 +37,10 @@ fn best(mut work: impl FnMut()) -> f64 {
 fn linear(rows: usize, inputs: usize, outputs: usize, with_input: bool) -> f64 {
     let (x, w) = (vec![0.5f32; rows * inputs], vec![0.25f32; outputs * inputs]);
     let g = vec![0.5f32; rows * outputs];
-    let per_block = block_rows(rows);
+    let per_job = job_rows(rows);
     let forward = best(|| {
-        let y = build(rows * outputs, per_block * outputs, |index, y| {
-            let (start, rows) = (index * per_block, y.len() / outputs);
+        let y = build(rows * outputs, per_job * outputs, |index, y| {
+            let (start, rows) = (index * per_job, y.len() / outputs);
             let x = Matrix::new(&x[start * inputs..], rows, inputs);
             matmul_fill(y, 1.0, x, Matrix::new(&w, outputs, inputs).t())
         });
