@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 /// Revision of the trainer's semantics. Raised whenever the same configuration would give another
 /// result; part of every fingerprint.
-pub const TRAINER_REVISION: u32 = 2;
+pub const TRAINER_REVISION: u32 = 3;
 
 /// Turns the fused operations of the trainer off in the processes that see it (`off`), for comparison. What
 /// comes of it differs in the last digits, so it is told in the stage's events.
