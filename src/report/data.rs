@@ -3,6 +3,7 @@
 use super::background::Background;
 use super::metric::Metric;
 use super::statistics::Bitset;
+use crate::plan::model::AxisInfo;
 use crate::rundir::predictions::Prediction;
 use crate::store::rows::{CurveRow, ExperimentRow, ResultRow, RunRow, Status};
 use std::collections::{BTreeMap, HashMap};
@@ -163,7 +164,11 @@ impl ExperimentData {
                 return Some(self.display_name(variant, self.named_by_labels(&variants)));
             }
         }
-        (!given.is_empty()).then(|| given.join(", "))
+        let axes = self.experiment.axes.iter().zip(baseline);
+        let parts: Vec<String> = axes
+            .filter_map(|(axis, label)| Some(label_words(axis, label.as_deref()?)))
+            .collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
     }
 
     /// Whether a variant's name says no more than its labels, so that axes can head the columns.
@@ -188,10 +193,7 @@ impl ExperimentData {
             .axes
             .iter()
             .zip(variant.labels)
-            .map(|(axis, label)| match numeric_labels(&axis.labels) {
-                Some(_) => format!("{} {label}", axis_words(&axis.name)),
-                None => label.clone(),
-            })
+            .map(|(axis, label)| label_words(axis, label))
             .collect();
         parts.join(", ")
     }
@@ -263,6 +265,14 @@ pub fn numeric_labels(labels: &[String]) -> Option<(Vec<f64>, String)> {
         values.push(value);
     }
     (values.len() > 1).then(|| (values, unit.unwrap_or_default().to_owned()))
+}
+
+/// A label in a sentence: with its axis where it is a number.
+fn label_words(axis: &AxisInfo, label: &str) -> String {
+    match numeric_labels(&axis.labels) {
+        Some(_) => format!("{} {label}", axis_words(&axis.name)),
+        None => label.to_owned(),
+    }
 }
 
 /// An axis' name in words: `train.epochs` is `epochs`, `loss.name` is `loss`, underscores are spaces.
