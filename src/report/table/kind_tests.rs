@@ -119,7 +119,7 @@ fn a_pivot_has_a_group_of_columns_for_every_metric() {
     let table = summary_table(&wide).unwrap();
     assert!(
         table.caption.ends_with(
-            "Differences to 1 are too many for this table and stand in that of the variants."
+            "Differences to b 1 are too many for this table and stand in that of the variants."
         ),
         "{}",
         table.caption
