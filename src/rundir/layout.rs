@@ -46,6 +46,20 @@ impl RunDir {
         self.root.join("checkpoints")
     }
 
+    /// Removes the checkpoints of a stage that is done (`step-*`): its worker was ended before it could. What can't be
+    /// removed costs space only.
+    pub fn drop_checkpoints(&self) {
+        for entry in std::fs::read_dir(self.checkpoints())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if entry.file_name().as_encoded_bytes().starts_with(b"step-") {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// Final weights: what a child stage starts from.
     pub fn weights(&self) -> PathBuf {
         self.root.join("checkpoints").join("final.safetensors")

@@ -3,6 +3,7 @@
 //! Workers die with their scheduler, but what they wrote before is in their run directories: once they are
 //! gone it is taken in, and then the leases end. A stage that finished while nobody watched counts as done.
 
+use crate::rundir::event::EventKind;
 use crate::rundir::host;
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::{LogError, Tail};
@@ -83,7 +84,9 @@ async fn take_in<'f>(
 ) -> Result<Found, StoreError> {
     let mut found = Found::default();
     for fingerprint in stages {
-        let path = RunDir::in_store(dir, fingerprint).events();
+        let run_dir = RunDir::in_store(dir, fingerprint);
+        let path = run_dir.events();
+        let mut is_finished = false;
         if !wait_for_writer(&path).await {
             continue;
         }
@@ -93,12 +96,21 @@ async fn take_in<'f>(
         loop {
             match tail.poll() {
                 Ok(events) if events.is_empty() => break,
-                Ok(events) => found.events += store.record_events(fingerprint, &events).await?,
+                Ok(events) => {
+                    is_finished = matches!(
+                        events.last().map(|event| &event.kind),
+                        Some(EventKind::Finished { .. })
+                    );
+                    found.events += store.record_events(fingerprint, &events).await?;
+                }
                 Err(error) => {
                     found.damaged.push(error);
                     break;
                 }
             }
+        }
+        if is_finished {
+            run_dir.drop_checkpoints();
         }
     }
     Ok(found)

@@ -180,6 +180,10 @@ impl Actor<'_> {
                 attempt::last_lines(&attempt.log).as_deref(),
             ),
         };
+        if outcome == Outcome::Done && exit.code != Some(0) {
+            let dir = RunDir::in_store(self.run.dir, &self.run.jobs[stage].fingerprint);
+            dir.drop_checkpoints();
+        }
         let outcome = self.whose_memory(attempt.slot, outcome);
         let outcome = match (outcome, self.guard.end(stage)) {
             // We ended it ourselves, whatever it said to that.
