@@ -46,6 +46,20 @@ impl RunDir {
         self.root.join("checkpoints")
     }
 
+    /// Removes what writers that were killed have left under temporary names. The caller is the only writer.
+    pub fn tidy(&self) {
+        for folder in [self.root.clone(), self.checkpoints()] {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let name = name.as_encoded_bytes();
+                if name.starts_with(b".new-") || name.starts_with(b".tmp") {
+                    // What stays costs space only.
+                    let _ = std::fs::remove_file(entry.path());
+                }
+            }
+        }
+    }
+
     /// Removes the checkpoints of a stage that is done (`step-*`): its worker was ended before it could. What can't be
     /// removed costs space only.
     pub fn drop_checkpoints(&self) {

@@ -163,23 +163,6 @@ pub fn read_best(path: &Path, fingerprint: &str) -> Result<Option<Best>, TrainEr
     }))
 }
 
-/// Removes what writers that were killed have left under temporary names in the run directory at `root`.
-/// The caller is its only writer.
-pub fn tidy(root: &Path) {
-    for folder in [root.to_owned(), root.join("checkpoints")] {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            if [".new-", ".tmp"]
-                .iter()
-                .any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
-            {
-                // What stays costs space only.
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
-    }
-}
-
 /// The newest checkpoint of the stage that is whole, and what was wrong with newer ones.
 pub fn latest(folder: &Path, fingerprint: &str) -> (Option<Checkpoint>, Vec<TrainError>) {
     let mut refused = Vec::new();
@@ -535,7 +518,7 @@ mod tests {
         for name in ["checkpoints/.new-abc", ".tmpXYZ"] {
             std::fs::write(folder.path().join(name), "half").unwrap();
         }
-        tidy(folder.path());
+        crate::rundir::layout::RunDir::new(folder.path()).tidy();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert_eq!(std::fs::read_dir(&checkpoints).unwrap().count(), 1);
     }

@@ -36,7 +36,7 @@ pub fn run(
     dir: &RunDir,
     observer: &mut dyn Observer,
 ) -> Result<(), TrainError> {
-    checkpoint::tidy(dir.root());
+    dir.tidy();
     let device = device::open(&launch.device)?;
     let dataset = Dataset::open(&spec.recipe.data.name, launch.data_root.as_deref())?;
     let found = dataset.hash()?;

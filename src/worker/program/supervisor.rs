@@ -344,6 +344,7 @@ impl Program {
             let path = path.display().to_string();
             move |source| ProgramError::Prepare { path, source }
         };
+        self.dir.tidy();
         let work = self.dir.work();
         std::fs::create_dir_all(&work).map_err(failed(&work))?;
         // What an earlier attempt has measured is no result of this one.
