@@ -60,8 +60,7 @@ impl RunDir {
         }
     }
 
-    /// Removes the checkpoints of a stage that is done (`step-*`): its worker was ended before it could. What can't be
-    /// removed costs space only.
+    /// Removes the checkpoints (`step-*`) of a stage that is done. What can't be removed costs space only.
     pub fn drop_checkpoints(&self) {
         for entry in std::fs::read_dir(self.checkpoints())
             .into_iter()

@@ -103,13 +103,6 @@ pub fn write(
     Ok(name)
 }
 
-/// Removes all checkpoints: the stage is done with them.
-pub fn remove_all(folder: &Path) {
-    for old in list(folder) {
-        let _ = std::fs::remove_file(old);
-    }
-}
-
 /// Writes final weights.
 pub fn write_final(
     path: &Path,

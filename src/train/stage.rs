@@ -71,7 +71,7 @@ pub fn run(
     observer.event(EventKind::Finished { step: steps })?;
     observer.sync()?;
     // Not before: whoever is killed up to here goes on from them.
-    checkpoint::remove_all(&dir.checkpoints());
+    dir.drop_checkpoints();
     Ok(())
 }
 
