@@ -156,7 +156,7 @@ async fn collect(store: &Store, args: &CompareArgs) -> Result<Answer, LookupErro
 async fn experiment_data(store: &Store, name: &str) -> Result<ExperimentData, LookupError> {
     let all = store.experiments().await?;
     match all.into_iter().find(|experiment| experiment.name == name) {
-        Some(experiment) => Ok(load::load(store, experiment).await?.0),
+        Some(experiment) => Ok(load::load(store, experiment, false).await?.0),
         None => Err(LookupError::Nothing(format!(
             "there is no experiment `{name}`"
         ))),

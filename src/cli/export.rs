@@ -159,7 +159,7 @@ async fn export(args: &ExportArgs) -> Result<(), CommandError> {
     for what in what {
         let Some((view, stem)) = what.view() else {
             for experiment in &chosen {
-                let (data, warnings) = load::load(&store, experiment.clone()).await?;
+                let (data, warnings) = load::load(&store, experiment.clone(), false).await?;
                 for warning in warnings {
                     say(format_args!("warning: {warning}"));
                 }

@@ -149,7 +149,7 @@ async fn report(args: &ReportArgs, store: &Store) -> Result<(String, Vec<PathBuf
             Some(path) => file::apply(&mut experiment, path)?,
             None => false,
         };
-        let (mut data, warnings) = load::load(store, experiment).await?;
+        let (mut data, warnings) = load::load(store, experiment, !args.no_plots).await?;
         for warning in warnings {
             say(format_args!("warning: {warning}"));
         }

@@ -518,7 +518,7 @@ pub async fn print_tables(store: &Store, experiments: &[String]) -> Result<(), R
         if !experiments.contains(&experiment.name) {
             continue;
         }
-        let (data, warnings) = load::load(store, experiment).await?;
+        let (data, warnings) = load::load(store, experiment, false).await?;
         for warning in warnings {
             say(format_args!("warning: {warning}"));
         }

@@ -12,20 +12,22 @@ use crate::store::{Store, StoreError};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-/// Reads everything that the report of `experiment` needs. The second value says what had to be left
-/// out: a predictions file that is damaged takes its intervals with it, and nothing else.
+/// Reads everything that the report of `experiment` needs, the training curves only for its plots
+/// (`with_plots`). The second value says what had to be left out: a predictions file that is damaged
+/// takes its intervals with it, and nothing else.
 pub async fn load(
     store: &Store,
     experiment: ExperimentRow,
+    with_plots: bool,
 ) -> Result<(ExperimentData, Vec<String>), StoreError> {
     let runs = store.runs(Some(&experiment.name)).await?;
     let results = store.results(&experiment.name).await?;
     let variants: HashSet<u32> = runs.iter().map(|run| run.variant_index).collect();
     // A million points that no plot would show aren't read.
-    let curves = if variants.len() > MOST_CURVES {
-        Vec::new()
-    } else {
+    let curves = if with_plots && variants.len() <= MOST_CURVES {
         store.curves(&experiment.name).await?
+    } else {
+        Vec::new()
     };
     let deviations = store.deviations(&experiment.name).await?;
     let data_set = match runs.first().and_then(|run| run.stages.last()) {

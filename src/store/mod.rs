@@ -13,6 +13,7 @@
 mod attempts;
 mod bulk;
 mod connection;
+mod curves;
 mod error;
 mod extract;
 mod facts;
@@ -36,6 +37,7 @@ mod recover;
 mod reference;
 mod reopen;
 pub mod rows;
+mod scan;
 mod status;
 mod verify;
 mod views;

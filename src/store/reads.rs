@@ -2,14 +2,12 @@
 
 use crate::store::StoreError;
 use crate::store::open::Store;
-use crate::store::rows::{AttemptRow, CurveRow, ExperimentRow, ResultRow, RunRow, Status};
-use futures_util::TryStreamExt;
+use crate::store::rows::{AttemptRow, ExperimentRow, ResultRow, RunRow, Status};
 use indexmap::IndexMap;
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row};
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::HashMap;
 
 impl Store {
     /// All experiments, by name.
@@ -165,7 +163,7 @@ impl Store {
     /// `eval.resolution` of those stages of `experiment` whose final weights were evaluated on `val` at
     /// several resolutions, as (id, fingerprint, resolution). Few stages are, and a configuration is
     /// kilobytes of JSON.
-    async fn headline_resolutions(
+    pub(super) async fn headline_resolutions(
         &self,
         experiment: &str,
     ) -> Result<Vec<(i64, String, u32)>, StoreError> {
@@ -228,116 +226,6 @@ impl Store {
                 }
             })
             .collect())
-    }
-
-    /// The training curves of the current runs of `experiment`, one point per epoch and metric:
-    /// `train_loss`, `lr`, and evaluations as `<set>/<metric>`, those on `val` at the recipe's
-    /// `eval.resolution`.
-    pub async fn curves(&self, experiment: &str) -> Result<Vec<CurveRow>, StoreError> {
-        let sql = self.sql();
-        let series: HashMap<i64, (Arc<str>, bool, u32)> = sqlx::query(
-            "SELECT id, eval_set || '/' || metric, eval_set = 'val', resolution FROM series",
-        )
-        .fetch_all(&self.readers)
-        .await
-        .map_err(&sql)?
-        .into_iter()
-        .map(|row| {
-            let name: String = row.get(1);
-            (row.get(0), (name.into(), row.get(2), row.get(3)))
-        })
-        .collect();
-        let headlines: HashMap<i64, u32> = self
-            .headline_resolutions(experiment)
-            .await?
-            .into_iter()
-            .map(|(stage, _, resolution)| (stage, resolution))
-            .collect();
-        // Every stage once, in the order of the tables' keys; runs that share it are joined here. One row
-        // of SQLite per point and run would cost several times as much.
-        let stages = "SELECT rs.stage FROM experiments e JOIN runs r ON r.experiment = e.id AND r.current = 1
-            JOIN run_stages rs ON rs.run = r.id WHERE e.name = ?";
-        let epochs =
-            format!("SELECT stage, epoch, train_loss, lr FROM epochs WHERE stage IN ({stages})");
-        let epochs = async {
-            let mut curves: HashMap<i64, Curves> = HashMap::new();
-            let names = [(Arc::<str>::from("train_loss"), 2), ("lr".into(), 3)];
-            let mut rows = sqlx::query(AssertSqlSafe(epochs))
-                .bind(experiment)
-                .fetch(&self.readers);
-            while let Some(row) = rows.try_next().await.map_err(&sql)? {
-                let curve = curves.entry(row.get(0)).or_default();
-                let epoch = row.get(1);
-                for (name, column) in &names {
-                    let value = number(row.get(*column), None);
-                    push(curve, name, (epoch, value));
-                }
-            }
-            Ok(curves)
-        };
-        let evaluations = format!(
-            "SELECT stage, series, epoch, value, nonfinite FROM evaluations WHERE stage IN ({stages})
-             ORDER BY stage, series, epoch, step"
-        );
-        let evaluations = async {
-            let mut curves: HashMap<i64, Curves> = HashMap::new();
-            let mut rows = sqlx::query(AssertSqlSafe(evaluations))
-                .bind(experiment)
-                .fetch(&self.readers);
-            while let Some(row) = rows.try_next().await.map_err(&sql)? {
-                let Some((name, is_val, resolution)) = series.get(&row.get(1)) else {
-                    continue;
-                };
-                // The final weights at another resolution are no point of the curve.
-                if *is_val
-                    && headlines
-                        .get(&row.get(0))
-                        .is_some_and(|own| own != resolution)
-                {
-                    continue;
-                }
-                let point = (row.get(2), number(row.get(3), row.get(4)));
-                let curves = curves.entry(row.get(0)).or_default();
-                // Of several in one epoch the last: they come by their key.
-                match curves.get_mut(name).and_then(|curve| curve.last_mut()) {
-                    Some(last) if last.0 == point.0 => *last = point,
-                    _ => push(curves, name, point),
-                }
-            }
-            Ok(curves)
-        };
-        // Each on a connection of its own: there may be hundreds of thousands of rows.
-        let (mut curves, evaluations) = tokio::try_join!(epochs, evaluations)?;
-        for (stage, more) in evaluations {
-            curves.entry(stage).or_default().extend(more);
-        }
-        let owners = sqlx::query(
-            "SELECT r.name, r.variant_index, r.seed, rs.name, rs.stage
-             FROM experiments e JOIN runs r ON r.experiment = e.id AND r.current = 1
-             JOIN run_stages rs ON rs.run = r.id
-             WHERE e.name = ? ORDER BY r.variant_index, r.id, rs.position",
-        )
-        .bind(experiment)
-        .fetch_all(&self.readers)
-        .await
-        .map_err(&sql)?;
-        let mut points = Vec::new();
-        for owner in &owners {
-            let (run, stage): (String, String) = (owner.get(0), owner.get(3));
-            let (run, stage): (Arc<str>, Arc<str>) = (run.into(), stage.into());
-            for (metric, curve) in curves.get(&owner.get(4)).into_iter().flatten() {
-                points.extend(curve.iter().map(|&(epoch, value)| CurveRow {
-                    run: run.clone(),
-                    variant_index: owner.get(1),
-                    seed: owner.get::<i64, _>(2) as u64,
-                    stage: stage.clone(),
-                    epoch,
-                    metric: metric.clone(),
-                    value,
-                }));
-            }
-        }
-        Ok(points)
     }
 
     /// The attempts at a stage, oldest first. [`AttemptRow::stage`] is the fingerprint.
@@ -455,18 +343,8 @@ impl Store {
     }
 }
 
-/// The curves of one stage by metric: (epoch, value).
-type Curves = BTreeMap<Arc<str>, Vec<(u32, f64)>>;
-
-fn push(curves: &mut Curves, name: &Arc<str>, point: (u32, f64)) {
-    match curves.get_mut(name) {
-        Some(curve) => curve.push(point),
-        None => drop(curves.insert(name.clone(), vec![point])),
-    }
-}
-
 /// A number as it was before it was stored.
-fn number(value: Option<f64>, nonfinite: Option<&str>) -> f64 {
+pub(super) fn number(value: Option<f64>, nonfinite: Option<&str>) -> f64 {
     match (value, nonfinite) {
         (Some(value), _) => value,
         (None, Some("inf")) => f64::INFINITY,

@@ -59,8 +59,10 @@ pub struct ReportBenchArgs {
 struct Figures {
     runs: u64,
     metric_rows: i64,
-    /// Reading the experiment from the store.
+    /// Reading the experiment from the store, as a report without plots does.
     load: f64,
+    /// The same with the points of the curves.
+    load_with_plots: f64,
     /// The table on the terminal.
     table: f64,
     /// All tables and the page as files, without plots.
@@ -143,12 +145,12 @@ async fn measure(args: &ReportBenchArgs) -> Result<Figures, BenchError> {
         .into_iter()
         .find(|experiment| experiment.name == NAME)
         .ok_or_else(|| BenchError::Plan(format!("{} holds another store", dir.display())))?;
-    let (mut loads, mut tables) = (Vec::new(), Vec::new());
+    let (mut loads, mut loads_with_plots, mut tables) = (Vec::new(), Vec::new(), Vec::new());
     let (mut files, mut files_with_plots) = (Vec::new(), Vec::new());
     let (mut runs, mut plots) = (0, 0);
     for repetition in 0..5 {
         let clock = Instant::now();
-        let (data, _) = load::load(&store, experiment.clone()).await?;
+        let (data, _) = load::load(&store, experiment.clone(), false).await?;
         loads.push(clock.elapsed().as_secs_f64());
         runs = data.runs.len() as u64;
         let clock = Instant::now();
@@ -160,6 +162,9 @@ async fn measure(args: &ReportBenchArgs) -> Result<Figures, BenchError> {
         files.push(clock.elapsed().as_secs_f64());
         // A folder of its own: a file that has its bytes already isn't written.
         let out = temporary.path().join(format!("plots-{repetition}"));
+        let clock = Instant::now();
+        let (data, _) = load::load(&store, experiment.clone(), true).await?;
+        loads_with_plots.push(clock.elapsed().as_secs_f64());
         let clock = Instant::now();
         let written = write::write(&data, &out, true)?;
         files_with_plots.push(clock.elapsed().as_secs_f64());
@@ -185,6 +190,7 @@ async fn measure(args: &ReportBenchArgs) -> Result<Figures, BenchError> {
         runs,
         metric_rows,
         load: median(loads),
+        load_with_plots: median(loads_with_plots),
         table: median(tables),
         files: median(files),
         files_with_plots: median(files_with_plots),
@@ -360,7 +366,7 @@ fn text(figures: &Figures) -> String {
     format!(
         "{} runs, {} metric rows; medians of five\n\
          report without plots {:.0} ms: reading {:.0}, table {:.0}, files {:.0}\n\
-         report with {} plot(s) {:.0} ms\n\
+         report with {} plot(s) {:.0} ms: reading {:.0}\n\
          query grouped over all metric rows {:.0} ms\n\
          bootstrap of {} draws over 50,000 images x 10 runs, {} thread(s), {:.0} ms\n",
         figures.runs,
@@ -370,7 +376,8 @@ fn text(figures: &Figures) -> String {
         ms(figures.table),
         ms(figures.files),
         figures.plots,
-        ms(figures.load + figures.table + figures.files_with_plots),
+        ms(figures.load_with_plots + figures.table + figures.files_with_plots),
+        ms(figures.load_with_plots),
         ms(figures.query),
         figures.bootstrap_draws,
         figures.bootstrap_threads,

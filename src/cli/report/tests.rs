@@ -236,7 +236,7 @@ async fn failures_single_runs_and_damaged_predictions() {
     std::fs::write(&damaged, b"ABLPRED1").unwrap();
 
     let experiment = store.experiments().await.unwrap().remove(0);
-    let (data, warnings) = load::load(&store, experiment).await.unwrap();
+    let (data, warnings) = load::load(&store, experiment, true).await.unwrap();
     assert_eq!(warnings.len(), 1);
     assert!(
         warnings[0].contains("predictions.bin is damaged"),
