@@ -10,6 +10,11 @@ mod small_data;
 #[path = "cli_cases/lab.rs"]
 mod lab;
 
+#[path = "cli_cases/control_group.rs"]
+mod control_group;
+
+#[path = "cli_cases/clock.rs"]
+mod clock;
 #[path = "cli_cases/data.rs"]
 mod data;
 #[path = "cli_cases/disk.rs"]

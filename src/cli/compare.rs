@@ -278,6 +278,14 @@ fn configuration_text(fields: &[Field]) -> String {
     grid(&head, rows, &[])
 }
 
+/// `= 0.0312`, `< 0.0001`.
+fn probability(p: f64) -> String {
+    match p < 0.0001 {
+        true => "< 0.0001".to_owned(),
+        false => format!("= {p:.4}"),
+    }
+}
+
 fn effects_text(effects: &[Effect]) -> String {
     if effects.is_empty() {
         return "Neither side has a result yet.\n".to_owned();
@@ -324,7 +332,12 @@ fn effects_text(effects: &[Effect]) -> String {
             (Some(interval), Some(method)) => (
                 bounds(interval),
                 match effect.pairs {
-                    Some(pairs) => format!("seeds, {method} ({pairs} pairs)"),
+                    Some(pairs) => {
+                        format!(
+                            "seeds, {method} ({pairs} {})",
+                            if pairs == 1 { "pair" } else { "pairs" }
+                        )
+                    }
                     None => format!("seeds, {method}"),
                 },
             ),
@@ -364,7 +377,9 @@ fn effects_text(effects: &[Effect]) -> String {
             }
             if let (Some(exact), Some(mid)) = (images.exact_p, images.mid_p) {
                 note.push_str(&format!(
-                    "; McNemar's test: p = {exact:.4}, mid-p = {mid:.4}"
+                    "; McNemar's test: p {}, mid-p {}",
+                    probability(exact),
+                    probability(mid)
                 ));
             }
             note.push_str(match images.over {
@@ -384,6 +399,28 @@ fn effects_text(effects: &[Effect]) -> String {
                 metric.amount(&number(detectable, decimals))
             ));
         }
+    }
+    // Metrics share their runs: one note for all that say the same.
+    let mut by_seeds: Vec<(&[u64], Vec<&str>)> = Vec::new();
+    for effect in effects.iter().filter(|effect| !effect.left_out.is_empty()) {
+        let short = effect.spoken.short.as_str();
+        match by_seeds
+            .iter_mut()
+            .find(|(seeds, _)| *seeds == effect.left_out)
+        {
+            Some((_, metrics)) if metrics.contains(&short) => {}
+            Some((_, metrics)) => metrics.push(short),
+            None => by_seeds.push((&effect.left_out, vec![short])),
+        }
+    }
+    for (seeds, metrics) in by_seeds {
+        let list: Vec<String> = seeds.iter().map(u64::to_string).collect();
+        notes.push(format!(
+            "{}: B − A is over the seeds that both sides have, without {} {} that only one of them has.",
+            metrics.join(", "),
+            if seeds.len() == 1 { "seed" } else { "seeds" },
+            list.join(", ")
+        ));
     }
     let mut text = grid(&head, rows, &[1, 2, 3, 4]);
     for note in notes {

@@ -20,6 +20,7 @@ use crate::schedule::execution::{JobFiles, ScheduleError, Settings, Summary};
 use crate::schedule::executor::limits;
 use crate::schedule::executor::local::LocalExecutor;
 use crate::schedule::jobs::Jobs;
+use crate::schedule::outcome::signal_name;
 use crate::schedule::policy::{policy, policy_of};
 use crate::schedule::progress::{Progress, Style, sanitise};
 use crate::schedule::reconcile::reconcile;
@@ -172,18 +173,21 @@ async fn run_plans(
         .iter()
         .map(|plan| plan.experiment.name.clone())
         .collect();
-    let (_lock, store) = Store::enter(&args.store).await?;
+    let (_lock, store) = when_there_is_room(async || Store::enter(&args.store).await).await?;
     // Heard before anybody can know of us and send one.
-    let (sender, inputs) = actor::channel();
+    let (sender, mut inputs) = actor::channel();
     signals::forward(&sender).map_err(RunError::Signals)?;
-    let me = OwnerLock::create(&args.store)?;
     store.warnings().iter().for_each(say);
     store.on_notice(|text| say(text));
-    let provenance = provenance();
-    for plan in &plans {
-        store.save_plan(plan, &provenance).await?;
-    }
-    let jobs = known_jobs(args, &store, &plans).await?;
+    // It may have to wait for a lock or for room.
+    let (me, jobs) = tokio::select! {
+        prepared = prepare(args, &store, &plans) => prepared?,
+        signal = signals::interruption(&mut inputs) => {
+            store.give_up();
+            say(format_args!("{}: nothing was started", signal_name(signal)));
+            return Ok(Exit::Signal(u8::try_from(signal).unwrap_or(u8::MAX)));
+        }
+    };
     if !places.slots.iter().any(Slot::is_gpu) && refuse_too_large(planned, &jobs) {
         return Ok(Exit::Usage);
     }
@@ -251,6 +255,44 @@ async fn run_plans(
         hub.over(exit.code()).await;
     }
     Ok(exit)
+}
+
+/// Enters this run and its plans into the store.
+async fn prepare(
+    args: &RunArgs,
+    store: &Store,
+    plans: &[&Plan],
+) -> Result<(OwnerLock, Jobs), StoreError> {
+    let me = when_there_is_room(async || OwnerLock::create(&args.store)).await?;
+    let provenance = provenance();
+    for plan in plans {
+        when_there_is_room(async || store.save_plan(plan, &provenance).await).await?;
+    }
+    let jobs = when_there_is_room(async || known_jobs(args, store, plans).await).await?;
+    Ok((me, jobs))
+}
+
+/// Tries again, as long as the file system of the store is full.
+async fn when_there_is_room<T>(
+    attempt: impl AsyncFn() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut is_told = false;
+    loop {
+        match attempt().await {
+            Err(full @ StoreError::Full { .. }) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    say(format_args!("{full}: waiting until there is some"));
+                }
+                tokio::time::sleep(space::LOOK).await;
+            }
+            done => {
+                if is_told && done.is_ok() {
+                    say("the store has room again: going on");
+                }
+                return done;
+            }
+        }
+    }
 }
 
 /// The stages of the plans, with what is known of them; first, what a scheduler that died has left is
@@ -444,11 +486,14 @@ fn report(args: &RunArgs, jobs: &Jobs, summary: &Summary, done_before: usize) {
             failure.class.name(),
             sanitise(&failure.message, 600)
         ));
+        let policy = policy_of(failure.class, &failure.message);
         match summary.logs.get(&job) {
             Some(log) => say(format_args!("  log: {}", log.display())),
+            None if policy.transient => {
+                say("  it failed in another `ablate run`: run again, and it is tried again")
+            }
             None => say("  it failed before and was not tried again: --retry-failed does that"),
         }
-        let policy = policy_of(failure.class, &failure.message);
         say(format_args!("  hint: {}", policy.hint));
     }
     if failed.len() > LISTED {

@@ -47,6 +47,8 @@ pub struct Effect {
     pub method: Option<&'static str>,
     /// Seeds that both sides have and that are compared, where the interval is paired.
     pub pairs: Option<usize>,
+    /// Seeds that only one side has, where pairs are compared: the difference isn't of these.
+    pub left_out: Vec<u64>,
     /// The true difference that would be told from zero with a probability of 80 %, by this spread.
     pub detectable: Option<f64>,
     /// What the evaluation set's images say, where both sides' predictions are there.
@@ -231,6 +233,10 @@ pub fn effects(
             a: arm(&ours),
             b: arm(&theirs),
             pairs: paired.map(|difference| difference.pairing.ours.len()),
+            left_out: difference
+                .as_ref()
+                .map(|difference| difference.pairing.left_out.clone())
+                .unwrap_or_default(),
             detectable: estimate.map(|estimate| statistics::detectable_effect(&estimate)),
             difference: difference.as_ref().map(|difference| difference.mean),
             interval: interval.map(|(interval, _)| [interval.low, interval.high]),
@@ -370,6 +376,7 @@ pub fn matching<'a>(
 mod tests {
     use super::*;
     use crate::report::table::fixture;
+    use crate::store::rows::Status;
 
     #[test]
     fn two_variants_with_the_same_seeds() {
@@ -395,6 +402,26 @@ mod tests {
         // The images' difference is that of the accuracies.
         assert!((images.difference - top1.difference.unwrap()).abs() < 1e-9);
         assert!(images.exact_p.is_none());
+    }
+
+    /// `B - A` is of the shared seeds alone, and says which it isn't of.
+    #[test]
+    fn seeds_without_a_partner_are_named() {
+        let data = fixture::crop(3)
+            .lose(1, 1, Status::Failed, Some("bug"))
+            .lose(1, 2, Status::Failed, Some("bug"))
+            .data;
+        let side = |variant| Side {
+            data: &data,
+            variant,
+            seed: None,
+        };
+        let effects = effects(&side(0), &side(1), &mut |_: &str| None).unwrap();
+        let top1 = &effects[0];
+        assert_eq!(top1.left_out, [1, 2]);
+        let (a, b) = (top1.a.unwrap(), top1.b.unwrap());
+        assert_eq!((a.n, b.n), (3, 1));
+        assert!((top1.difference.unwrap() - (b.mean - a.mean)).abs() > 1e-3);
     }
 
     #[test]

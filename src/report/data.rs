@@ -3,7 +3,6 @@
 use super::background::Background;
 use super::metric::Metric;
 use super::statistics::Bitset;
-use crate::plan::model::AxisInfo;
 use crate::rundir::predictions::Prediction;
 use crate::store::rows::{CurveRow, ExperimentRow, ResultRow, RunRow, Status};
 use std::collections::{BTreeMap, HashMap};
@@ -164,9 +163,9 @@ impl ExperimentData {
                 return Some(self.display_name(variant, self.named_by_labels(&variants)));
             }
         }
-        let axes = self.experiment.axes.iter().zip(baseline);
-        let parts: Vec<String> = axes
-            .filter_map(|(axis, label)| Some(label_words(axis, label.as_deref()?)))
+        let labels = baseline.iter().enumerate();
+        let parts: Vec<String> = labels
+            .filter_map(|(axis, label)| Some(self.label_words(axis, label.as_deref()?)))
             .collect();
         (!parts.is_empty()).then(|| parts.join(", "))
     }
@@ -188,12 +187,9 @@ impl ExperimentData {
         if !by_labels {
             return variant.name.to_owned();
         }
-        let parts: Vec<String> = self
-            .experiment
-            .axes
-            .iter()
-            .zip(variant.labels)
-            .map(|(axis, label)| label_words(axis, label))
+        let labels = variant.labels.iter().enumerate();
+        let parts: Vec<String> = labels
+            .map(|(axis, label)| self.label_words(axis, label))
             .collect();
         parts.join(", ")
     }
@@ -235,6 +231,26 @@ impl ExperimentData {
         !configs.is_empty() && configs.values().all(|spec| spec.command.is_none())
     }
 
+    /// An axis in words that no other axis has: its last word (`train.epochs` is `epochs`), or its name where two end
+    /// alike.
+    pub fn axis_words(&self, axis: usize) -> String {
+        let axes = &self.experiment.axes;
+        let words = axis_words(&axes[axis].name);
+        let alike = axes.iter().filter(|other| axis_words(&other.name) == words);
+        match alike.count() {
+            0 | 1 => words,
+            _ => axes[axis].name.clone(),
+        }
+    }
+
+    /// A label in a sentence: with its axis where it is a number.
+    fn label_words(&self, axis: usize, label: &str) -> String {
+        match numeric_labels(&self.experiment.axes[axis].labels) {
+            Some(_) => format!("{} {label}", self.axis_words(axis)),
+            None => label.to_owned(),
+        }
+    }
+
     /// All seeds of the experiment's runs, in order.
     pub fn seeds(&self) -> Vec<u64> {
         let mut seeds: Vec<u64> = self.runs.iter().map(|run| run.seed).collect();
@@ -265,14 +281,6 @@ pub fn numeric_labels(labels: &[String]) -> Option<(Vec<f64>, String)> {
         values.push(value);
     }
     (values.len() > 1).then(|| (values, unit.unwrap_or_default().to_owned()))
-}
-
-/// A label in a sentence: with its axis where it is a number.
-fn label_words(axis: &AxisInfo, label: &str) -> String {
-    match numeric_labels(&axis.labels) {
-        Some(_) => format!("{} {label}", axis_words(&axis.name)),
-        None => label.to_owned(),
-    }
 }
 
 /// An axis' name in words: `train.epochs` is `epochs`, `loss.name` is `loss`, underscores are spaces.

@@ -1,5 +1,7 @@
 //! Words of the experiment file on their way into a rendering.
 
+pub use crate::spec::problem::is_invisible as is_unsafe;
+
 /// `text` on one line and without anything that could move the cursor, change colours, reverse the
 /// direction of writing or hide: such characters become `\u{…}`, line breaks a space.
 pub fn clean(text: &str) -> String {
@@ -12,16 +14,6 @@ pub fn clean(text: &str) -> String {
         }
     }
     out
-}
-
-/// Control and format characters: C0, C1, bidirectional marks, zero-width and other invisible ones.
-pub fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{3164}' | '\u{ffa0}'
-            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0100}'..='\u{e01ef}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{fffe}'..='\u{ffff}'
-            | '\u{e0000}'..='\u{e007f}')
 }
 
 /// First letter in upper case.

@@ -1,7 +1,8 @@
 //! `reports/<experiment>/`: the report as files.
 //!
-//! Every file is written beside its place and renamed over it, so a reader never sees half of one.
-//! Nothing is removed. A second report over the same store writes the same bytes.
+//! Every file is written beside its place and renamed over it, so a reader never sees half of one. What an earlier
+//! report wrote and this one has no more (a table of other axes, a plot of another list) is removed, nothing else. A
+//! second report over the same store writes the same bytes.
 
 use super::data::ExperimentData;
 use super::files::{folder_name, replace};
@@ -72,11 +73,17 @@ pub fn write(data: &ExperimentData, out: &Path, with_plots: bool) -> Result<Writ
         Plots::default()
     };
     let setting = deviations::setting(&cells);
-    // Both have their numbers in `<name>.csv`.
+    // Tables and plots have their numbers in `<name>.csv`.
+    let mut taken: Vec<String> = tables.iter().map(|table| table.name.clone()).collect();
     for plot in &mut plots {
-        if tables.iter().any(|table| table.name == plot.name) {
-            plot.name.push_str("-plot");
-        }
+        let others = std::iter::once("-plot".to_owned())
+            .chain((2..).map(|number| format!("-plot-{number}")))
+            .map(|ending| format!("{}{ending}", plot.name));
+        let free = std::iter::once(plot.name.clone())
+            .chain(others)
+            .find(|name| !taken.contains(name));
+        plot.name = free.unwrap_or_default();
+        taken.push(plot.name.clone());
     }
     let mut files: Vec<(String, Vec<u8>)> = vec![(
         "report.md".to_owned(),
@@ -118,14 +125,13 @@ pub fn write(data: &ExperimentData, out: &Path, with_plots: bool) -> Result<Writ
         })?
         .into_bytes(),
     ));
-    let summary = Summary::of(
+    let folder = out.join(folder_name(&data.experiment.name));
+    let earlier = Summary::read(&folder);
+    let mut summary = Summary::of(
         data,
         &cells,
         plots.first().map(|plot| format!("{}.svg", plot.name)),
     );
-    let mut text = serde_json::to_string_pretty(&summary).expect("plain data");
-    text.push('\n');
-    files.push((index::SUMMARY.to_owned(), text.into_bytes()));
     // Most of a report's time: all processors at once.
     let rendered: Vec<(Vec<u8>, Vec<u8>)> = plots
         .par_iter()
@@ -137,7 +143,23 @@ pub fn write(data: &ExperimentData, out: &Path, with_plots: bool) -> Result<Writ
         files.push((format!("{}.svg", plot.name), plot.svg.into_bytes()));
         files.push((format!("{}.csv", plot.name), plot.csv.into_bytes()));
     }
-    let folder = out.join(folder_name(&data.experiment.name));
+    summary.files = files.iter().map(|(name, _)| name.clone()).collect();
+    let mut obsolete = Vec::new();
+    if let Some(earlier) = earlier {
+        let mut others = earlier.files;
+        others.retain(|name| !summary.files.contains(name));
+        if with_plots {
+            obsolete = others;
+        } else {
+            // Its plots are still there.
+            summary.plot = earlier.plot;
+            summary.files.extend(others);
+        }
+    }
+    summary.files.sort();
+    let mut text = serde_json::to_string_pretty(&summary).expect("plain data");
+    text.push('\n');
+    files.push((index::SUMMARY.to_owned(), text.into_bytes()));
     std::fs::create_dir_all(&folder).map_err(|source| WriteError::Io {
         path: folder.display().to_string(),
         source,
@@ -150,6 +172,19 @@ pub fn write(data: &ExperimentData, out: &Path, with_plots: bool) -> Result<Writ
             source,
         })?;
         paths.push(path);
+    }
+    // A name of ours, not a path to somewhere else.
+    for name in obsolete.iter().filter(|name| index::is_own(name)) {
+        let path = folder.join(name);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(WriteError::Io {
+                    path: path.display().to_string(),
+                    source,
+                });
+            }
+            _ => {}
+        }
     }
     Ok(Written { paths, missing })
 }
@@ -230,7 +265,7 @@ fn page(content: &Content<'_>) -> String {
         ));
     }
     if let Some(sentence) = content.effect {
-        page.push_str(&format!("{sentence}\n\n"));
+        page.push_str(&format!("{}\n\n", escape(sentence)));
     }
     if !(content.plots.is_empty() && content.missing.is_empty()) {
         page.push_str("## Plots\n\n");
@@ -309,6 +344,7 @@ fn date(unix: f64) -> String {
 mod tests {
     use super::*;
     use crate::report::table::fixture;
+    use crate::spec::report::TableSpec;
     use std::collections::BTreeMap;
 
     fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -325,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_report_has_the_same_bytes_and_removes_nothing() {
+    fn a_second_report_has_the_same_bytes_and_leaves_other_files() {
         let out = tempfile::tempdir().unwrap();
         let data = fixture::loss().data;
         let paths = write(&data, out.path(), true).unwrap().paths;
@@ -360,6 +396,93 @@ mod tests {
         let mut second = contents(&folder);
         assert_eq!(second.remove("notes.txt").unwrap(), b"mine");
         assert_eq!(first, second);
+    }
+
+    /// A table or a plot of an earlier report would be taken for one of this.
+    #[test]
+    fn what_is_no_more_in_the_report_is_removed() {
+        let out = tempfile::tempdir().unwrap();
+        let folder = out.path().join("loss");
+        let mut data = fixture::loss().data;
+        write(&data, out.path(), true).unwrap();
+        let first = contents(&folder);
+        assert!(first.contains_key("variants.tex") && first.contains_key("forest.pdf"));
+        std::fs::write(folder.join("mine.tex"), "mine").unwrap();
+
+        // Without plots those of before stay, and the index keeps its picture.
+        write(&data, out.path(), false).unwrap();
+        let mut same = contents(&folder);
+        for changed in ["mine.tex", "report.md", "index.html"] {
+            same.remove(changed).unwrap();
+        }
+        let mut expected = first.clone();
+        for changed in ["report.md", "index.html"] {
+            expected.remove(changed).unwrap();
+        }
+        assert_eq!(same, expected);
+
+        let only = TableSpec {
+            name: "own".to_owned(),
+            ..TableSpec::default()
+        };
+        data.experiment.report.tables = Some(vec![only]);
+        data.experiment.baseline = None;
+        write(&data, out.path(), true).unwrap();
+        let third = contents(&folder);
+        assert!(third.contains_key("own.tex") && third.contains_key("mine.tex"));
+        assert!(!third.contains_key("variants.tex") && !third.contains_key("forest.pdf"));
+
+        // A list that names other places removes nothing there.
+        let outside = out.path().join("kept.txt");
+        std::fs::write(&outside, "kept").unwrap();
+        let summary = folder.join("summary.json");
+        let text = std::fs::read_to_string(&summary).unwrap();
+        let text = text.replace("\"own.tex\"", "\"../kept.txt\", \"own.tex\"");
+        std::fs::write(&summary, text).unwrap();
+        write(&data, out.path(), true).unwrap();
+        assert!(outside.exists());
+    }
+
+    #[test]
+    fn tables_and_plots_have_files_of_their_own() {
+        let out = tempfile::tempdir().unwrap();
+        let mut data = fixture::loss().data;
+        let table = |name: &str| TableSpec {
+            name: name.to_owned(),
+            ..TableSpec::default()
+        };
+        data.experiment.report.tables = Some(vec![table("forest"), table("forest-plot")]);
+        let paths = write(&data, out.path(), true).unwrap().paths;
+        let mut names: Vec<_> = paths.iter().map(|path| path.file_name().unwrap()).collect();
+        let all = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all);
+        assert!(names.iter().any(|name| *name == "forest-plot-2.svg"));
+    }
+
+    /// Of a program's metric the file says what it likes.
+    #[test]
+    fn units_are_escaped_on_the_page() {
+        let out = tempfile::tempdir().unwrap();
+        let mut data = fixture::crop(3).data;
+        for row in data.results.iter_mut().filter(|row| row.metric == "top1") {
+            row.metric = "acc".to_owned();
+        }
+        data.experiment.report.metrics = vec!["acc".to_owned()];
+        data.experiment.report.described = vec![crate::spec::command::Metric {
+            name: "acc".to_owned(),
+            better: None,
+            unit: Some("<b>![p](http://e)".to_owned()),
+        }];
+        data.experiment.report.tables = Some(vec![TableSpec {
+            name: "table".to_owned(),
+            ..TableSpec::default()
+        }]);
+        write(&data, out.path(), false).unwrap();
+        let page = std::fs::read_to_string(out.path().join("crop/report.md")).unwrap();
+        assert!(page.contains("half-width"), "{page}");
+        assert!(!page.contains("<b>") && !page.contains("![p]("), "{page}");
     }
 
     #[test]

@@ -60,8 +60,13 @@ impl RunDir {
         }
     }
 
-    /// Removes the checkpoints (`step-*`) of a stage that is done. What can't be removed costs space only.
+    /// Removes the checkpoints (`step-*`) of a stage whose event log says that it has finished, once that is on the
+    /// disk. What can't be removed costs space only.
     pub fn drop_checkpoints(&self) {
+        let is_durable = std::fs::File::open(self.events()).and_then(|log| log.sync_data());
+        if is_durable.is_err() {
+            return;
+        }
         for entry in std::fs::read_dir(self.checkpoints())
             .into_iter()
             .flatten()

@@ -39,7 +39,7 @@ use crate::schedule::progress::news::Request;
 use crate::store::{Change, OwnerLock, Store};
 use answers::Pause;
 use ledger::Ledger;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -151,7 +151,8 @@ impl Execution<'_> {
             keeper,
             meter,
             leased: HashMap::new(),
-            asking_gpus: false,
+            looks_again: false,
+            short_of_memory: BTreeSet::new(),
             attempts: BTreeMap::new(),
             ledger: Ledger::new(self.jobs.iter().map(|job| job.attempts).collect()),
             messages: VecDeque::from([Message::Begin]),
@@ -218,8 +219,10 @@ pub(super) struct Actor<'a> {
     meter: Meter,
     /// What stages that are about to start have leased.
     leased: HashMap<usize, Slot>,
-    /// A look at GPUs that others use is on its way.
-    asking_gpus: bool,
+    /// A look at GPUs or memory that others use is on its way.
+    looks_again: bool,
+    /// Stages that were told to wait for memory.
+    short_of_memory: BTreeSet<usize>,
     /// A tick is on its way, a refresh, a look.
     ticking: bool,
     refreshing: bool,
@@ -303,7 +306,8 @@ impl Actor<'_> {
             Input::Asked(request) => self.answer(request),
             Input::Fault(GpuFault { uuid, what }) => self.lose(&uuid, &what),
             Input::LookAgain => {
-                self.asking_gpus = false;
+                self.looks_again = false;
+                self.messages.push_back(Message::MemoryFree);
                 let held = self.keeper.held();
                 self.messages
                     .extend(held.into_iter().map(|slot| Message::SlotFree { slot }));

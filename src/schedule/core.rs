@@ -83,6 +83,8 @@ pub struct Core {
     needs: Vec<u64>,
     /// Bytes that stages on slots that share memory have together.
     capacity: u64,
+    /// Bytes of the host's memory that everybody has, and that there are, while there was no room for a stage.
+    taken: Option<(u64, u64)>,
     /// Stages that are ready, but ask for more devices than are left.
     parked: Vec<usize>,
     /// May hold stages that were done elsewhere since: only those whose state is ready count.
@@ -147,6 +149,7 @@ impl Core {
             widths: Vec::new(),
             needs: Vec::new(),
             capacity: u64::MAX,
+            taken: None,
             parked: Vec::new(),
             orphans: BTreeSet::new(),
             renewed: BTreeSet::new(),
@@ -191,6 +194,12 @@ impl Core {
             Message::WorkerExited { stage, outcome } => self.exited(stage, outcome, &mut actions),
             Message::SlotBusy { stage, slot } => self.slot_busy(stage, slot),
             Message::SlotFree { slot } => self.slots[slot].held = false,
+            Message::MemoryBusy {
+                stage,
+                used,
+                capacity,
+            } => self.memory_busy(stage, (used, capacity)),
+            Message::MemoryFree => self.taken = None,
             Message::DeviceLost { slot } => self.close_device(slot, &mut actions),
             Message::DeviceBack { slot } => self.device_back(slot),
             Message::Refused { stage, standing } => self.refused(stage, standing, &mut actions),

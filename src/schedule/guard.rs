@@ -16,6 +16,7 @@ use crate::schedule::relief;
 use crate::schedule::space::{self, Space};
 use crate::schedule::watchdog::{AttemptLimits, Measure, Watchdog};
 use crate::spec::execution::{ExecutionRules, OutOfMemory};
+use crate::store::StoreError;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -196,7 +197,11 @@ impl Actor<'_> {
                 // What is on disk counts, not the kernel's idea of it; the next worker verifies it all.
                 let dir = RunDir::in_store(self.run.dir, &self.run.jobs[stage].fingerprint);
                 durable::forget_cached(dir.root());
-                self.run.store.verify().await?;
+                match self.run.store.verify().await {
+                    // Nobody can tell while another program holds it locked.
+                    Err(StoreError::Busy { .. }) => {}
+                    verdict => verdict?,
+                }
             }
             _ => {}
         }

@@ -4,10 +4,14 @@
 use crate::schedule::actor::{Actor, Input};
 use crate::schedule::execution::ScheduleError;
 use crate::schedule::reconcile;
-use crate::store::{Lease, Life, Owner};
+use crate::store::{Lease, Life, Owner, StoreError};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
+
+/// Time until a store that another program holds locked is read again.
+const LOCKED: Duration = Duration::from_secs(1);
 
 /// Schedulers that have what we want.
 pub struct Peers {
@@ -74,8 +78,18 @@ impl Peers {
 }
 
 impl Actor<'_> {
-    /// Looks what has become of the stages that others have.
+    /// Looks what has become of the stages that others have; later, if another program holds the store locked.
     pub(super) async fn refresh(&mut self) -> Result<(), ScheduleError> {
+        match self.look_at_others().await {
+            Err(ScheduleError::Store(StoreError::Busy { .. })) => {
+                self.ensure_refresh();
+                Ok(())
+            }
+            looked => looked,
+        }
+    }
+
+    async fn look_at_others(&mut self) -> Result<(), ScheduleError> {
         let stages: Vec<usize> = self.core.elsewhere().iter().copied().collect();
         if stages.is_empty() {
             return Ok(());
@@ -108,7 +122,13 @@ impl Actor<'_> {
 
     /// Another scheduler has ended. If it ended in order, it has no leases any more.
     pub(super) async fn owner_gone(&mut self, id: String) -> Result<(), ScheduleError> {
-        let leases: Vec<Lease> = self.leases_of_owner(&id).await?;
+        let leases: Vec<Lease> = match self.leases_of_owner(&id).await {
+            Err(ScheduleError::Store(StoreError::Busy { .. })) => {
+                self.after(LOCKED, Input::OwnerGone(id));
+                return Ok(());
+            }
+            leases => leases?,
+        };
         if leases.is_empty() {
             return self.refresh().await;
         }
@@ -133,8 +153,9 @@ impl Actor<'_> {
 
     /// Its workers are gone, too: whatever it had is free.
     pub(super) async fn take_over(&mut self, id: &str) -> Result<(), ScheduleError> {
+        let (store, dir) = (self.run.store, self.run.dir);
         let found = loop {
-            match reconcile::take_over(self.run.store, self.run.dir, id).await {
+            match self.patiently(reconcile::take_over(store, dir, id)).await? {
                 Ok(found) => break found,
                 Err(error) => self.wait_for_space(error).await?,
             }

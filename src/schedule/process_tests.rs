@@ -131,6 +131,15 @@ fn fake_worker() {
             }
             std::thread::sleep(Duration::from_millis(2));
         },
+        // Meets something else when it is asked to leave.
+        "diverge-then" => {
+            while !TERMINATED.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            let (class, message) = (FailureClass::Diverged, "NaN".to_owned());
+            log.append(EventKind::Failed { class, message }).unwrap();
+            std::process::exit(class.exit_code());
+        }
         // Sleeps until it is asked to leave, and then says that it has got further.
         "sleeper" => {
             while !TERMINATED.load(Ordering::Relaxed) {
@@ -751,6 +760,81 @@ async fn a_stop_lets_workers_checkpoint_and_the_next_run_goes_on() {
         })
         .collect();
     assert_eq!(started, [0, 5], "it goes on from its checkpoint");
+}
+
+/// However often and however quickly: `ablate stop` and batch systems ask for checkpoints, not for an end at once.
+#[tokio::test]
+async fn requests_to_drain_in_one_go_kill_nobody() {
+    let bench = Bench::new(&[(None, "wait\ndone")]).await;
+    let events = bench.dir(0).events();
+    let summary = bench
+        .disturbed(1, |sender| {
+            tokio::spawn(async move {
+                until("the start", || {
+                    log::read(&events).is_ok_and(|events| !events.is_empty())
+                })
+                .await;
+                for _ in 0..3 {
+                    sender.send(Input::Interrupt(signals::DRAIN)).unwrap();
+                }
+            });
+        })
+        .await;
+    assert_eq!(summary.ends, [End::Left]);
+    let events = log::read(&bench.dir(0).events()).unwrap();
+    let mut kinds = events.iter().map(|event| &event.kind);
+    assert!(
+        kinds.any(|kind| matches!(kind, EventKind::Checkpointed { step: 5, .. })),
+        "{events:?}"
+    );
+}
+
+/// A worker's end and three Ctrl-C come in one batch: the stage that would be next ends before it has a device.
+#[tokio::test]
+async fn stops_that_come_with_the_end_of_a_worker_leave_the_next_stage() {
+    let bench = Bench::new(&[(None, "done 200"), (None, "done"), (None, "done")]).await;
+    let events = bench.dir(0).events();
+    let summary = bench
+        .disturbed(1, |sender| {
+            tokio::spawn(async move {
+                until("the start", || {
+                    log::read(&events).is_ok_and(|events| !events.is_empty())
+                })
+                .await;
+                // The loop is on this thread: it is deaf until it finds all of it at once.
+                std::thread::sleep(Duration::from_millis(1500));
+                for _ in 0..3 {
+                    sender.send(Input::Interrupt(libc::SIGINT)).unwrap();
+                }
+            });
+        })
+        .await;
+    assert_eq!(summary.ends, [End::Done, End::Left, End::Left]);
+    assert_eq!(summary.interrupted, Some(libc::SIGINT));
+    let summary = bench.run(1).await;
+    assert_eq!(summary.ends, vec![End::Done; 3]);
+}
+
+/// What a worker ended of is recorded, also where it was asked to leave.
+#[tokio::test]
+async fn an_attempt_that_fails_while_it_is_asked_to_leave_keeps_its_cause() {
+    let bench = Bench::new(&[(None, "diverge-then")]).await;
+    let events = bench.dir(0).events();
+    let summary = bench
+        .disturbed(1, |sender| {
+            tokio::spawn(async move {
+                until("the start", || {
+                    log::read(&events).is_ok_and(|events| !events.is_empty())
+                })
+                .await;
+                sender.send(Input::Interrupt(libc::SIGINT)).unwrap();
+            });
+        })
+        .await;
+    assert_eq!(summary.interrupted, Some(libc::SIGINT));
+    let attempts = bench.attempts(0).await;
+    assert_eq!(attempts[0].1.as_deref(), Some("diverged"), "{attempts:?}");
+    assert_eq!(attempts[0].2, "NaN");
 }
 
 #[tokio::test]

@@ -3,10 +3,11 @@
 //! Workers die with their scheduler, but what they wrote before is in their run directories: once they are
 //! gone it is taken in, and then the leases end. A stage that finished while nobody watched counts as done.
 
-use crate::rundir::event::EventKind;
+use crate::rundir::event::{EventKind, FailureClass};
 use crate::rundir::host;
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::{LogError, Tail};
+use crate::schedule::policy::policy;
 use crate::schedule::process_tree;
 use crate::store::{Lease, Life, Owner, Store, StoreError};
 use std::collections::HashSet;
@@ -55,7 +56,7 @@ pub async fn reconcile<'f>(
     let mut found = take_in(store, dir, stages).await?;
     let owners: HashSet<String> = dead.iter().map(|lease| lease.owner.id.clone()).collect();
     let owners: Vec<String> = owners.into_iter().collect();
-    found.attempts = store.abandon_running(&owners).await?;
+    found.attempts = store.abandon_running(&owners, is_transient).await?;
     Owner::bury_dead(dir);
     Ok(found)
 }
@@ -71,9 +72,16 @@ pub async fn take_over(store: &Store, dir: &Path, owner: &str) -> Result<Found, 
         .collect();
     let stages = leases.iter().map(|lease| lease.fingerprint.as_str());
     let mut found = take_in(store, dir, stages).await?;
-    found.attempts = store.abandon_running(&[owner.to_owned()]).await?;
+    found.attempts = store
+        .abandon_running(&[owner.to_owned()], is_transient)
+        .await?;
     Owner::bury_dead(dir);
     Ok(found)
+}
+
+/// Whether a stage that failed so is tried again without being asked to.
+pub fn is_transient(class: FailureClass) -> bool {
+    policy(class).transient
 }
 
 /// Reads on in the event logs of stages that nobody writes.

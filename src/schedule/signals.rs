@@ -2,7 +2,7 @@
 
 use crate::schedule::actor::Input;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 /// Asks for a drain, however often it comes: `ablate stop`, and what batch systems send before they take a
 /// machine away (`sbatch --signal=USR1@60`).
@@ -31,13 +31,28 @@ pub fn forward(inputs: &UnboundedSender<Input>) -> std::io::Result<()> {
     listen(SignalKind::from_raw(libc::SIGTSTP), inputs, Input::Suspend)
 }
 
+/// The first signal that asks for the end, where nothing is under way yet; Ctrl-Z stands still.
+pub async fn interruption(inputs: &mut UnboundedReceiver<Input>) -> i32 {
+    loop {
+        match inputs.recv().await {
+            Some(Input::Interrupt(signal)) => return signal,
+            Some(Input::Suspend) => stand_still(),
+            Some(_) => {}
+            None => std::future::pending().await,
+        }
+    }
+}
+
 fn listen(kind: SignalKind, inputs: &UnboundedSender<Input>, input: Input) -> std::io::Result<()> {
     let mut signals = signal(kind)?;
     let inputs = inputs.clone();
     tokio::spawn(async move {
         while signals.recv().await.is_some() {
-            if inputs.send(input.clone()).is_err() {
-                // The execution is over: the signal means again what it means to any program.
+            let is_over = inputs.send(input.clone()).is_err();
+            // These ask for what has happened then.
+            let asks_for_the_end = [DRAIN, KILL].contains(&kind.as_raw_value());
+            if is_over && !asks_for_the_end {
+                // The signal means again what it means to any program.
                 restore(kind);
             }
         }

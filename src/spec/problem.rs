@@ -162,11 +162,15 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Whether a character would change how the text around it is shown (control and
-/// bidirectional-formatting characters) instead of being shown itself.
+/// Whether a character would change how the text around it is shown instead of being shown itself: control and format
+/// characters (C0, C1, bidirectional marks, zero-width and other invisible ones, tags).
 pub fn is_invisible(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{3164}' | '\u{ffa0}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0100}'..='\u{e01ef}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{fffe}'..='\u{ffff}'
+            | '\u{e0000}'..='\u{e007f}')
 }
 
 /// The text with invisible characters written as escapes, so that a hostile file can't steer the

@@ -36,6 +36,8 @@ pub struct Published {
     /// `top1`, `top5` (per cent), …
     pub metric: String,
     pub value: Option<f64>,
+    /// Decimals of the value as printed: `83.0` has one.
+    pub decimals: usize,
     pub std: Option<f64>,
     pub source: String,
     pub confidence: String,
@@ -63,6 +65,7 @@ pub fn results() -> &'static [Published] {
                     let field = std::mem::take(&mut fields[index]);
                     if field == "-" { String::new() } else { field }
                 };
+                let value = take(11);
                 Published {
                     id: take(0),
                     table_or_figure: take(1),
@@ -74,7 +77,10 @@ pub fn results() -> &'static [Published] {
                     test_res: take(7),
                     variant: take(9),
                     metric: take(10),
-                    value: take(11).parse().ok(),
+                    decimals: value
+                        .split_once('.')
+                        .map_or(0, |(_, decimals)| decimals.len()),
+                    value: value.parse().ok(),
                     std: take(12).parse().ok(),
                     source: take(13),
                     confidence: take(14),

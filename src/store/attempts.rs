@@ -79,6 +79,21 @@ pub(super) fn class_from_name(name: &str) -> Option<FailureClass> {
 /// What is said of an attempt that nobody saw the end of.
 pub(super) const ABANDONED: &str = "ablate stopped while this attempt ran";
 
+/// What becomes of a stage whose attempt nobody has seen the end of: it is done if its events say so, and has failed if
+/// they say why, unless circumstances were to blame (it was asked to stop, a memory or a disk was full), which no
+/// scheduler has judged: then it waits to be resumed, as a stage whose worker was killed does.
+pub fn abandoned(
+    finished: bool,
+    told: Option<FailureClass>,
+    transient: impl Fn(FailureClass) -> bool,
+) -> Status {
+    match (finished, told) {
+        (true, _) => Status::Done,
+        (false, Some(class)) if !transient(class) => Status::Failed,
+        (false, _) => Status::Pending,
+    }
+}
+
 impl Store {
     /// Fingerprints of all finished stages.
     pub async fn finished(&self) -> Result<HashSet<String>, StoreError> {
@@ -201,10 +216,14 @@ impl Store {
     }
 
     /// Closes every attempt that reads running although nobody runs it: those without a lease, and those
-    /// under leases of `dead` owners, which end with it. The caller has stored what the event logs say. An
-    /// attempt whose events say that it finished, or why it failed, ends so; any other was killed, and its
-    /// stage waits to be resumed. Returns the number.
-    pub async fn abandon_running(&self, dead: &[String]) -> Result<u64, StoreError> {
+    /// under leases of `dead` owners, which end with it. The caller has stored what the event logs say, and
+    /// knows which failures are `transient`. An attempt ends as its events say, else it was killed; what
+    /// becomes of its stage says [`abandoned`]. Returns the number.
+    pub async fn abandon_running(
+        &self,
+        dead: &[String],
+        transient: fn(FailureClass) -> bool,
+    ) -> Result<u64, StoreError> {
         let mut writer = self.writer(Durability::Full).await?;
         let mut transaction = self.begin(&mut writer).await?;
         sqlx::query("DELETE FROM leases WHERE owner IN (SELECT value FROM json_each(?))")
@@ -224,11 +243,7 @@ impl Store {
         for row in &rows {
             let failure = row.get::<Option<&str>, _>(3).and_then(class_from_name);
             let end = AttemptEnd {
-                status: match (row.get::<bool, _>(2), failure) {
-                    (true, _) => Status::Done,
-                    (false, Some(_)) => Status::Failed,
-                    (false, None) => Status::Pending,
-                },
+                status: abandoned(row.get(2), failure, transient),
                 failure: failure
                     .or(Some(FailureClass::Killed))
                     .filter(|_| !row.get::<bool, _>(2)),

@@ -101,6 +101,22 @@ fn has_room(path: &Path) -> bool {
 }
 
 impl StoreError {
+    /// What can't be done with the file at `path`.
+    pub(super) fn io(
+        action: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(std::io::Error) -> StoreError + use<> {
+        let path = path.to_owned();
+        move |source| match durable::is_full(&source) {
+            true => StoreError::Full { path },
+            false => StoreError::Io {
+                action,
+                path,
+                source,
+            },
+        }
+    }
+
     /// Classifies an error of SQLite by its result code (<https://www.sqlite.org/rescode.html>).
     pub(super) fn from_sqlx(path: &Path, error: sqlx::Error) -> StoreError {
         let path = path.to_owned();
@@ -131,5 +147,33 @@ impl StoreError {
                 source: error,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SQLite says `SQLITE_IOERR_WRITE` where a quota is used up; a failed sync (1034) is another matter.
+    #[test]
+    fn a_write_that_failed_may_want_room() {
+        assert!(
+            [778, 1546, 4874]
+                .into_iter()
+                .all(|code| wants_room(Some(code)))
+        );
+        assert!(
+            [10, 1034, 266, 13]
+                .into_iter()
+                .all(|code| !wants_room(Some(code)))
+        );
+        let folder = tempfile::tempdir().unwrap();
+        assert!(has_room(&folder.path().join("ablate.db")));
+        let none = std::io::Error::from_raw_os_error(libc::EDQUOT);
+        let error = StoreError::io("write", folder.path())(none);
+        assert!(matches!(error, StoreError::Full { .. }), "{error}");
+        let failed = std::io::Error::from_raw_os_error(libc::EIO);
+        let error = StoreError::io("write", folder.path())(failed);
+        assert!(matches!(error, StoreError::Io { .. }), "{error}");
     }
 }

@@ -104,11 +104,7 @@ impl StoreLock {
         patience: Duration,
         try_lock: impl Fn(&File) -> Result<(), TryLockError>,
     ) -> Result<StoreLock, StoreError> {
-        std::fs::create_dir_all(dir).map_err(|source| StoreError::Io {
-            action: "create the store's folder",
-            path: dir.to_owned(),
-            source,
-        })?;
+        std::fs::create_dir_all(dir).map_err(StoreError::io("create the store's folder", dir))?;
         let path = dir.join("lock");
         let file = OpenOptions::new()
             .read(true)
@@ -116,11 +112,7 @@ impl StoreLock {
             .create(true)
             .truncate(false)
             .open(&path)
-            .map_err(|source| StoreError::Io {
-                action: "open",
-                path: path.clone(),
-                source,
-            })?;
+            .map_err(StoreError::io("open", &path))?;
         let lock = StoreLock { file, path };
         let begun = Instant::now();
         loop {
@@ -146,11 +138,7 @@ impl StoreLock {
     }
 
     fn error(&self, action: &'static str, source: std::io::Error) -> StoreError {
-        StoreError::Io {
-            action,
-            path: self.path.clone(),
-            source,
-        }
+        StoreError::io(action, &self.path)(source)
     }
 }
 

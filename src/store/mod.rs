@@ -42,7 +42,7 @@ mod status;
 mod verify;
 mod views;
 
-pub use attempts::{AttemptEnd, AttemptStart, StageState};
+pub use attempts::{AttemptEnd, AttemptStart, StageState, abandoned};
 pub use error::StoreError;
 pub use extract::View;
 pub use facts::{MachineRow, PlanRow, StageRow, TroubledAttempt};

@@ -78,11 +78,7 @@ impl Store {
 
     async fn open_to_write(dir: &Path, alone: bool) -> Result<Store, StoreError> {
         let path = dir.join("ablate.db");
-        std::fs::create_dir_all(dir).map_err(|source| StoreError::Io {
-            action: "create the store's folder",
-            path: dir.to_owned(),
-            source,
-        })?;
+        std::fs::create_dir_all(dir).map_err(StoreError::io("create the store's folder", dir))?;
         let known = newest_migration();
         let version = match inspect(dir, &path, alone).await? {
             Found::Nothing if !alone => {
@@ -169,6 +165,11 @@ impl Store {
     /// Writes don't wait for other programs any more: one that does fails at once.
     pub fn give_up(&self) {
         self.patience.give_up();
+    }
+
+    /// Later waits for it are patient again.
+    pub fn wait_again(&self) {
+        self.patience.wait_again();
     }
 
     /// Opens the store at `dir` to read; an error if there is none. Needs no lock and never waits for
@@ -475,7 +476,7 @@ fn has_entries(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
 }
 
-fn newest_migration() -> i64 {
+pub(super) fn newest_migration() -> i64 {
     MIGRATOR
         .iter()
         .map(|migration| migration.version)

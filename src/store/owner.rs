@@ -134,14 +134,7 @@ impl OwnerLock {
         owner.id = blake3::hash(seed.as_bytes()).to_hex()[..16].to_owned();
         let folder = folder(dir);
         let path = owner.path(dir);
-        let io = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| StoreError::Io {
-                action,
-                path,
-                source,
-            }
-        };
+        let io = StoreError::io;
         std::fs::create_dir_all(&folder).map_err(io("create", &folder))?;
         let mut file = tempfile::Builder::new()
             .prefix(".new-")

@@ -87,9 +87,14 @@ impl Patience {
         *lock(&self.listener) = Some(Box::new(listener));
     }
 
-    /// Ends the wait that goes on, and every later one at once.
+    /// Ends the waits that go on, once they have lasted longer than another program needs for a change of its own.
     pub(super) fn give_up(&self) {
         self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Later waits are patient again.
+    pub(super) fn wait_again(&self) {
+        self.is_over.store(false, Ordering::Relaxed);
     }
 
     fn tell(&self, text: &str) {
@@ -108,7 +113,7 @@ impl Patience {
             return false;
         };
         let waited = begun.elapsed();
-        if waited >= GIVE_UP || self.is_over.load(Ordering::Relaxed) {
+        if waited >= GIVE_UP || waited >= TELL && self.is_over.load(Ordering::Relaxed) {
             return false;
         }
         if waited >= TELL && !*told {

@@ -10,9 +10,8 @@
 //! those of the database with its ids. Records are applied in the order of their numbers; a *snapshot* says
 //! everything, and the records before it are removed.
 
-use crate::rundir::durable;
 use crate::store::StoreError;
-use crate::store::open::Store;
+use crate::store::open::{Store, newest_migration};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -83,6 +82,9 @@ pub(super) enum Kind {
 struct Header {
     version: u32,
     number: i64,
+    /// Of the database that the rows are from; absent in records of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    schema: Option<i64>,
     #[serde(flatten)]
     kind: Kind,
 }
@@ -101,29 +103,17 @@ fn folder(dir: &Path) -> PathBuf {
     dir.join(FOLDER)
 }
 
-fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
-    let path = path.to_owned();
-    move |source| match durable::is_full(&source) {
-        true => StoreError::Full { path },
-        false => StoreError::Io {
-            action,
-            path,
-            source,
-        },
-    }
-}
-
 /// The records of the store at `dir`, by number.
 pub(super) fn list(dir: &Path) -> Result<Vec<(i64, PathBuf)>, StoreError> {
     let folder = folder(dir);
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(io("read", &folder)(error)),
+        Err(error) => return Err(StoreError::io("read", &folder)(error)),
     };
     let mut found = Vec::new();
     for entry in entries {
-        let path = entry.map_err(io("read", &folder))?.path();
+        let path = entry.map_err(StoreError::io("read", &folder))?.path();
         let number = path
             .file_name()
             .and_then(|name| name.to_str())
@@ -229,22 +219,23 @@ impl Store {
         .map_err(self.sql())?;
         let folder = folder(&self.dir);
         let created = !folder.is_dir();
-        std::fs::create_dir_all(&folder).map_err(io("create", &folder))?;
+        std::fs::create_dir_all(&folder).map_err(StoreError::io("create", &folder))?;
         let path = folder.join(format!("{number:07}.jsonl.gz"));
         let file = tempfile::Builder::new()
             .prefix(".new-")
             .tempfile_in(&folder)
-            .map_err(io("write", &path))?;
+            .map_err(StoreError::io("write", &path))?;
         let mut out = GzEncoder::new(BufWriter::new(file), Compression::fast());
         let header = Header {
             version: VERSION,
             number,
+            schema: Some(newest_migration()),
             kind,
         };
         let mut line = |value: &str| {
             out.write_all(value.as_bytes())
                 .and_then(|()| out.write_all(b"\n"))
-                .map_err(io("write", &path))
+                .map_err(StoreError::io("write", &path))
         };
         line(&super::plans::json(&header))?;
         for (table, condition, ids) in parts {
@@ -266,13 +257,15 @@ impl Store {
                 line(&super::plans::json(&values(&row).map_err(self.sql())?))?;
             }
         }
-        let written = out.finish().map_err(io("write", &path))?;
+        let written = out.finish().map_err(StoreError::io("write", &path))?;
         let file = written
             .into_inner()
-            .map_err(|error| io("write", &path)(error.into_error()))?;
-        file.as_file().sync_all().map_err(io("sync", &path))?;
+            .map_err(|error| StoreError::io("write", &path)(error.into_error()))?;
+        file.as_file()
+            .sync_all()
+            .map_err(StoreError::io("sync", &path))?;
         file.persist(&path)
-            .map_err(|error| io("write", &path)(error.error))?;
+            .map_err(|error| StoreError::io("write", &path)(error.error))?;
         sync_folder(&folder)?;
         if created {
             sync_folder(&self.dir)?;
@@ -284,7 +277,7 @@ impl Store {
 fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
-        .map_err(io("sync", folder))
+        .map_err(StoreError::io("sync", folder))
 }
 
 /// Removes the records that a snapshot of `number` has replaced. One that stays is void, so an error only
@@ -332,6 +325,8 @@ pub(super) struct Reader {
     lines: std::io::Lines<BufReader<GzDecoder<File>>>,
     path: PathBuf,
     pub(super) kind: Kind,
+    /// Of the database that the rows are from, where the record says so.
+    pub(super) schema: Option<i64>,
 }
 
 impl Reader {
@@ -352,6 +347,7 @@ impl Reader {
             lines,
             path: path.to_owned(),
             kind: header.kind,
+            schema: header.schema,
         })
     }
 

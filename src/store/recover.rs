@@ -4,13 +4,16 @@
 //! directories. Then the damaged one is renamed (`ablate.db.damaged-<time>`, with its log), and the new one takes
 //! its place. Killed before that, nothing has changed; killed in between, the database is missing, which every
 //! command refuses, and recovering again does the rest.
+//!
+//! Rows of damaged records are missing, and others get new numbers. So what was rebuilt is a record of its own, a
+//! snapshot: a second recovery comes to the same, and a record that can be read again later changes nothing.
 
 use crate::rundir::layout::RunDir;
 use crate::rundir::log::{Tail, unix_time};
 use crate::rundir::stage::StageSpec;
 use crate::store::connection::with_suffix;
 use crate::store::journal::{self, GPU_COLUMNS, GPUS, STAGE_STATUS};
-use crate::store::open::{Durability, Store};
+use crate::store::open::{Durability, Store, newest_migration};
 use crate::store::{StoreError, StoreLock, records};
 use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, Executor, Row, SqliteConnection};
@@ -31,6 +34,10 @@ pub struct Recovered {
     pub kept: Option<PathBuf>,
     /// What could not be read, with paths.
     pub problems: Vec<String>,
+    /// Records that could not be read: they are kept as `<number>.jsonl.gz.damaged`.
+    damaged: Vec<PathBuf>,
+    /// The record of everything that was rebuilt, which replaces all others.
+    snapshot: i64,
     /// Stages of which no record tells whose they are: `ablate run FILE` finds them again.
     pub nameless: u64,
 }
@@ -58,14 +65,7 @@ pub async fn check(dir: &Path) -> Result<(), StoreError> {
 /// Rebuilds the database of the store at `dir`. The caller holds its lock alone, which `_lock` shows.
 pub async fn recover(dir: &Path, _lock: &StoreLock) -> Result<Recovered, StoreError> {
     let folder = dir.join(FOLDER);
-    let io = |action, path: &Path| {
-        let path = path.to_owned();
-        move |source| StoreError::Io {
-            action,
-            path,
-            source,
-        }
-    };
+    let io = StoreError::io;
     if folder.exists() {
         std::fs::remove_dir_all(&folder).map_err(io("remove", &folder))?;
     }
@@ -84,8 +84,12 @@ pub async fn recover(dir: &Path, _lock: &StoreLock) -> Result<Recovered, StoreEr
     std::fs::File::open(dir)
         .and_then(|folder| folder.sync_all())
         .map_err(io("sync", dir))?;
-    // An empty folder that stays does no harm.
+    // An empty folder that stays does no harm, nor do records that the snapshot has replaced.
     let _ = std::fs::remove_dir_all(&folder);
+    for path in &recovered.damaged {
+        let _ = std::fs::rename(path, with_suffix(path, ".damaged"));
+    }
+    records::remove_before(dir, recovered.snapshot);
     Ok(recovered)
 }
 
@@ -117,9 +121,16 @@ fn set_aside(dir: &Path) -> Result<Option<PathBuf>, StoreError> {
     Ok(kept.exists().then_some(kept))
 }
 
-/// Removes rows that refer to rows of damaged records, before the numbers of those are given to others. Returns the names
-/// of the experiments that this concerns; their next `ablate run` stores the plan anew.
-async fn drop_dangling(transaction: &mut SqliteConnection) -> Result<Vec<String>, sqlx::Error> {
+/// What only damaged records tell the place of.
+struct Dangling {
+    /// Names of experiments that have lost runs; their next `ablate run` stores the plan anew.
+    experiments: Vec<String>,
+    /// Tags and notes of runs that are lost.
+    marks: Vec<String>,
+}
+
+/// Removes rows that refer to rows of damaged records, before the numbers of those are given to others.
+async fn drop_dangling(transaction: &mut SqliteConnection) -> Result<Dangling, sqlx::Error> {
     const PLAN: &str = "(SELECT MAX(p.id) FROM plans p WHERE p.experiment = e.id)";
     const NO_STAGES: &str = "NOT EXISTS (SELECT 1 FROM run_stages rs WHERE rs.run = runs.id)";
     let dangling = format!(
@@ -144,7 +155,7 @@ async fn drop_dangling(transaction: &mut SqliteConnection) -> Result<Vec<String>
             .execute(&mut *transaction)
             .await?;
     }
-    let lost: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
+    let experiments: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
         "SELECT DISTINCT COALESCE(e.name, runs.name) FROM runs LEFT JOIN experiments e ON e.id = runs.experiment
          WHERE runs.id IN (SELECT id FROM runs WHERE {dangling}) ORDER BY 1"
     )))
@@ -159,8 +170,6 @@ async fn drop_dangling(transaction: &mut SqliteConnection) -> Result<Vec<String>
         "DELETE FROM run_stages
          WHERE run NOT IN (SELECT id FROM runs) OR stage NOT IN (SELECT id FROM stages)"
             .to_owned(),
-        "DELETE FROM tags WHERE run NOT IN (SELECT id FROM runs)".to_owned(),
-        "DELETE FROM notes WHERE run NOT IN (SELECT id FROM runs)".to_owned(),
         "DELETE FROM stage_configs WHERE stage NOT IN (SELECT id FROM stages)".to_owned(),
         "UPDATE stages SET parent = NULL WHERE parent NOT IN (SELECT id FROM stages)".to_owned(),
     ];
@@ -169,7 +178,19 @@ async fn drop_dangling(transaction: &mut SqliteConnection) -> Result<Vec<String>
             .execute(&mut *transaction)
             .await?;
     }
-    Ok(lost)
+    let marks = sqlx::query_scalar(
+        "SELECT 'tag ' || name FROM tags WHERE run NOT IN (SELECT id FROM runs)
+         UNION ALL SELECT 'note \u{201c}' || text || '\u{201d}' FROM notes WHERE run NOT IN (SELECT id FROM runs)",
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    for table in ["tags", "notes"] {
+        let sql = format!("DELETE FROM {table} WHERE run NOT IN (SELECT id FROM runs)");
+        sqlx::query(AssertSqlSafe(sql))
+            .execute(&mut *transaction)
+            .await?;
+    }
+    Ok(Dangling { experiments, marks })
 }
 
 impl Store {
@@ -242,6 +263,7 @@ impl Store {
                 count(5)
             ));
         }
+        recovered.snapshot = self.record_everything(&mut transaction).await?;
         self.commit(transaction).await
     }
 
@@ -253,12 +275,19 @@ impl Store {
             last = number;
             match records::Reader::open(&path) {
                 Ok(reader) => {
+                    let known = newest_migration();
+                    if let Some(found) = reader.schema.filter(|schema| *schema > known) {
+                        return Err(StoreError::Newer { path, found, known });
+                    }
                     if reader.kind == records::Kind::Snapshot {
                         readers.clear();
                     }
-                    readers.push(reader);
+                    readers.push((path, reader));
                 }
-                Err(problem) => recovered.problems.push(problem),
+                Err(problem) => {
+                    recovered.problems.push(problem);
+                    recovered.damaged.push(path);
+                }
             }
         }
         let mut writer = self.writer(Durability::Full).await?;
@@ -268,21 +297,29 @@ impl Store {
             .await
             .map_err(self.sql())?;
         let mut transaction = self.begin(&mut writer).await?;
-        for reader in readers {
+        for (path, reader) in readers {
             let kind = reader.kind.clone();
             match reader.rows() {
                 Ok(tables) => apply(&mut transaction, &kind, &tables)
                     .await
                     .map_err(self.sql())?,
-                Err(problem) => recovered.problems.push(problem),
+                Err(problem) => {
+                    recovered.problems.push(problem);
+                    recovered.damaged.push(path);
+                }
             }
         }
         let lost = drop_dangling(&mut transaction).await.map_err(self.sql())?;
-        if !lost.is_empty() {
+        if !lost.experiments.is_empty() {
             recovered.problems.push(format!(
                 "what records hold of {} is in part in damaged ones and left out; the stages are there: `ablate run` again \
                  finds them",
-                lost.join(", ")
+                lost.experiments.join(", ")
+            ));
+        }
+        for mark in lost.marks {
+            recovered.problems.push(format!(
+                "{mark}: the run is in a damaged record, so it is left out"
             ));
         }
         sqlx::query("INSERT OR REPLACE INTO meta (key, value) VALUES ('records', ?)")

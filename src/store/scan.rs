@@ -60,8 +60,14 @@ impl Store {
             let mut handle = connection.lock_handle().await.map_err(self.sql())?;
             scan(handle.as_raw_handle(), sql, parameter, each)
         };
-        if code == ffi::SQLITE_DONE {
-            return Ok(());
+        match code & 0xff {
+            ffi::SQLITE_DONE => return Ok(()),
+            ffi::SQLITE_BUSY => {
+                return Err(StoreError::Busy {
+                    path: self.path.clone(),
+                });
+            }
+            _ => {}
         }
         // What is wrong with it is said best by whom all others ask.
         let again = sqlx::query(AssertSqlSafe(sql))

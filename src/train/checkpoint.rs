@@ -6,8 +6,9 @@
 //! (`final.safetensors`) are the same without optimizer and prefixes, so they load anywhere, and so are
 //! those of the best evaluation (`best.safetensors`).
 //!
-//! Files are written whole under a temporary name, synced and renamed; a damaged one is refused and
-//! the one before it is used.
+//! Files are written whole under a temporary name, synced and renamed; a damaged one is refused and set aside
+//! (`step-<n>.safetensors.refused`), and the one before it is used. One that can't be read isn't damaged: the attempt
+//! fails, and the next one reads it.
 
 use super::TrainError;
 use crate::model::parameter::HostParameter;
@@ -16,6 +17,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Version of the format.
@@ -92,12 +94,13 @@ pub fn write(
         metadata,
         &checkpoint.tensors,
     )?;
-    // Newer ones were refused when the stage was resumed.
-    let own = folder.join(&name);
-    let (newer, older): (Vec<PathBuf>, Vec<PathBuf>) =
-        list(folder).into_iter().partition(|path| *path > own);
-    for old in newer.into_iter().chain(older.into_iter().skip(keep.max(1))) {
-        // An old checkpoint that stays costs space only.
+    // An old checkpoint that stays costs space only. Newer ones than this were refused, and set aside, when the stage
+    // was resumed.
+    for old in list(folder)
+        .unwrap_or_default()
+        .into_iter()
+        .skip(keep.max(1))
+    {
         let _ = std::fs::remove_file(old);
     }
     Ok(name)
@@ -144,10 +147,12 @@ pub fn write_best(
 
 /// What is known of the best evaluation of earlier attempts; `None` where none was kept.
 pub fn read_best(path: &Path, fingerprint: &str) -> Result<Option<Best>, TrainError> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let (metadata, _) = read_file(path)?;
+    let (metadata, _) = match read_file(path) {
+        Err(TrainError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        read => read?,
+    };
     let fields = Fields::of(path, &metadata, fingerprint)?;
     Ok(Some(Best {
         step: fields.number("step")?,
@@ -156,16 +161,40 @@ pub fn read_best(path: &Path, fingerprint: &str) -> Result<Option<Best>, TrainEr
     }))
 }
 
-/// The newest checkpoint of the stage that is whole, and what was wrong with newer ones.
-pub fn latest(folder: &Path, fingerprint: &str) -> (Option<Checkpoint>, Vec<TrainError>) {
+/// The newest checkpoint of the stage that is whole, and those that were refused.
+pub type Latest = (Option<Checkpoint>, Vec<Refused>);
+
+/// A checkpoint that is damaged, or of another stage or version.
+#[derive(Debug)]
+pub struct Refused {
+    pub path: PathBuf,
+    pub error: TrainError,
+}
+
+impl Refused {
+    /// Sets the file aside, so that it doesn't count among the stage's checkpoints; nothing is lost.
+    pub fn set_aside(&self) -> Result<(), TrainError> {
+        let mut aside = self.path.clone().into_os_string();
+        aside.push(".refused");
+        std::fs::rename(&self.path, aside).map_err(TrainError::io(&self.path))
+    }
+}
+
+/// The newest checkpoint of the stage in `folder` that is whole, and what was wrong with newer ones.
+///
+/// # Errors
+/// Where one can't be read, which says nothing of what is in it.
+pub fn latest(folder: &Path, fingerprint: &str) -> Result<Latest, TrainError> {
     let mut refused = Vec::new();
-    for path in list(folder) {
+    for path in list(folder).map_err(TrainError::io(folder))? {
         match read(&path, fingerprint) {
-            Ok(checkpoint) => return (Some(checkpoint), refused),
-            Err(error) => refused.push(error),
+            Ok(checkpoint) => return Ok((Some(checkpoint), refused)),
+            Err(TrainError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            Err(error @ TrainError::Io { .. }) => return Err(error),
+            Err(error) => refused.push(Refused { path, error }),
         }
     }
-    (None, refused)
+    Ok((None, refused))
 }
 
 /// Reads weights for a model (a stage's final weights), verified.
@@ -231,23 +260,21 @@ impl<'f> Fields<'f> {
 }
 
 /// Checkpoints in `folder`, newest first.
-fn list(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return Vec::new();
+fn list(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
     };
-    let mut paths: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
-            name.starts_with("step-") && name.ends_with(".safetensors")
-        })
-        .collect();
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.starts_with("step-") && name.ends_with(".safetensors")) {
+            paths.push(path);
+        }
+    }
     paths.sort_unstable_by(|a, b| b.cmp(a));
-    paths
+    Ok(paths)
 }
 
 /// BLAKE3 of everything in a file but the digest itself.
@@ -394,15 +421,39 @@ mod tests {
         for step in 1..=4 {
             write(folder.path(), "f", &checkpoint(step), 2).unwrap();
         }
-        assert_eq!(list(folder.path()).len(), 2);
-        let (found, refused) = latest(folder.path(), "f");
+        assert_eq!(list(folder.path()).unwrap().len(), 2);
+        let (found, refused) = latest(folder.path(), "f").unwrap();
         let mut found = found.unwrap();
         assert!(refused.is_empty());
         assert_eq!(found.position, checkpoint(4).position);
         let model = found.take("model.");
         assert_eq!(model[0].name, "a");
         assert_eq!(model[0].values[1].to_bits(), (-0.0f32).to_bits());
-        assert!(latest(folder.path(), "other").0.is_none());
+        assert!(latest(folder.path(), "other").unwrap().0.is_none());
+        let none = folder.path().join("none");
+        assert!(latest(&none, "f").unwrap().0.is_none());
+    }
+
+    /// Nothing is known of what is in a file that can't be read.
+    #[test]
+    fn one_that_can_not_be_read_is_not_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for step in [3, 4] {
+            write(folder.path(), "f", &checkpoint(step), 2).unwrap();
+        }
+        let newest = list(folder.path()).unwrap().remove(0);
+        std::fs::remove_file(&newest).unwrap();
+        // Reading a folder is an error that no file system keeps to itself.
+        std::fs::create_dir(&newest).unwrap();
+        let error = latest(folder.path(), "f").unwrap_err();
+        assert!(matches!(error, TrainError::Io { .. }), "{error}");
+        std::fs::remove_dir(&newest).unwrap();
+        let (found, _) = latest(folder.path(), "f").unwrap();
+        assert_eq!(found.unwrap().position.step, 3);
+        // Nor is a folder without checkpoints one that can't be listed.
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(latest(&file, "f").is_err());
     }
 
     /// What was refused when the stage was resumed has a higher step than what comes next.
@@ -413,17 +464,25 @@ mod tests {
             for step in 7..=8 {
                 write(folder.path(), "f", &checkpoint(step), 2).unwrap();
             }
-            for path in list(folder.path()) {
+            for path in list(folder.path()).unwrap() {
                 std::fs::write(path, "").unwrap();
             }
-            assert!(latest(folder.path(), "f").0.is_none());
+            let (found, refused) = latest(folder.path(), "f").unwrap();
+            assert!(found.is_none());
+            assert_eq!(refused.len(), 2);
+            for refused in refused {
+                refused.set_aside().unwrap();
+            }
             for step in [3, 5] {
                 write(folder.path(), "f", &checkpoint(step), keep).unwrap();
-                let (found, refused) = latest(folder.path(), "f");
+                let (found, refused) = latest(folder.path(), "f").unwrap();
                 assert_eq!(found.unwrap().position.step, step, "keep {keep}");
                 assert!(refused.is_empty(), "{refused:?}");
             }
-            assert_eq!(list(folder.path()).len(), keep);
+            assert_eq!(list(folder.path()).unwrap().len(), keep);
+            // They are kept for whoever wants to look at them, as long as the stage isn't done.
+            let aside = folder.path().join("step-0000000008.safetensors.refused");
+            assert!(aside.exists());
         }
     }
 
@@ -434,14 +493,14 @@ mod tests {
         for step in [3, 4] {
             write(folder.path(), "f", &checkpoint(step), 2).unwrap();
         }
-        let newest = list(folder.path()).remove(0);
+        let newest = list(folder.path()).unwrap().remove(0);
         let whole = std::fs::read(&newest).unwrap();
         let refused = |bytes: &[u8], what: &str| {
             std::fs::write(&newest, bytes).unwrap();
-            let (found, refused) = latest(folder.path(), "f");
+            let (found, refused) = latest(folder.path(), "f").unwrap();
             assert_eq!(found.unwrap().position.step, 3, "{what}");
             assert_eq!(refused.len(), 1, "{what}");
-            let message = refused[0].to_string();
+            let message = refused[0].error.to_string();
             assert!(message.contains("step-0000000004.safetensors"), "{message}");
             message
         };
@@ -464,8 +523,8 @@ mod tests {
         let message = refused(&std::fs::read(&newest).unwrap(), "a newer version");
         assert!(message.contains("version 2"), "{message}");
         // Both: the stage starts again.
-        std::fs::write(&list(folder.path())[1], "").unwrap();
-        let (found, refused) = latest(folder.path(), "f");
+        std::fs::write(&list(folder.path()).unwrap()[1], "").unwrap();
+        let (found, refused) = latest(folder.path(), "f").unwrap();
         assert!(found.is_none());
         assert_eq!(refused.len(), 2);
     }
@@ -478,6 +537,7 @@ mod tests {
                 write(folder.path(), "f", &checkpoint(step), keep).unwrap();
             }
             let steps: Vec<u64> = list(folder.path())
+                .unwrap()
                 .iter()
                 .map(|path| read(path, "f").unwrap().position.step)
                 .collect();

@@ -248,10 +248,11 @@ impl Stage<'_> {
         let mut model = VisionTransformer::new(arch, self.spec.seed, device);
         model.recompute = recipe.train.gradient_checkpointing;
         let (resumed, refused) =
-            checkpoint::latest(&self.dir.checkpoints(), &self.spec.fingerprint);
-        for error in refused {
+            checkpoint::latest(&self.dir.checkpoints(), &self.spec.fingerprint)?;
+        for refused in refused {
+            refused.set_aside()?;
             observer.event(EventKind::Warning {
-                message: format!("checkpoint refused: {error}"),
+                message: format!("checkpoint refused: {}", refused.error),
             })?;
         }
         if resumed.is_none() && (self.spec.parent.is_some() || self.spec.init_weights.is_some()) {
@@ -373,6 +374,7 @@ impl Stage<'_> {
         }
         match checkpoint::read_best(&self.dir.best(), &self.spec.fingerprint) {
             Ok(best) => Ok(best),
+            Err(error @ TrainError::Io { .. }) => Err(error),
             Err(error) => {
                 observer.event(EventKind::Warning {
                     message: format!("best weights refused: {error}"),

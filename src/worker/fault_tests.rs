@@ -130,7 +130,21 @@ fn every_step_of_the_disk_may_fail_and_the_result_is_the_same() {
         if step == Step::Create || step == Step::Rename {
             assert_eq!(told, class, "the log itself is well");
         }
+        let last = events.iter().rev().find_map(|event| match event.kind {
+            EventKind::Checkpointed { step, .. } => Some(step),
+            _ => None,
+        });
         assert_eq!(attempt(&dir, data.path(), 2), 0, "step {n}, {step:?}");
+        // What was written is gone on from, also where only the end of the stage could not be told.
+        let again = log::read(&dir.events()).unwrap();
+        let resumed = again.iter().rev().find_map(|event| match event.kind {
+            EventKind::Started { resumed_step, .. } => Some(resumed_step),
+            _ => None,
+        });
+        assert!(
+            resumed >= last,
+            "step {n}, {step:?}: {resumed:?} after {last:?}"
+        );
         let again = results(&dir);
         for (name, bytes) in &calm {
             assert!(

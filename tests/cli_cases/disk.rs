@@ -138,6 +138,39 @@ fn below_the_reserve_nothing_starts_until_there_is_room() {
     assert_eq!(attempts[0]["n"], 2);
 }
 
+/// Nothing of the run is stored yet: it waits all the same.
+#[test]
+fn a_store_that_is_full_when_a_run_begins_is_waited_for() {
+    let lab = Lab::with_pictures(12);
+    experiment(&lab);
+    let Some(small) = Small::mount(&lab.path("small"), 48) else {
+        return;
+    };
+    let filler = small.fill(0);
+    let run = Running::start(&lab, "run longer.yaml --store small/store --min-free 1M");
+    wait_for("the message", || {
+        run.said()
+            .contains("waiting until there is some")
+            .then_some(())
+    });
+    std::fs::remove_file(&filler).unwrap();
+    let (status, said) = run.end();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("no space left for"), "{said}");
+    // It isn't waited for against the will of whoever has begun it.
+    small.fill(0);
+    let run = Running::start(&lab, "run longer.yaml --store small/other");
+    wait_for("the message", || {
+        run.said()
+            .contains("waiting until there is some")
+            .then_some(())
+    });
+    // SAFETY: a system call without memory.
+    unsafe { libc::kill(run.child.id() as i32, libc::SIGINT) };
+    let (status, said) = run.end();
+    assert_ne!(status.code(), Some(0), "{said}");
+}
+
 #[test]
 fn a_disk_that_fills_up_costs_time_only() {
     let lab = Lab::with_pictures(20);

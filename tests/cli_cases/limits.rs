@@ -1,9 +1,9 @@
 //! Attempts that are ended, and memory that is full, through the program as a user starts it.
 
-use crate::lab::{Lab, wait_for};
+use crate::control_group::ControlGroup;
+use crate::lab::{Lab, SMALL, wait_for};
 use serde_json::Value;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 /// An experiment of one stage that runs `script`, with `execution` as its section.
 fn script(lab: &Lab, execution: &str, script: &str) {
@@ -157,48 +157,9 @@ exit 1"
     assert!(message.starts_with("the memory of a GPU is full"));
 }
 
-/// A control group with so much memory, removed in the end.
-struct Group {
-    path: PathBuf,
-}
-
-impl Group {
-    fn new(bytes: u64) -> Option<Group> {
-        let name = format!("ablate-test-{}", std::process::id());
-        let versions = [
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
-            ("/sys/fs/cgroup", "memory.max"),
-        ];
-        for (root, file) in versions {
-            let path = Path::new(root).join(&name);
-            if std::fs::create_dir(&path).is_err() {
-                continue;
-            }
-            let group = Group { path };
-            if std::fs::write(group.path.join(file), bytes.to_string()).is_ok() {
-                return Some(group);
-            }
-        }
-        eprintln!("not tested: no control group can be made here");
-        None
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Whatever was in it has just ended.
-        for _ in 0..100 {
-            if std::fs::remove_dir(&self.path).is_ok() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-    }
-}
-
 #[test]
 fn what_the_kernel_ends_for_want_of_memory_is_told_as_that() {
-    let Some(group) = Group::new(400 << 20) else {
+    let Some(group) = ControlGroup::of_memory(400 << 20) else {
         return;
     };
     let lab = Lab::new();
@@ -219,11 +180,7 @@ exit $?"
         "--store",
         "s",
     ]);
-    let procs = group.path.join("cgroup.procs");
-    // SAFETY: before the program is executed nothing but a file is written.
-    unsafe {
-        command.pre_exec(move || std::fs::write(&procs, "0"));
-    }
+    group.hold(&mut command);
     lab.finish(command).expect(0);
     let found = classes(&lab, "s", &[Some("out_of_memory"), None]);
     let message = found[0]["message"].as_str().unwrap();
@@ -231,4 +188,95 @@ exit $?"
         message.starts_with("the machine's memory is full"),
         "{message}"
     );
+}
+
+/// The second half of a batch comes after the first where both don't fit at once: the same batches, and a note of it
+/// wherever the result is shown.
+#[test]
+fn a_stage_that_memory_is_too_short_for_goes_on_in_smaller_parts() {
+    let Some(group) = ControlGroup::of_memory(64 << 30) else {
+        return;
+    };
+    let lab = Lab::with_pictures(40);
+    let yaml = SMALL
+        .replace("seeds: 2", "seeds: 1")
+        .replace("vit_nano_patch8", "vit_micro_patch8")
+        .replace("epochs: 2", "epochs: 3")
+        .replace("batch_size: 16", "batch_size: 256, resolution: 64")
+        .replace("axes:\n  loss:\n    ce: {loss.name: ce}\n    bce: {loss.name: bce}\nbaseline: {loss: ce}\n", "")
+        + "execution: {out_of_memory: smaller_parts}\n";
+    lab.write("small.yaml", &yaml);
+    let line = "run small.yaml --slots 1 --store s";
+    let mut command = lab.command(line.split_whitespace());
+    group.hold(&mut command);
+    let mut run = command
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(lab.path("said")).unwrap())
+        .spawn()
+        .unwrap();
+    // Between what the whole batch needs and what its half does.
+    let started = "SELECT 1 FROM v_attempts WHERE status = 'running' AND pid IS NOT NULL";
+    wait_for("the worker", || {
+        (lab.path("s/ablate.db").exists() && !lab.ask("s", started).is_empty()).then_some(())
+    });
+    group.limit(&(400u64 << 20).to_string());
+    let status = run.wait().unwrap();
+    let said = String::from_utf8(lab.read("said")).unwrap();
+    assert_eq!(status.code(), Some(0), "{said}");
+    let found = lab.ask(
+        "s",
+        "SELECT failure, deviation FROM v_attempts ORDER BY attempt",
+    );
+    assert!(found.len() >= 2, "it had room enough: {found:?}");
+    assert_eq!(found[0]["failure"], "out_of_memory", "{found:?}");
+    let deviation = found[found.len() - 1]["deviation"].as_str().unwrap();
+    assert!(
+        deviation.starts_with("train.accumulation: 1 -> "),
+        "{deviation}"
+    );
+    lab.ablate("report small --store s --out reports --no-plots", &[])
+        .expect(0)
+        .shows(&["Deviation, for memory was short: train.accumulation: 1 -> "]);
+}
+
+/// No process can be started for a while: the attempt is made again, and the run goes on.
+#[test]
+fn a_machine_without_room_for_processes_is_waited_for() {
+    let Some(group) = ControlGroup::of_processes() else {
+        return;
+    };
+    let lab = Lab::new();
+    lab.write(
+        "two.yaml",
+        "name: two\nseeds: 2\nstages:\n  it: {command: [sh, -c, \"sleep 1\"]}\n",
+    );
+    let mut command = lab.command("run two.yaml --slots 1 --store s".split_whitespace());
+    group.hold(&mut command);
+    let mut run = command
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(lab.path("said")).unwrap())
+        .spawn()
+        .unwrap();
+    let log = |stage: &String| lab.events("s", stage);
+    wait_for("the first program", || {
+        let stages = lab.stages("s");
+        stages
+            .iter()
+            .any(|stage| !log(stage).is_empty())
+            .then_some(())
+    });
+    // Not one more than there are now.
+    group.limit(&group.number("pids.current").to_string());
+    let failed = "SELECT failure, message FROM v_attempts WHERE status = 'failed'";
+    let found = wait_for("an attempt that can't begin", || {
+        let found = lab.ask("s", failed);
+        (!found.is_empty()).then_some(found)
+    });
+    group.limit("max");
+    let status = run.wait().unwrap();
+    let said = String::from_utf8(lab.read("said")).unwrap();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert_eq!(found[0]["failure"], "killed", "{found:?}");
+    let message = found[0]["message"].as_str().unwrap();
+    assert!(message.contains("can't start"), "{message}");
 }

@@ -276,6 +276,23 @@ fn a_program_that_is_not_there_is_a_fault_of_the_file() {
     lab.ablate("run x.yaml --store store --quiet", &[])
         .expect(1)
         .says(&["config", "can't start `no-such-program`"]);
+    // No program of this machine: it is tried once.
+    lab.write("noshebang", "exit 0\n");
+    let script = lab.path("noshebang");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, mode).unwrap();
+    lab.write(
+        "z.yaml",
+        &format!(
+            "name: z\nstages: {{a: {{command: [{}]}}}}\n",
+            script.display()
+        ),
+    );
+    lab.ablate("run z.yaml --store z --quiet", &[])
+        .expect(1)
+        .says(&["config", "can't start", "format error"]);
+    let attempts = lab.ask("z", "SELECT COUNT(*) AS n FROM v_attempts");
+    assert_eq!(attempts[0]["n"], 1);
     lab.write(
         "y.yaml",
         "name: y\nstages: {a: {command: [sh], inputs: [gone.csv]}}\n",

@@ -153,6 +153,22 @@ async fn other_programs_that_have_the_store_open_block_nothing() {
         .expect(0)
         .says(&["waiting: another program holds", "2 of 2 stages done"]);
 
+    // Nor does it keep anybody from ending a run that has yet to begin.
+    lab.write("none.yaml", &longer().replace("name: longer", "name: none"));
+    (&mut writer).execute("BEGIN IMMEDIATE").await.unwrap();
+    let run = lab.start("run none.yaml --store s");
+    tokio::time::sleep(std::time::Duration::from_millis(4500)).await;
+    run.signal(libc::SIGINT);
+    let answer = tokio::task::spawn_blocking(|| run.end()).await.unwrap();
+    answer
+        .expect(130)
+        .says(&["another program holds", "SIGINT: nothing was started"]);
+    (&mut writer).execute("ROLLBACK").await.unwrap();
+    assert!(
+        lab.ask("s", "SELECT 1 FROM v_runs WHERE experiment = 'none'")
+            .is_empty()
+    );
+
     // Nor does it keep anybody from ending the run: its workers leave, though nothing can be stored.
     lab.write("last.yaml", &longer().replace("name: longer", "name: last"));
     let run = lab.start("run last.yaml --store s --set train.epochs=40 --slots 1");
@@ -173,6 +189,43 @@ async fn other_programs_that_have_the_store_open_block_nothing() {
         &[],
     )
     .expect(0);
+}
+
+/// SQLite drops what comes after the damage without a word: it is read again from the logs.
+#[test]
+fn a_damaged_write_ahead_log_costs_nothing() {
+    let lab = Lab::with_pictures(20);
+    lab.write("longer.yaml", &longer());
+    lab.ablate("run longer.yaml --store calm", &[]).expect(0);
+    let mut damaged = 0;
+    for place in [3, 2] {
+        let store = format!("s{place}");
+        let run = lab.start(&format!("run longer.yaml --store {store} --slots 2"));
+        wait_for("events in the store", || {
+            let path = lab.path(&format!("{store}/ablate.db"));
+            let count = "SELECT 1 FROM v_metrics WHERE epoch >= 3";
+            (path.exists() && !lab.ask(&store, count).is_empty()).then_some(())
+        });
+        run.signal(libc::SIGKILL);
+        assert_eq!(run.end().code, None);
+        let log = lab.path(&format!("{store}/ablate.db-wal"));
+        let mut bytes = std::fs::read(&log).unwrap();
+        if bytes.len() > 8192 {
+            let middle = bytes.len() / 4 * place;
+            bytes[middle] ^= 0xff;
+            std::fs::write(&log, bytes).unwrap();
+            damaged += 1;
+        }
+        lab.ablate(&format!("run longer.yaml --store {store}"), &[])
+            .expect(0);
+        lab.same_results("calm", &store);
+        let same = |store: &str| {
+            let rows = "SELECT metric, epoch, value FROM v_metrics ORDER BY run, metric, epoch";
+            lab.ask(store, rows)
+        };
+        assert_eq!(same("calm"), same(&store));
+    }
+    assert!(damaged > 0, "no log was damaged");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The web pages, in a real browser.
 
 use crate::chromium::{self, Chromium};
-use crate::store::{files, trained};
+use crate::store::{files, trained, wide};
 use serde_json::Value;
 use std::path::Path;
 
@@ -178,6 +178,26 @@ fn report_pages_in_a_browser() {
     );
     keep(&mut browser, "index");
     assert_eq!(complaints(&mut browser), [""; 0]);
+
+    // On paper nothing can be scrolled to: every kind of table at the width of A4 less its margins.
+    std::fs::write(place.path().join("paper.yaml"), wide()).unwrap();
+    place.done(&["report", "paper.yaml", "--out", "paper"]);
+    browser.resize(718, 1000);
+    browser.prefer("print", "light");
+    browser.open(&url(&place.path().join("paper/tiny/index.html")));
+    let heads = browser.evaluate(
+        "Math.max(...[...document.querySelectorAll('table')].map(table => table.tHead.rows[0].cells.length))",
+    );
+    assert!(heads.as_u64().unwrap() >= 12, "{heads}");
+    let too_wide = browser.evaluate(
+        "Math.max(...[...document.querySelectorAll('table')].map(table => table.getBoundingClientRect().right)) \
+         - document.querySelector('main').getBoundingClientRect().right",
+    );
+    assert!(
+        too_wide.as_f64().unwrap() < 1.0,
+        "{too_wide} px are cut off"
+    );
+    keep(&mut browser, "paper");
 }
 
 /// A press on a head sorts by numbers, the next one the other way round, the third undoes it.

@@ -33,6 +33,7 @@ report:
   columns: [augment.crop]
   margin: 0.5
   correction: dunnett
+  bootstrap: 100
   tables: [auto, variants, comparisons, effects, published]
   plots: [forest, {kind: resolution, name: sides}]
   reference:

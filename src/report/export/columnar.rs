@@ -116,12 +116,23 @@ pub fn report_tables(
 
 /// The columns of words, which stay what they are though they may look like numbers (`1e-3`, `007`).
 fn words(table: &Table) -> Schema {
-    let columns = table.columns.iter();
+    let mut heads: Vec<String> = Vec::new();
+    let columns = table.columns.iter().map(|column| {
+        let is_text = column.kind.is_text() || column.kind == Kind::Mixed;
+        (column.full_head(), is_text)
+    });
     columns
-        .filter(|column| column.kind.is_text() || column.kind == Kind::Mixed)
-        .map(|column| column.full_head())
-        .chain(["group".to_owned()])
-        .map(|head| Field::new(head.into(), DataType::String))
+        .chain([("group".to_owned(), true)])
+        .filter_map(|(head, is_text)| {
+            // Of heads that are alike, all but the first get a number when they are read.
+            let earlier = heads.iter().filter(|other| **other == head).count();
+            heads.push(head.clone());
+            let name = match earlier {
+                0 => head,
+                earlier => format!("{head}_duplicated_{}", earlier - 1),
+            };
+            is_text.then(|| Field::new(name.into(), DataType::String))
+        })
         .collect()
 }
 

@@ -54,3 +54,32 @@ fn tables_are_the_same_in_every_form() {
         }
     }
 }
+
+/// Labels stay what they are, of axes that end in the same word, too.
+#[test]
+fn labels_that_look_like_numbers_stay_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let labels = ["1e-3", "007"];
+    let data = fixture::Fixture::product(
+        "sizes",
+        &[("encoder.depth", &labels), ("decoder.depth", &labels)],
+        2,
+        &["train"],
+    )
+    .finish(0.4, |variant, _| 50.0 + variant as f64)
+    .data;
+    let mut seen = 0;
+    for written in columnar::report_tables(&data, Form::Parquet, folder.path()).unwrap() {
+        let file = std::fs::File::open(&written.path).unwrap();
+        let frame = ParquetReader::new(file).finish().unwrap();
+        for name in ["encoder.depth", "decoder.depth"] {
+            let Ok(column) = frame.column(name) else {
+                continue;
+            };
+            let column = column.str().unwrap();
+            assert!(column.iter().flatten().all(|label| labels.contains(&label)));
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2, "{seen}");
+}

@@ -33,9 +33,18 @@ pub struct Summary {
     pub value: Option<String>,
     /// File of the plot that the index shows.
     pub plot: Option<String>,
+    /// The report's files beside this one.
+    #[serde(default)]
+    pub files: Vec<String>,
 }
 
 impl Summary {
+    /// What an earlier report left in `folder`, if it can be read.
+    pub fn read(folder: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(folder.join(SUMMARY)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
     /// The summary of an experiment whose first plot is `plot`.
     pub fn of(data: &ExperimentData, cells: &Cells<'_>, plot: Option<String>) -> Self {
         let experiment = &data.experiment;
@@ -74,12 +83,20 @@ impl Summary {
                 if let Some(sd) = sample.sd {
                     text.push_str(&format!(" ± {}", number(sd, decimals)));
                 }
-                let unit = if metric.is_accuracy { " %" } else { "" };
-                format!("{text}{unit} {} (n = {})", metric.short, sample.n)
+                if let Some(unit) = &metric.unit {
+                    text.push_str(&format!(" {unit}"));
+                }
+                format!("{text} {} (n = {})", metric.short, sample.n)
             }),
             plot,
+            files: Vec::new(),
         }
     }
+}
+
+/// Whether a name that stands in a summary is one of a report's file, and no path to somewhere else.
+pub fn is_own(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\'])
 }
 
 /// The index of the reports in the folder `out`, by name; `None` if there are none. A summary that can't be read
@@ -110,10 +127,8 @@ pub fn page(out: &Path) -> Result<Option<(String, Vec<String>)>, PageError> {
                 continue;
             }
         };
-        // A file name of ours, not a path to somewhere else.
-        let plot = summary.plot.as_deref().filter(|plot| {
-            plot.ends_with(".svg") && !plot.contains(['/', '\\']) && !plot.starts_with('.')
-        });
+        let plot = summary.plot.as_deref();
+        let plot = plot.filter(|plot| plot.ends_with(".svg") && is_own(plot));
         let svg = plot.and_then(|plot| std::fs::read_to_string(folder.join(plot)).ok());
         entries.push(context! {
             href => format!("{}/index.html", link(&name.to_string_lossy())),

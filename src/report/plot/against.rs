@@ -5,7 +5,7 @@ use super::canvas::draw;
 use super::chart::{Axis, Chart};
 use super::scale::{Scale, Tick, extent};
 use super::series::{n_words, scale_for};
-use super::style::{self, Look};
+use super::style::{self, Look, Mark};
 use super::{Plot, PlotError};
 use crate::report::frame;
 use crate::report::statistics::{Interval, Sample};
@@ -42,6 +42,8 @@ pub(super) struct Point {
 
 /// A published number at one value.
 pub(super) struct Reference {
+    /// The other axes' labels that it stands beside.
+    pub label: String,
     pub x: f64,
     pub value: f64,
 }
@@ -151,13 +153,16 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
     let mut entries: Vec<(String, Look)> = series
         .iter()
         .map(|series| series.label.clone())
-        .zip(looks.iter().copied())
+        .zip(looks.iter().map(|look| Look { joined, ..*look }))
         .collect();
+    let theirs = Theirs::new(&published);
     if !published.is_empty() {
         if entries.len() == 1 && entries[0].0.is_empty() {
             entries[0].0 = "ours".to_owned();
         }
-        entries.push(("published".to_owned(), Look::published()));
+        for (label, look) in theirs.names() {
+            entries.push((label, look));
+        }
     }
     let chart = Chart::new(x, y, entries);
     let places = Places::new(&chart, &series);
@@ -167,13 +172,10 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
         &cells.data.experiment.title,
         |canvas| {
             chart.draw(canvas);
-            let theirs: Vec<_> = published
-                .iter()
-                .map(|theirs| (chart.x.scale.at(theirs.x), chart.y.scale.at(theirs.value)))
-                .collect();
-            let look = Look::published();
-            for place in theirs {
-                canvas.mark(place, &look);
+            for reference in &published {
+                let (look, shift) = theirs.place(reference);
+                let x = chart.x.scale.at(reference.x) + shift;
+                canvas.mark((x, chart.y.scale.at(reference.value)), &look);
             }
             for (index, (series, look)) in series.iter().zip(&looks).enumerate() {
                 let at = |x: f64, y: f64| {
@@ -236,12 +238,19 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
             " Marks: means over seeds, bars: their 95 % t intervals."
         });
     }
+    let reaches_on = points()
+        .filter_map(|point| point.interval)
+        .any(|interval| !(chart.y.scale.shows(interval.low) && chart.y.scale.shows(interval.high)));
+    if reaches_on {
+        caption.push_str(" A bar without an end reaches beyond the plot.");
+    }
     if places.side_by_side {
         caption.push_str(" Marks of one value stand side by side.");
     }
     if !published.is_empty() {
         caption.push_str(
-            " Crosses: the published numbers that the experiment file lays beside these, each of its own setting.",
+            " Grey marks without bars: the published numbers that the experiment file lays beside these, each of its \
+             own setting.",
         );
     }
     Ok(Some(Plot {
@@ -251,6 +260,71 @@ pub(super) fn plot(cells: &Cells<'_>, sweep: Sweep<'_>) -> Result<Option<Plot>, 
         csv: csv(words, &series, &published)?,
         pictures: Vec::new(),
     }))
+}
+
+/// The published numbers by what they stand beside.
+struct Theirs {
+    labels: Vec<String>,
+    /// By value: the labels that have a number there.
+    at: BTreeMap<u64, Vec<usize>>,
+}
+
+/// Marks of published numbers: none has a line, and none is ours.
+const THEIR_MARKS: [Mark; 3] = [Mark::Cross, Mark::Plus, Mark::Star];
+
+impl Theirs {
+    fn new(published: &[Reference]) -> Self {
+        let (mut labels, mut at): (Vec<String>, BTreeMap<u64, Vec<usize>>) = Default::default();
+        for reference in published {
+            if !labels.contains(&reference.label) {
+                labels.push(reference.label.clone());
+            }
+            let own = labels.iter().position(|label| *label == reference.label);
+            let there = at.entry(reference.x.to_bits()).or_default();
+            match own {
+                Some(own) if !there.contains(&own) => there.push(own),
+                _ => {}
+            }
+        }
+        Theirs { labels, at }
+    }
+
+    fn look(&self, index: usize) -> Look {
+        Look {
+            mark: THEIR_MARKS[index % THEIR_MARKS.len()],
+            joined: false,
+            ..Look::published()
+        }
+    }
+
+    /// The legend's entries: one, or as many as there are lines of the others' labels.
+    fn names(&self) -> Vec<(String, Look)> {
+        let several = self.labels.len() > 1;
+        let named = self.labels.iter().enumerate();
+        named
+            .map(|(index, label)| {
+                let name = match several && !label.is_empty() {
+                    true => format!("published, {label}"),
+                    false => "published".to_owned(),
+                };
+                (name, self.look(index))
+            })
+            .collect()
+    }
+
+    /// How a number looks, and the pixels that it stands beside its value.
+    fn place(&self, reference: &Reference) -> (Look, f64) {
+        let own = self
+            .labels
+            .iter()
+            .position(|label| *label == reference.label);
+        let own = own.unwrap_or(0);
+        let there = self.at.get(&reference.x.to_bits());
+        let place = there.and_then(|there| there.iter().position(|other| *other == own));
+        let count = there.map_or(1, Vec::len) as f64;
+        let shift = (place.unwrap_or(0) as f64 - (count - 1.0) / 2.0) * SLOT;
+        (self.look(own), shift)
+    }
 }
 
 /// Where marks stand that share a value: side by side, within what is free to the next value.
@@ -333,8 +407,16 @@ fn csv(axis: &str, series: &[Series], published: &[Reference]) -> Result<String,
             .iter()
             .map(|point| (series.label.as_str(), point))
     });
+    let several = Theirs::new(published).labels.len() > 1;
+    let names: Vec<String> = published
+        .iter()
+        .map(|theirs| match several && !theirs.label.is_empty() {
+            true => format!("published, {}", theirs.label),
+            false => "published".to_owned(),
+        })
+        .collect();
     let rows: Vec<(&str, &Point)> = ours
-        .chain(theirs.iter().map(|point| ("published", point)))
+        .chain(names.iter().map(String::as_str).zip(&theirs))
         .collect();
     let frame = df!(
         "series" => rows.iter().map(|(label, _)| *label).collect::<Vec<_>>(),

@@ -138,6 +138,16 @@ pub fn draw(
     ))
 }
 
+/// `svg`, as [`draw`] made it, with `title` in place of its title.
+pub fn entitle(svg: &str, title: &str) -> String {
+    match (svg.split_once("<title>"), svg.split_once("</title>")) {
+        (Some((head, _)), Some((_, tail))) => {
+            format!("{head}<title>{}</title>{tail}", xml(title))
+        }
+        _ => svg.to_owned(),
+    }
+}
+
 /// `text` as XML character data.
 fn xml(text: &str) -> String {
     crate::report::text::clean(text)

@@ -68,6 +68,7 @@ impl Item<'_> {
                 mark: Mark::Circle,
                 colour: style::FAINT_INK,
                 dash: None,
+                joined: false,
             },
         }
     }

@@ -3,7 +3,6 @@
 use super::canvas::{Anchor, Canvas, Rect, Text, draw};
 use super::style;
 use super::{Plot, PlotError, font};
-use crate::report::data::axis_words;
 use crate::report::frame;
 use crate::report::metric::{self, Metric};
 use crate::report::statistics::Sample;
@@ -146,9 +145,13 @@ fn grid(cells: &Cells<'_>, source: &Source, wanted: [Option<&str>; 2]) -> Option
             .map(|label| crate::report::text::clean(label))
             .collect()
     };
+    let words = |name: &str| {
+        let axis = cells.data.axis(name);
+        axis.map_or_else(|| name.to_owned(), |axis| cells.data.axis_words(axis))
+    };
     Some(Grid {
-        rows: (axis_words(&rows.name), clean(&rows.labels)),
-        columns: (axis_words(&columns.name), clean(&columns.labels)),
+        rows: (words(&rows.name), clean(&rows.labels)),
+        columns: (words(&columns.name), clean(&columns.labels)),
         names: [rows.name.clone(), columns.name.clone()],
         cells: content,
     })

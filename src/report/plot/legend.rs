@@ -83,12 +83,14 @@ impl Legend {
                 .sum();
             let x = left + before;
             let y = top + (position % rows) as f64 * LINE_HEIGHT + LINE_HEIGHT / 2.0;
-            canvas.path(
-                &[(x, y), (x + SAMPLE, y)],
-                look.colour,
-                style::DATA_LINE,
-                look.dash,
-            );
+            if look.joined {
+                canvas.path(
+                    &[(x, y), (x + SAMPLE, y)],
+                    look.colour,
+                    style::DATA_LINE,
+                    look.dash,
+                );
+            }
             canvas.mark((x + SAMPLE / 2.0, y), look);
             canvas.text(
                 label,

@@ -108,6 +108,12 @@ pub(super) fn plots_of(cells: &Cells<'_>) -> Result<Plots, PlotError> {
         None => plots.drawn = usual(cells)?,
     }
     tell_apart(&mut plots.drawn);
+    // A screen reader hears what each of them shows.
+    for plot in &mut plots.drawn {
+        let shows = plot.caption.split(". ").next().unwrap_or_default();
+        let title = format!("{}: {shows}", cells.data.experiment.title);
+        plot.svg = canvas::entitle(&plot.svg, title.trim_start_matches(": "));
+    }
     Ok(plots)
 }
 

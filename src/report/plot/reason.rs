@@ -101,9 +101,9 @@ fn cost(cells: &Cells<'_>, cost: Cost, known: usize) -> String {
         .filter_map(|variant| cost.of(&cells.data.background.cost(variant)?))
         .collect();
     match super::scale::extent(values.iter().copied()) {
-        None => format!("the {words} of these runs aren't known"),
+        None => format!("nothing is known of the {words} of these runs"),
         Some((low, high)) if high < low * against_cost::SAME => {
-            format!("the {words} are the same for all variants, give or take a tenth")
+            format!("all variants have the same {words}, give or take a tenth")
         }
         Some(_) => "there are more lines than can be told apart".to_owned(),
     }

@@ -78,6 +78,8 @@ pub struct Look {
     pub colour: RGBColor,
     pub mark: Mark,
     pub dash: Dash,
+    /// Whether the marks are joined.
+    pub joined: bool,
 }
 
 impl Look {
@@ -87,6 +89,7 @@ impl Look {
             colour: PALETTE[index % PALETTE.len()],
             mark: MARKS[index % MARKS.len()],
             dash: DASHES[(index / PALETTE.len()) % DASHES.len()],
+            joined: true,
         }
     }
 
@@ -96,6 +99,7 @@ impl Look {
             colour: INK,
             mark: Mark::Diamond,
             dash: None,
+            joined: true,
         }
     }
 
@@ -105,6 +109,7 @@ impl Look {
             colour: FAINT_INK,
             mark: Mark::Cross,
             dash: Some((1.6, 1.8)),
+            joined: true,
         }
     }
 

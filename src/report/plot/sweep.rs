@@ -48,7 +48,7 @@ fn plot(
         })
         .collect();
     ticks.sort_by(|a, b| a.value.total_cmp(&b.value));
-    let words = axis_words(&info.name);
+    let words = cells.data.axis_words(axis);
     let unit = if unit.is_empty() && words.ends_with("resolution") {
         "px"
     } else {
@@ -88,13 +88,22 @@ fn published(cells: &Cells<'_>, axis: usize, values: &[f64], source: &Source) ->
         .filter(|reference| {
             let is_end = reference.value.is_none() && reference.id.is_none();
             !is_end
-                || !all
-                    .iter()
-                    .any(|other| other.at == reference.at && other.curve.is_none())
+                || !all.iter().any(|other| {
+                    other.at == reference.at
+                        && other.curve.is_none()
+                        && other.number().is_some()
+                        && published::source(cells, other) == *source
+                })
         })
         .filter_map(|reference| {
             let label = reference.at.get(axis)?.as_ref()?;
+            let others = reference.at.iter().enumerate();
+            let others: Vec<&str> = others
+                .filter(|(position, _)| *position != axis)
+                .filter_map(|(_, label)| label.as_deref())
+                .collect();
             Some(Reference {
+                label: others.join(", "),
                 x: values[labels.iter().position(|known| known == label)?],
                 value: reference.number()?,
             })

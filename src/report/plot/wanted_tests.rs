@@ -142,8 +142,10 @@ fn a_plot_that_is_asked_for_and_missing_says_why() {
             .contains("no axis is a resolution")
     );
     let flat = fixture::crop(3).costs(|_| 1e13, |_| 55_000).data;
-    assert!(because(flat, kind(PlotKind::Against)).contains("are the same for all variants"));
-    assert!(because(fixture::crop(3).data, kind(PlotKind::Against)).contains("aren't known"),);
+    assert!(because(flat, kind(PlotKind::Against)).contains("all variants have the same"));
+    assert!(
+        because(fixture::crop(3).data, kind(PlotKind::Against)).contains("nothing is known of the")
+    );
     let many: Vec<String> = (0..30).map(|label| format!("v{label}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let many = Fixture::product("many", &[("v", &many)], 2, &["train"])
@@ -202,7 +204,10 @@ fn published_numbers_stand_in_the_plot_along_their_axis() {
         published,
         ["published,6.0,,79.9,,,", "published,16.0,,81.4,,,"]
     );
-    assert!(plot.caption.contains("Crosses: the published numbers"));
+    assert!(
+        plot.caption
+            .contains("Grey marks without bars: the published numbers")
+    );
     assert!(plot.svg.contains("\npublished\n") && plot.svg.contains("\nours\n"));
 }
 
@@ -271,5 +276,63 @@ fn curves_say_what_their_bands_and_lines_are() {
     assert!(
         many.contains("without bands, which 7 lines would hide"),
         "{many}"
+    );
+}
+
+/// Published numbers of several recipes have marks and names of their own, a curve's end stands for a number only where
+/// there is none, and nothing that isn't joined has a line in the legend.
+#[test]
+fn published_numbers_of_several_lines_are_told_apart() {
+    let mut data = fixture::Fixture::product(
+        "two",
+        &[
+            ("train.epochs", &["6", "16"]),
+            ("recipe", &["ours", "DeiT"]),
+        ],
+        3,
+        &["train"],
+    )
+    .finish(0.5, |variant, _| 50.0 + variant as f64)
+    .data;
+    let reference = |epochs: &str, recipe: &str| ReferenceSpec {
+        at: vec![Some(epochs.to_owned()), Some(recipe.to_owned())],
+        ..ReferenceSpec::default()
+    };
+    let number = |epochs: &str, recipe: &str, id: &str| ReferenceSpec {
+        id: Some(id.to_owned()),
+        ..reference(epochs, recipe)
+    };
+    data.experiment.report.reference = vec![
+        number("6", "ours", "R0156"),
+        number("6", "DeiT", "R0146"),
+        // A statement is no number, so the curve's end stays.
+        number("16", "ours", "R0162"),
+        ReferenceSpec {
+            curve: Some("run01".to_owned()),
+            ..reference("16", "ours")
+        },
+    ];
+    let all = plots(&data).unwrap();
+    let plot = all.drawn.iter().find(|plot| plot.name == "by-epochs");
+    let plot = plot.unwrap();
+    let published = |label: &str| {
+        let begin = format!("\"published, {label}\",");
+        plot.csv
+            .lines()
+            .filter(|line| line.starts_with(&begin))
+            .count()
+    };
+    assert_eq!(
+        (published("ours"), published("DeiT")),
+        (2, 1),
+        "{}",
+        plot.csv
+    );
+    assert!(plot.svg.contains("\npublished, DeiT\n"));
+    assert!(
+        plot.svg
+            .contains("<title>The two ablation: Top-1 accuracy (%) against epochs"),
+        "{}",
+        &plot.svg[..400]
     );
 }

@@ -13,7 +13,7 @@ use super::Interval;
 use super::binomial::binomial;
 use super::bitset::Bitset;
 use super::sample::t_quantile;
-use super::t_test::ALPHA;
+use super::t_test::{ALPHA, TEstimate};
 use crate::rng::{KeyedRng, Purpose};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -30,12 +30,29 @@ pub struct Bootstrap {
 }
 
 /// By how much a draw of `n` runs moves their mean too little for an interval over seeds; 1 where there is one.
-fn stretch(n: usize, df: usize) -> f64 {
+fn stretch(n: usize, df: f64) -> f64 {
     const NORMAL: f64 = 1.959_963_984_540_054;
     match n {
         0 | 1 => 1.0,
-        n => (n as f64 / (n - 1) as f64).sqrt() * t_quantile(df as f64) / NORMAL,
+        n => (n as f64 / (n - 1) as f64).sqrt() * t_quantile(df) / NORMAL,
     }
+}
+
+/// Degrees of freedom of the difference of two arms' means: n - 1 of pairs; of others those of Satterthwaite (1946), by
+/// the spread of each arm's accuracies, as Welch's t has them, or where nothing varies those of equal variances.
+pub(super) fn degrees(ours: &[&Bitset], theirs: &[&Bitset], paired: bool) -> f64 {
+    if paired {
+        return ours.len() as f64 - 1.0;
+    }
+    let accuracies = |runs: &[&Bitset]| -> Vec<f64> {
+        runs.iter()
+            .map(|run| run.count() as f64 / run.len() as f64)
+            .collect()
+    };
+    TEstimate::contrast(&[(1.0, &accuracies(ours)), (-1.0, &accuracies(theirs))])
+        .map(|estimate| estimate.df)
+        .filter(|df| df.is_finite() && *df > 0.0)
+        .unwrap_or((ours.len() + theirs.len()) as f64 - 2.0)
 }
 
 /// Images that the same runs have right.
@@ -69,10 +86,7 @@ pub fn bootstrap(
         return None;
     }
     let patterns = patterns(&runs, images);
-    let df = match paired {
-        true => ours.len() - 1,
-        false => ours.len() + theirs.len() - 2,
-    };
+    let df = degrees(ours, theirs, paired);
     let (stretch_ours, stretch_theirs) = (stretch(ours.len(), df), stretch(theirs.len(), df));
     let mean = |runs: &[&Bitset]| {
         runs.iter().map(|run| run.count()).sum::<u64>() as f64 / (runs.len() * images) as f64

@@ -138,7 +138,8 @@ impl MaxT {
         let normal = |z: f64| (-z * z / 2.0).exp() / std::f64::consts::TAU.sqrt();
         MaxT {
             lambdas: lambdas.to_vec(),
-            scales: nodes(low, high, 6)
+            // With one or two degrees of freedom the scale has a long reach.
+            scales: nodes(low, high, if df < 3.0 { 24 } else { 6 })
                 .map(|(s, weight)| (s, weight * density(s)))
                 .filter(|(_, weight)| *weight > 1e-18)
                 .collect(),

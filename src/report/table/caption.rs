@@ -25,17 +25,23 @@ pub fn caption(
     best: Best,
 ) -> String {
     let family = cells.family(headline);
-    caption_of(cells, headline, sources, rows, best, &[&family])
+    let against = against(cells);
+    caption_of(
+        cells,
+        (headline, sources),
+        rows,
+        best,
+        (&[&family], against.as_deref()),
+    )
 }
 
-/// [`caption`] of a table whose differences are of these families, one a column.
+/// [`caption`] of a table whose differences are of these families, one a column, and against what these words say.
 pub(super) fn caption_of(
     cells: &Cells<'_>,
-    headline: &Source,
-    sources: &[Source],
+    (headline, sources): (&Source, &[Source]),
     rows: &[Row],
     best: Best,
-    families: &[&Family],
+    (families, against): (&[&Family], Option<&str>),
 ) -> String {
     let all = || rows.iter().flat_map(|row| &row.cells);
     let values = || {
@@ -87,9 +93,11 @@ pub(super) fn caption_of(
                 sentences.push(format!("A single run has no ±{images}"));
             }
         }
-        _ => sentences.push("No run has finished yet".to_owned()),
+        _ => sentences.push(no_number(cells)),
     }
-    sentences.extend(deltas(cells, headline, rows, families));
+    sentences.extend(
+        against.and_then(|against| deltas_against(cells, headline, rows, families, against)),
+    );
     if values().any(|value| value.best) {
         let place = match best {
             Best::Row => "row",
@@ -104,6 +112,18 @@ pub(super) fn caption_of(
         .map(|sentence| format!("{sentence}."))
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Why no cell has a number.
+pub(super) fn no_number(cells: &Cells<'_>) -> String {
+    let waits = cells.variants.iter().any(|variant| {
+        let tally = variant.tally();
+        tally.pending + tally.running > 0
+    });
+    match waits {
+        true => "No run has finished yet".to_owned(),
+        false => "No run has a number".to_owned(),
+    }
 }
 
 /// What the values are: their metrics, evaluation sets and stages.
@@ -161,6 +181,17 @@ pub(super) fn deltas(
     rows: &[Row],
     families: &[&Family],
 ) -> Option<String> {
+    deltas_against(cells, source, rows, families, &against(cells)?)
+}
+
+/// [`deltas`] against what `against` says.
+fn deltas_against(
+    cells: &Cells<'_>,
+    source: &Source,
+    rows: &[Row],
+    families: &[&Family],
+    against: &str,
+) -> Option<String> {
     let deltas = || {
         rows.iter()
             .flat_map(|row| &row.cells)
@@ -170,7 +201,6 @@ pub(super) fn deltas(
             })
     };
     deltas().next()?;
-    let against = against(cells)?;
     let intervals: Vec<Method> = deltas()
         .filter_map(|delta| delta.interval.map(|(_, method)| method))
         .collect();
@@ -215,7 +245,7 @@ pub(super) fn deltas(
 }
 
 /// The baseline, for a sentence.
-fn against(cells: &Cells<'_>) -> Option<String> {
+pub(super) fn against(cells: &Cells<'_>) -> Option<String> {
     let baseline = cells.baseline_words()?;
     let partial = cells
         .baseline

@@ -6,7 +6,7 @@ use super::cells::Cells;
 use super::family::Family;
 use super::variants::{head, sources};
 use super::{Cell, Column, Kind, Row, Table, caption};
-use crate::report::data::{Variant, axis_words};
+use crate::report::data::Variant;
 use crate::spec::report::{DesignKind, TableSpec};
 
 /// Most axes that get a column of their own in an ingredient table of `leave_one_out`.
@@ -25,8 +25,8 @@ pub fn ingredients(cells: &Cells<'_>, spec: &TableSpec) -> Table {
     let mut columns = Vec::new();
     if marks {
         columns.push(Column::new("recipe", Kind::Label));
-        for axis in axes {
-            columns.push(Column::new(axis_words(&axis.name), Kind::Word));
+        for axis in 0..axes.len() {
+            columns.push(Column::new(cells.data.axis_words(axis), Kind::Word));
         }
     } else {
         columns.push(Column::new("change", Kind::Label));
@@ -63,7 +63,13 @@ pub fn ingredients(cells: &Cells<'_>, spec: &TableSpec) -> Table {
         )],
         false => Vec::new(),
     };
-    steps(cells, spec, columns, &deltas, labels)
+    steps(
+        cells,
+        spec,
+        columns,
+        (&deltas, caption::against(cells)),
+        labels,
+    )
 }
 
 /// What a variant has otherwise than its baseline: axes, the baseline's labels, its own.
@@ -75,14 +81,14 @@ fn change(cells: &Cells<'_>, variant: &Variant<'_>) -> (String, String, String) 
         return (variant.name.to_owned(), String::new(), String::new());
     };
     let (mut axes, mut from, mut to) = (Vec::new(), Vec::new(), Vec::new());
-    for (position, axis) in cells.data.experiment.axes.iter().enumerate() {
+    for position in 0..cells.data.experiment.axes.len() {
         let (Some(theirs), Some(ours)) =
             (baseline.labels.get(position), variant.labels.get(position))
         else {
             continue;
         };
         if theirs != ours {
-            axes.push(axis_words(&axis.name));
+            axes.push(cells.data.axis_words(position));
             from.push(theirs.as_str());
             to.push(ours.as_str());
         }
@@ -124,7 +130,8 @@ pub fn roadmap(cells: &Cells<'_>, spec: &TableSpec) -> Table {
             },
         ),
     ];
-    steps(cells, spec, columns, &deltas, labels)
+    let against = "the row above (Δ step) and to the first row (Δ total)".to_owned();
+    steps(cells, spec, columns, (&deltas, Some(against)), labels)
 }
 
 /// What the differences of a column are taken against.
@@ -136,12 +143,12 @@ struct Against<'a> {
 }
 
 /// A table of variants in their order: labels, metrics after the last stage, n, deltas, failed runs. `deltas`: the
-/// columns of differences, with what their heads say beside the metric.
+/// columns of differences, with what their heads say beside the metric, and what they are to.
 fn steps(
     cells: &Cells<'_>,
     spec: &TableSpec,
     mut columns: Vec<Column>,
-    deltas: &[(String, Against<'_>)],
+    (deltas, against): (&[(String, Against<'_>)], Option<String>),
     labels: impl Fn(&Variant<'_>) -> Vec<Cell>,
 ) -> Table {
     let headline = headline(cells);
@@ -206,17 +213,13 @@ fn steps(
         mark_best(&mut column, &cells.data.metric(&source.metric));
     }
     let families: Vec<&Family> = deltas.iter().map(|(_, against)| against.family).collect();
-    let mut caption = caption::caption_of(
+    let caption = caption::caption_of(
         cells,
-        &headline,
-        &sources,
+        (&headline, &sources),
         &rows,
         caption::Best::Column,
-        &families,
+        (&families, against.as_deref()),
     );
-    if deltas.len() > 1 {
-        caption.push_str(" Δ step: against the row above; Δ total: against the first row.");
-    }
     let mut footnotes = caption::footnotes(cells);
     footnotes.extend(caption::comparison_notes(cells, &families));
     Table {

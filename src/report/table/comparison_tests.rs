@@ -5,7 +5,7 @@ use super::kind_tests::{asked, heads, spec, text, texts};
 use super::render::{Html, Latex, Markdown, Render, Terminal};
 use super::{Cell, Row, Table, Verdict, summary_table, tables};
 use crate::report::data::ExperimentData;
-use crate::spec::report::{Correction, TableKind};
+use crate::spec::report::{Correction, Sort, TableKind, TableSpec};
 use crate::store::rows::{RunRow, Status};
 
 #[test]
@@ -501,4 +501,91 @@ fn effects_that_cannot_be_made_keep_their_rows() {
         "{:?}",
         some.footnotes
     );
+}
+
+/// A single pair says nothing of other seeds, and the column is about these, too.
+#[test]
+fn a_single_pair_has_no_interval_over_seeds_and_images() {
+    let mut data = fixture::crop(3)
+        .predictions()
+        .lose(1, 1, Status::Failed, Some("bug"))
+        .lose(1, 2, Status::Failed, Some("bug"))
+        .data;
+    data.experiment.report.bootstrap = 500;
+    let table = comparisons(&data);
+    assert_eq!(text(&table, 0, "n"), "1 pair (1, 3)");
+    let over_both = "Δ top-1, seeds and images";
+    if heads(&table).iter().any(|head| head == over_both) {
+        assert_eq!(text(&table, 0, over_both), "—");
+    }
+    assert!(!table.caption.contains("two-way bootstrap") || table.rows.len() > 1);
+}
+
+/// Rows come in the order that this table asks for, whatever tables stand before it.
+#[test]
+fn comparisons_are_sorted_as_their_own_table_says() {
+    let best_first = || {
+        Some(Sort {
+            by: "top1".to_owned(),
+            reversed: false,
+        })
+    };
+    let order = |specs: Vec<TableSpec>| {
+        let mut data = fixture::augmentation(5).data;
+        data.experiment.report.tables = Some(specs);
+        let all = tables(&data).unwrap();
+        let table = all.iter().find(|table| table.name == "own").unwrap();
+        texts(table, 0)
+    };
+    let own = |sort| TableSpec {
+        name: "own".to_owned(),
+        sort,
+        ..spec(TableKind::Comparisons)
+    };
+    let other = |sort| TableSpec {
+        name: "other".to_owned(),
+        sort,
+        ..spec(TableKind::Variants)
+    };
+    let (planned, sorted) = (order(vec![own(None)]), order(vec![own(best_first())]));
+    assert_ne!(planned, sorted);
+    assert_eq!(order(vec![other(None), own(best_first())]), sorted);
+    assert_eq!(order(vec![other(best_first()), own(None)]), planned);
+    let grouped = |specs: Vec<TableSpec>| {
+        let mut data = fixture::loss().data;
+        data.experiment.report.tables = Some(specs);
+        let all = tables(&data).unwrap();
+        let table = all.into_iter().find(|table| table.name == "own").unwrap();
+        let groups: Vec<_> = table.rows.iter().map(|row| row.group.clone()).collect();
+        groups
+    };
+    let by_model = TableSpec {
+        groups: Some("model".to_owned()),
+        ..own(None)
+    };
+    let groups = grouped(vec![other(None), by_model]);
+    assert!(groups.iter().all(Option::is_some), "{groups:?}");
+    assert!(grouped(vec![own(None)]).iter().all(Option::is_none));
+}
+
+/// Two axes that end in the same word are told apart by their whole names.
+#[test]
+fn axes_that_end_alike_have_heads_of_their_own() {
+    let data = Fixture::product(
+        "sizes",
+        &[
+            ("encoder.depth", &["4", "8"]),
+            ("decoder.depth", &["007", "1e-3"]),
+        ],
+        2,
+        &["train"],
+    )
+    .finish(0.4, |variant, _| 50.0 + variant as f64)
+    .data;
+    let all = tables(&data).unwrap();
+    let variants = all.iter().find(|table| table.name == "variants");
+    let table = variants.unwrap_or(&all[0]);
+    assert_eq!(heads(table)[..2], ["encoder.depth", "decoder.depth"]);
+    let effects = all.iter().find(|table| table.name == "effects").unwrap();
+    assert_eq!(text(effects, 0, "effect"), "encoder.depth: 8 against 4");
 }

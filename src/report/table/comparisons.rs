@@ -3,6 +3,7 @@
 use super::build::{headline, title};
 use super::cells::{Cells, Source};
 use super::family::{Comparison, Family};
+use super::variants::group;
 use super::{Cell, Column, Estimate, Kind, Row, State, Table, Tone, caption, power};
 use crate::report::metric;
 use crate::report::statistics::{self, Bitset, Method, Pairing, permutation};
@@ -33,10 +34,21 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
         return Err("no variant has another one for its baseline".to_owned());
     }
     let view = View::of(cells, &source, &family);
-    let rows: Vec<Row> = family
-        .comparisons
-        .iter()
-        .map(|comparison| Row::new(view.row(comparison)))
+    let groups = spec
+        .groups
+        .as_deref()
+        .and_then(|name| cells.data.axis(name));
+    // In the order of this table's variants: the family is also that of tables with another one.
+    let rows: Vec<Row> = cells
+        .pairs()
+        .into_iter()
+        .filter_map(|pair| {
+            let group = groups.and_then(|axis| group(cells, cells.variant(pair.0)?, axis));
+            Some(Row {
+                group,
+                ..Row::new(view.row(family.get(pair)?))
+            })
+        })
         .collect();
     let mut footnotes = caption::footnotes(cells);
     footnotes.extend(caption::comparison_notes(cells, &[&family]));
@@ -208,7 +220,8 @@ impl<'c, 'a> View<'c, 'a> {
                 Cell::Estimate(Estimate {
                     value: 100.0 * found.difference,
                     interval: Some(interval),
-                    decimals: metric::decimals_for(interval.half_width()).unwrap_or(self.decimals),
+                    decimals: metric::decimals_for(interval.half_width())
+                        .map_or(self.decimals, |decimals| decimals.max(self.decimals)),
                     signed: true,
                 })
             }));
@@ -253,6 +266,10 @@ impl<'c, 'a> View<'c, 'a> {
             self.cells.correct(comparison.baseline),
         );
         let pairing = &difference.pairing;
+        // Over single runs the draws would be of images alone.
+        if pairing.ours.len() < 2 || pairing.theirs.len() < 2 {
+            return None;
+        }
         // Of the pairs where there are pairs; both arms are by seed.
         let used = |arm: Vec<(u64, &'a Bitset)>| -> Vec<&'a Bitset> {
             arm.into_iter()
@@ -293,7 +310,11 @@ impl<'c, 'a> View<'c, 'a> {
                 .to_owned(),
             (false, false) => "n: pairs of runs with the same seed".to_owned(),
         });
-        if family.made() == 0 {
+        let waits = family
+            .comparisons
+            .iter()
+            .any(|own| own.difference.is_none());
+        if family.made() == 0 && waits {
             sentences.push("No comparison can be made yet".to_owned());
         }
         let planned = family.comparisons.len();
@@ -308,10 +329,10 @@ impl<'c, 'a> View<'c, 'a> {
         } else {
             sentences.push(match (has(Method::Paired), has(Method::Welch)) {
                 (true, false) => {
-                    "p (t): two-sided paired t test; p (permutation): exact, over all flips of signs".to_owned()
+                    "p (t): two-sided paired t test; p (permutation): exact, over all flips of signs, up to 8 pairs".to_owned()
                 }
                 (false, true) => {
-                    "p (t): two-sided Welch test; p (permutation): exact, over all deals of the runs".to_owned()
+                    "p (t): two-sided Welch test; p (permutation): exact, over all deals of the runs, up to 8 an arm".to_owned()
                 }
                 _ => "p (t): two-sided paired t test over shared seeds, Welch's elsewhere; p (permutation): exact, up \
                       to 8 runs an arm"

@@ -120,7 +120,8 @@ impl Deviations {
 
     /// What isn't published is not compared.
     fn compare(&mut self, field: &'static str, ours: String, theirs: String) {
-        if ours == theirs || theirs.is_empty() {
+        let unknown = matches!(&*theirs, "" | "-" | "various");
+        if unknown || is_among(&ours, &theirs) {
             return;
         }
         let index = match self.fields.iter().position(|(name, ..)| *name == field) {
@@ -172,6 +173,32 @@ impl Deviations {
     }
 }
 
+/// Whether `ours` is what `theirs` says, or one of several: `192 or 160`, `ViT-B/L/H`, `400 and 800 (+20)`, where what is
+/// in brackets may follow.
+fn is_among(ours: &str, theirs: &str) -> bool {
+    let (list, more) = match theirs.split_once('(') {
+        Some((list, more)) => (list.trim(), more.trim_end_matches(')')),
+        None => (theirs, ""),
+    };
+    // Of `ViT-B/L/H` and `ViT-B/16` the kind is said once.
+    let kind = list.find('-').map_or("", |end| &list[..=end]);
+    let is = |value: &str| ours == value || ours.strip_suffix(more) == Some(value);
+    let mut values = [" and ", " or ", " vs ", ", "]
+        .iter()
+        .fold(vec![list], |values, between| {
+            values
+                .into_iter()
+                .flat_map(|value| value.split(between))
+                .collect()
+        })
+        .into_iter();
+    ours == theirs
+        || values.any(|value| {
+            let mut parts = value.trim().split('/');
+            parts.next().is_some_and(is) || parts.any(|part| is(&format!("{kind}{part}")))
+        })
+}
+
 /// The model's name in the field, or its sizes.
 fn model(stage: &StageSpec) -> String {
     let model = &stage.recipe.model;
@@ -206,5 +233,39 @@ fn precision(stage: &StageSpec) -> String {
     {
         Some(name) => name.to_owned(),
         None => "float32".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_among;
+
+    #[test]
+    fn published_words_may_stand_for_several_values() {
+        for (ours, theirs) in [
+            ("192", "192 or 160"),
+            ("160", "192 or 160"),
+            ("400", "400 and 800 (+20)"),
+            ("800+20", "400 and 800 (+20)"),
+            ("400+20", "400(+20)"),
+            ("800", "400 vs 800"),
+            ("ViT-L", "ViT-B/L/H"),
+            ("ViT-B", "ViT-B/16"),
+            ("IN-21k->IN-1k", "IN-21k->IN-1k"),
+            ("800 + 384 ft", "800 + 384 ft"),
+        ] {
+            assert!(is_among(ours, theirs), "{ours} of {theirs}");
+        }
+        for (ours, theirs) in [
+            ("224", "192 or 160"),
+            ("19", "192 or 160"),
+            ("400+30", "400 and 800 (+20)"),
+            ("800+20", "800"),
+            ("ViT-S", "ViT-B/L/H"),
+            ("ViT-H", "ViT-H-52"),
+            ("IN-1k", "IN-21k->IN-1k"),
+        ] {
+            assert!(!is_among(ours, theirs), "{ours} of {theirs}");
+        }
     }
 }

@@ -3,7 +3,6 @@
 use super::build::{headline, title};
 use super::cells::Cells;
 use super::{Cell, Column, Delta, Kind, Row, State, Table, Verdict, caption};
-use crate::report::data::axis_words;
 use crate::report::statistics::{self, CellRuns, Contrast, Factorial, Method};
 use crate::spec::report::{DesignKind, TableSpec};
 use std::collections::HashMap;
@@ -76,7 +75,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
                 let labels = &axes[axis].labels;
                 format!(
                     "{}: {} against {}",
-                    axis_words(&axes[axis].name),
+                    data.axis_words(axis),
                     labels[level],
                     labels[reference]
                 )
@@ -123,13 +122,19 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
             .variants
             .iter()
             .find(|variant| cells.values(variant.index, &source).is_empty());
-        let Some(variant) = without else {
-            return Err(format!(
-                "nothing is known of the spread{}",
-                single.map_or(String::new(), |words| format!(": {words}"))
-            ));
+        let (state, why) = match without {
+            Some(variant) => (
+                cells.value(variant, &source, 0, true),
+                format!("{} has no result", cells.display_name(variant)),
+            ),
+            None => (
+                Cell::State(State::Missing),
+                format!(
+                    "nothing is known of the spread{}",
+                    single.map_or(String::new(), |words| format!(": {words}"))
+                ),
+            ),
         };
-        let state = cells.value(variant, &source, 0, true);
         let rows = contrasts.iter().map(|factors| Row {
             group: group(factors),
             ..Row::new(vec![
@@ -140,9 +145,8 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
             ])
         });
         let caption = format!(
-            "{}. An effect is averaged over all combinations of the axes' labels, and {} has no result.",
+            "{}. An effect is averaged over all combinations of the axes' labels, and {why}.",
             caption::subject(cells, std::slice::from_ref(&source)),
-            cells.display_name(variant)
         );
         return Ok(made(caption, caption::footnotes(cells), rows.collect()));
     }
@@ -209,7 +213,9 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
             "t intervals over the contrasts of the {} seeds that all variants have",
             seeds.len()
         ),
-        _ => "Satterthwaite's t intervals with a variance for each variant".to_owned(),
+        _ => "Satterthwaite's t intervals with a variance for each variant, as if runs of different variants with the \
+              same seed were independent"
+            .to_owned(),
     };
     let caption = format!(
         "{}. Main effect: how much a label changes it against its reference, averaged over the labels of the other \

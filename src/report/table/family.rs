@@ -182,9 +182,10 @@ impl Family {
     /// Whether a comparison tells its difference from zero, after the correction.
     pub fn is_clear(&self, comparison: &Comparison) -> bool {
         match self.correction {
-            Correction::None => comparison
-                .interval()
-                .is_some_and(|(interval, _)| !interval.contains(0.0)),
+            // An interval over images counts where all are: it says nothing of other seeds.
+            Correction::None => comparison.interval().is_some_and(|(interval, method)| {
+                !interval.contains(0.0) && (self.over_images || method != Method::Images)
+            }),
             _ => comparison.adjusted.is_some_and(|p| p < ALPHA),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::fixture::{self, Fixture};
 use super::kind_tests::{asked, spec, with_references};
-use super::render::{Html, JsonForm, Latex, LatexPreview, Render};
+use super::render::{Html, JsonForm, Latex, LatexPreview, Markdown, Render};
 use super::{Table, summary_table, tables};
 use crate::spec::report::{TableKind, TableSpec};
 
@@ -200,4 +200,35 @@ fn latex_compiles() {
     }
     assert!(output.status.success(), "{log}");
     assert!(folder.path().join("all.pdf").is_file());
+}
+
+/// What GitHub makes of plain text, taken from its help pages: addresses, mentions, issues' numbers, pictures.
+#[test]
+fn github_makes_no_links_of_labels() {
+    let labels = [
+        "https://example.com/x",
+        "WWW.example.com",
+        "@someone",
+        "a@b.example",
+        "#12",
+        ":tada:",
+        "top-1: 80 %",
+        "C# 7:30",
+    ];
+    let data = Fixture::product("links", &[("label", &labels)], 2, &["train"])
+        .finish(0.4, |variant, _| 50.0 + variant as f64)
+        .data;
+    let text = Markdown.render(&summary_table(&data).unwrap());
+    for wanted in [
+        "| https\\://example.com/x |",
+        "| WWW\\.example.com |",
+        "| @<!-- -->someone |",
+        "| a@<!-- -->b.example |",
+        "| #<!-- -->12 |",
+        "| :<!-- -->tada: |",
+        "| top-1: 80 % |",
+        "| C# 7:30 |",
+    ] {
+        assert!(text.contains(wanted), "{wanted} in {text}");
+    }
 }

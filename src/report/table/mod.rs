@@ -482,7 +482,14 @@ impl Table {
         let others = table
             .footnotes
             .iter()
-            .filter(|note| !begins_with_letter(note))
+            .filter(|note| {
+                let of_column = |column: &Column| {
+                    column
+                        .note
+                        .is_some_and(|letter| note.starts_with(&format!("{letter}: ")))
+                };
+                !self.columns.iter().any(of_column)
+            })
             .count();
         let lettered = table.footnotes.len() - others;
         table.footnotes.splice(lettered..lettered, notes);
@@ -562,10 +569,4 @@ impl Table {
         }
         groups
     }
-}
-
-/// Whether a footnote is about a column, or about rows.
-fn begins_with_letter(note: &str) -> bool {
-    let mut characters = note.chars();
-    characters.next().is_some_and(|c| c.is_ascii_lowercase()) && characters.next() == Some(':')
 }

@@ -5,7 +5,7 @@ use super::build::{headline, pivot_columns, title};
 use super::cells::{Cells, Source};
 use super::variants::head;
 use super::{Cell, Column, Kind, Row, State, Table, caption};
-use crate::report::data::{Variant, axis_words};
+use crate::report::data::Variant;
 use crate::spec::report::TableSpec;
 use std::collections::{HashMap, HashSet};
 
@@ -113,7 +113,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Table {
         .collect();
     let mut columns: Vec<Column> = named_axes
         .iter()
-        .map(|axis| Column::new(axis_words(&data.experiment.axes[*axis].name), Kind::Label))
+        .map(|axis| Column::new(data.axis_words(*axis), Kind::Label))
         .collect();
     for (position, source) in sources.iter().enumerate() {
         let metric = head(cells, source);
@@ -161,9 +161,10 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Table {
                     None => missing(),
                 }));
             }
-            let group = group.first().zip(groups).map(|(label, axis)| {
-                format!("{} {label}", axis_words(&data.experiment.axes[axis].name))
-            });
+            let group = group
+                .first()
+                .zip(groups)
+                .map(|(label, axis)| format!("{} {label}", data.axis_words(axis)));
             Row {
                 group,
                 ..Row::new(row)

@@ -13,6 +13,8 @@ use crate::spec::report::{Direction, ReferenceSpec, TableSpec};
 struct Theirs<'a> {
     says: Says,
     std: Option<f64>,
+    /// Decimals with which the number was printed.
+    decimals: usize,
     /// The statement in words; empty for a number.
     statement: &'a str,
     source: &'a str,
@@ -47,6 +49,7 @@ impl<'a> Theirs<'a> {
                     None => Says::Direction(reference.direction?),
                 },
                 std: row.std,
+                decimals: row.decimals,
                 statement: if row.value.is_none() {
                     &row.variant
                 } else {
@@ -59,6 +62,7 @@ impl<'a> Theirs<'a> {
             None => Some(Theirs {
                 says: Says::Number(reference.value?),
                 std: reference.std,
+                decimals: printed_decimals(reference.value?),
                 statement: "",
                 source: &reference.source,
                 confidence: &reference.confidence,
@@ -83,6 +87,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
         .any(|(_, theirs)| !theirs.statement.is_empty());
     let mut rows = Vec::new();
     let mut deviations = Deviations::default();
+    let mut elsewhere = Vec::new();
     for variant in &cells.variants {
         for (reference, theirs) in numbers
             .iter()
@@ -90,6 +95,17 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
         {
             deviations.add(cells, variant, theirs.row, &source(cells, reference).set);
             let mut row = row(cells, variant, reference, theirs, &numbers);
+            let other = of_baseline(cells, variant, (reference, theirs), &numbers);
+            if let Some(other) = other.filter(|_| theirs.says.number().is_some())
+                && let (Some(own), Some(other)) = (place(theirs), place(other))
+                && own != other
+                && !cells.is_baseline(variant)
+            {
+                elsewhere.push(format!(
+                    "Δ published of {} is between two of the paper's tables or figures: {own}; {other}",
+                    cells.display_name(variant)
+                ));
+            }
             let texts = [theirs.statement, theirs.source, theirs.confidence];
             for text in texts.into_iter().skip(usize::from(!statements)) {
                 row.cells.push(Cell::Label(text.to_owned()));
@@ -148,6 +164,7 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
             .iter()
             .map(|set| format!("No run was evaluated on {set}")),
     );
+    footnotes.extend(elsewhere);
     footnotes.extend(caption::footnotes(cells));
     Ok(Table {
         name: spec.name.clone(),
@@ -196,7 +213,8 @@ fn row(
     ];
     match theirs.says {
         Says::Number(number) => {
-            row.extend(beside(cells, variant, &source, sample, number, theirs.std))
+            let printed = (theirs.std, theirs.decimals);
+            row.extend(beside(cells, variant, &source, sample, number, printed));
         }
         Says::Direction(_) => row.extend([
             Cell::Word("no number".to_owned(), Tone::Faint),
@@ -205,7 +223,13 @@ fn row(
         ]),
     }
     if cells.baseline.is_some() {
-        row.extend(deltas(cells, variant, &source, theirs, numbers));
+        row.extend(deltas(
+            cells,
+            variant,
+            &source,
+            (reference, theirs),
+            numbers,
+        ));
     }
     Row {
         is_baseline: cells.is_baseline(variant),
@@ -220,11 +244,10 @@ fn beside(
     source: &Source,
     sample: Option<Sample>,
     number: f64,
-    std: Option<f64>,
+    (std, published): (Option<f64>, usize),
 ) -> [Cell; 3] {
     let missing = || Cell::State(State::Missing);
     let decimals = cells.decimals(source);
-    let published = printed_decimals(number);
     [
         Cell::Value(Value {
             mean: number,
@@ -261,9 +284,36 @@ fn beside(
     ]
 }
 
-/// The set that a published number was measured on, where its row says so.
-fn evaluation_set(theirs: &Theirs<'_>) -> Option<&'static str> {
-    theirs.row.and_then(Published::evaluation_set)
+/// The set that a published number was measured on, where the file or its row says so.
+fn evaluation_set<'a>(reference: &'a ReferenceSpec, theirs: &Theirs<'_>) -> Option<&'a str> {
+    let of_row = theirs.row.and_then(Published::evaluation_set);
+    reference.set.as_deref().or(of_row)
+}
+
+/// The published number of a variant's baseline that belongs to `theirs`: of several the one from the same table.
+fn of_baseline<'n, 'a>(
+    cells: &Cells<'_>,
+    variant: &Variant<'_>,
+    (reference, theirs): (&ReferenceSpec, &Theirs<'_>),
+    numbers: &'n [(&'a ReferenceSpec, Theirs<'a>)],
+) -> Option<&'n Theirs<'a>> {
+    let source = source(cells, reference);
+    let baseline = cells.variant(cells.baseline(variant)?)?;
+    let mut candidates: Vec<&Theirs<'a>> = numbers
+        .iter()
+        .filter(|(other, _)| matches(other, baseline) && self::source(cells, other) == source)
+        .filter(|(_, own)| own.says.number().is_some())
+        // Where ours has no second set, numbers of several sets stand beside the same one of ours.
+        .filter(|(other, own)| evaluation_set(other, own) == evaluation_set(reference, theirs))
+        .map(|(_, own)| own)
+        .collect();
+    candidates.sort_by_key(|own| place(own) != place(theirs));
+    candidates.first().copied()
+}
+
+/// Where a published number stands.
+fn place<'a>(theirs: &Theirs<'_>) -> Option<&'a str> {
+    theirs.row.map(|row| row.table_or_figure.as_str())
 }
 
 /// Our delta, the published one, and whether they point the same way.
@@ -271,7 +321,7 @@ fn deltas(
     cells: &Cells<'_>,
     variant: &Variant<'_>,
     source: &Source,
-    theirs: &Theirs<'_>,
+    (reference, theirs): (&ReferenceSpec, &Theirs<'_>),
     numbers: &[(&ReferenceSpec, Theirs<'_>)],
 ) -> [Cell; 3] {
     let missing = || Cell::State(State::Missing);
@@ -291,28 +341,14 @@ fn deltas(
             return [ours, Cell::Word(word.to_owned(), Tone::Plain), agrees];
         }
     };
-    let place = theirs.row.map(|row| &row.table_or_figure);
-    // Of several published numbers of the baseline the one from the same table.
-    let baseline = cells
-        .baseline(variant)
-        .and_then(|index| cells.variant(index));
-    let mut candidates: Vec<&Theirs<'_>> = numbers
-        .iter()
-        .filter(|(reference, _)| {
-            baseline.is_some_and(|baseline| matches(reference, baseline))
-                && self::source(cells, reference) == *source
-        })
-        .map(|(_, theirs)| theirs)
-        .filter(|other| other.says.number().is_some())
-        // Where ours has no second set, numbers of several sets stand beside the same one of ours.
-        .filter(|other| evaluation_set(other) == evaluation_set(theirs))
-        .collect();
-    candidates.sort_by_key(|other| other.row.map(|row| &row.table_or_figure) != place);
-    let Some(baseline) = candidates.first().and_then(|first| first.says.number()) else {
+    let baseline = of_baseline(cells, variant, (reference, theirs), numbers);
+    let Some((baseline, of_theirs)) =
+        baseline.and_then(|own| Some((own.says.number()?, own.decimals)))
+    else {
         return [ours, missing(), missing()];
     };
     let published = number - baseline;
-    let decimals = printed_decimals(number).max(printed_decimals(baseline));
+    let decimals = theirs.decimals.max(of_theirs);
     let direction = match &ours {
         Cell::Delta(delta) => match (over_seeds(delta), delta.mean * published > 0.0) {
             (Some(interval), same) if !interval.contains(0.0) && published != 0.0 => match same {
@@ -388,13 +424,19 @@ pub(in crate::report) fn source(cells: &Cells<'_>, reference: &ReferenceSpec) ->
     }
 }
 
-/// Decimals with which a number was printed.
+/// Decimals of a number of the experiment file.
 fn printed_decimals(value: f64) -> usize {
     value
         .to_string()
         .split_once('.')
         .map_or(0, |(_, fraction)| fraction.len())
         .min(3)
+}
+
+fn lower_first(sentence: &str) -> String {
+    let mut characters = sentence.chars();
+    let first = characters.next().map(|c| c.to_lowercase().to_string());
+    first.unwrap_or_default() + characters.as_str()
 }
 
 fn words(cells: &Cells<'_>, rows: &[Row], has_baseline: bool) -> String {
@@ -418,7 +460,7 @@ fn words(cells: &Cells<'_>, rows: &[Row], has_baseline: bool) -> String {
                 "mean ± standard deviation over seeds (n = {least} to {most}; none where n = 1)"
             )
         }
-        _ => "no run has finished yet".to_owned(),
+        _ => lower_first(&caption::no_number(cells)),
     };
     let images = match has_images {
         true => ", in brackets the 95 % interval of a single run over the set's images",

@@ -140,3 +140,44 @@ fn only_a_report_beside_published_numbers_says_that_it_is_no_replication() {
     data.background.configs.clear();
     assert!(setting(&data).unwrap().contains("isn't known"));
 }
+
+/// As they were printed: `83.0` isn't `83`.
+#[test]
+fn published_numbers_keep_their_decimals() {
+    let row = crate::spec::published::result("R0013").unwrap();
+    assert_eq!((row.value, row.decimals), (Some(83.0), 1));
+    let mut data = fixture::loss().data;
+    data.experiment.report.reference = vec![ReferenceSpec {
+        at: vec![None, None],
+        id: Some("R0013".to_owned()),
+        ..ReferenceSpec::default()
+    }];
+    let all = tables(&data).unwrap();
+    let table = all.iter().find(|table| table.name == "published").unwrap();
+    assert_eq!(text(table, 0, "published"), "83.0");
+}
+
+/// A difference of two numbers that were published in different places says so.
+#[test]
+fn a_difference_between_two_published_tables_says_so() {
+    let mut data = fixture::epochs(3).baseline(&[Some("6")]).data;
+    let reference = |label: &str, id: &str| ReferenceSpec {
+        at: vec![Some(label.to_owned())],
+        id: Some(id.to_owned()),
+        ..ReferenceSpec::default()
+    };
+    let notes = |data: &ExperimentData| {
+        let all = tables(data).unwrap();
+        let table = all.iter().find(|table| table.name == "published");
+        table.unwrap().footnotes.join("; ")
+    };
+    // Table 15 twice, then a baseline of another one.
+    data.experiment.report.reference = vec![reference("6", "R0156"), reference("16", "R0158")];
+    assert!(!notes(&data).contains("between two"), "{}", notes(&data));
+    data.experiment.report.reference = vec![reference("6", "R0146"), reference("16", "R0158")];
+    assert!(
+        notes(&data).contains("is between two of the paper's tables or figures: Table 15"),
+        "{}",
+        notes(&data)
+    );
+}

@@ -5,7 +5,6 @@ use super::build::{headline, title};
 use super::cells::{Cells, Source};
 use super::variants::group;
 use super::{Cell, Column, Kind, Row, Table, caption};
-use crate::report::data::axis_words;
 use crate::spec::report::TableSpec;
 
 /// The table; or why there is none.
@@ -31,9 +30,9 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec) -> Result<Table, String> {
     let by_axis = cells.by_labels();
     let mut columns = Vec::new();
     if by_axis {
-        for (index, axis) in data.experiment.axes.iter().enumerate() {
+        for index in 0..data.experiment.axes.len() {
             if Some(index) != groups {
-                columns.push(Column::new(axis_words(&axis.name), Kind::Label));
+                columns.push(Column::new(data.axis_words(index), Kind::Label));
             }
         }
     } else {

@@ -4,7 +4,7 @@ use super::best::mark_best;
 use super::build::{headline, title};
 use super::cells::{Cells, Source};
 use super::{Cell, Column, Kind, Row, Table, caption};
-use crate::report::data::{Variant, axis_words};
+use crate::report::data::Variant;
 use crate::spec::report::{TableSpec, Tick};
 
 /// One row per variant: labels, the headline metric after each stage, further metrics after the last,
@@ -21,9 +21,9 @@ pub fn table(cells: &Cells<'_>, spec: &TableSpec, brief: bool) -> Table {
     let mut columns: Vec<Column> = Vec::new();
     let mut push = |head: String, kind| columns.push(Column::new(head, kind));
     if by_axis {
-        for (index, axis) in data.experiment.axes.iter().enumerate() {
+        for index in 0..data.experiment.axes.len() {
             if Some(index) != groups {
-                push(axis_words(&axis.name), Kind::Label);
+                push(data.axis_words(index), Kind::Label);
             }
         }
     } else {
@@ -184,6 +184,6 @@ pub(super) fn head(cells: &Cells<'_>, source: &Source) -> String {
 
 /// The head over the rows of a variant's group.
 pub(super) fn group(cells: &Cells<'_>, variant: &Variant<'_>, axis: usize) -> Option<String> {
-    let name = axis_words(&cells.data.experiment.axes[axis].name);
+    let name = cells.data.axis_words(axis);
     Some(format!("{name} {}", variant.labels.get(axis)?))
 }

@@ -332,3 +332,14 @@ fn setting_a_log_aside_may_fail_at_any_step() {
     }
     assert!(steps >= 5, "{steps}");
 }
+
+/// Somebody reads it under a lock, or a worker that was given up still dies: another attempt may find it free.
+#[test]
+fn a_log_that_is_in_use_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.jsonl");
+    let _first = EventLog::open(&path, 1).unwrap();
+    let error = EventLog::open(&path, 2).unwrap_err();
+    assert!(matches!(error, LogError::InUse { .. }), "{error}");
+    assert_eq!(error.class(), FailureClass::Killed);
+}

@@ -8,18 +8,23 @@ use crate::schedule::executor::Signal;
 use crate::store::AttemptGpu;
 use std::time::Duration;
 
-/// Time between two looks at a GPU that somebody else uses. Nothing tells when they are gone.
+/// Time between two looks at a GPU or at memory that somebody else uses. Nothing tells when they are gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 impl Actor<'_> {
     /// Leases the devices of a stage that is to be started; `None` if it can't be now.
     pub(super) fn lease(&mut self, stage: usize) -> Option<Slot> {
         let slots = self.core.slots_of(stage);
+        if slots.is_empty() {
+            // A stop that came with it has ended it before it began.
+            return None;
+        }
         let busy = match self
             .keeper
             .lease(stage, &slots, self.run.jobs[stage].memory)
         {
             Answer::Yes => {
+                self.short_of_memory.remove(&stage);
                 let slot = self.keeper.joined(&slots);
                 let threads = self.run.jobs[stage].threads;
                 return Some(threads.map_or(slot.clone(), |threads| slot.with_threads(threads)));
@@ -28,13 +33,21 @@ impl Actor<'_> {
                 if let Some(news) = news {
                     self.run.progress.note(&news);
                 }
-                if !std::mem::replace(&mut self.asking_gpus, true) {
-                    self.after(
-                        LOOK_AGAIN / self.run.settings.hurry.max(1),
-                        Input::LookAgain,
-                    );
-                }
+                self.ensure_look_again();
                 slot
+            }
+            Answer::NoMemory(short) => {
+                if self.short_of_memory.insert(stage) {
+                    let label = &self.run.jobs[stage].label;
+                    self.run.progress.note(&format!("{label} waits: {short}"));
+                }
+                self.ensure_look_again();
+                self.messages.push_back(Message::MemoryBusy {
+                    stage,
+                    used: short.taken.unwrap_or(short.capacity),
+                    capacity: short.capacity,
+                });
+                return None;
             }
             Answer::Lost { uuid, what } => {
                 self.lose(&uuid, &what);
@@ -46,6 +59,13 @@ impl Actor<'_> {
         self.messages
             .push_back(Message::SlotBusy { stage, slot: busy });
         None
+    }
+
+    fn ensure_look_again(&mut self) {
+        if !std::mem::replace(&mut self.looks_again, true) {
+            let pause = LOOK_AGAIN / self.run.settings.hurry.max(1);
+            self.after(pause, Input::LookAgain);
+        }
     }
 
     /// A GPU is lost: its slots are closed, and what runs on it can't be rescued.

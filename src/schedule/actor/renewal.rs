@@ -6,8 +6,10 @@ use crate::schedule::actor::Actor;
 use crate::schedule::core::{Failure, Message};
 use crate::schedule::execution::ScheduleError;
 use crate::schedule::policy::policy;
+use crate::store::StoreError;
 use crate::train::TrainError;
 use crate::train::checkpoint;
+use std::io::ErrorKind;
 
 impl Actor<'_> {
     /// Looks, after a failure of the stage, whether what it starts from is whole, and tells the core if it isn't.
@@ -27,7 +29,11 @@ impl Actor<'_> {
         let Some(what) = looked.unwrap_or_default() else {
             return Ok(());
         };
-        let states = self.run.store.stage_states(&[fingerprint]).await?;
+        let states = match self.run.store.stage_states(&[fingerprint]).await {
+            // Another program holds it locked: the failure counts as the stage's own.
+            Err(StoreError::Busy { .. }) => return Ok(()),
+            states => states?,
+        };
         // However often others have done it: it has to be done again.
         let attempts = states
             .into_values()
@@ -56,9 +62,11 @@ fn damage(dir: &RunDir) -> Option<String> {
         return None;
     }
     match checkpoint::read_weights(&dir.weights()) {
-        Err(error @ (TrainError::Damaged { .. } | TrainError::Io { .. })) => {
-            Some(error.to_string())
+        Err(error @ TrainError::Damaged { .. }) => Some(error.to_string()),
+        Err(TrainError::Io { path, source }) if source.kind() == ErrorKind::NotFound => {
+            Some(format!("{path} is gone"))
         }
+        // One that can't be read for the moment may be whole.
         _ => None,
     }
 }

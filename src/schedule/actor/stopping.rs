@@ -2,7 +2,7 @@
 
 use super::Actor;
 use crate::rundir::event::FailureClass;
-use crate::schedule::core::{Closing, Failure, Message};
+use crate::schedule::core::{Closing, Failure, Message, Timer};
 use crate::schedule::executor::Signal;
 use crate::schedule::outcome::signal_name;
 use crate::schedule::signals;
@@ -13,7 +13,7 @@ impl Actor<'_> {
         // Those that the core has yet to take count, too.
         let ahead = self.messages.iter();
         let ahead = ahead
-            .filter(|message| matches!(message, Message::Stop))
+            .filter(|message| matches!(message, Message::Stop | Message::Timer(Timer::Budget)))
             .count();
         let asked = match (self.core.is_stopping(), self.core.is_killing()) {
             (_, true) => 2,

@@ -34,6 +34,7 @@ impl Actor<'_> {
             if actions.is_empty() {
                 break;
             }
+            let actions = self.without_store(actions);
             self.name_workers();
             let mut logs = HashMap::new();
             for action in &actions {
@@ -193,22 +194,32 @@ impl Actor<'_> {
     /// the rest is due when the store has room.
     pub(super) fn hasten(&mut self) {
         while let Some(message) = self.messages.pop_front() {
-            for action in self.core.handle(message) {
-                let at_once = match &action {
-                    // A stage whose claim is waited for is told once it has a worker.
-                    Action::Terminate { stage } | Action::Kill { stage } => {
-                        self.attempts.contains_key(stage)
-                    }
-                    Action::SetTimer { .. } | Action::Close(_) => true,
-                    _ => false,
-                };
-                if at_once {
-                    self.carry_out(action, &mut std::iter::empty(), &mut HashMap::new());
-                } else {
-                    self.due.push(action);
+            let actions = self.core.handle(message);
+            let later = self.without_store(actions);
+            self.due.extend(later);
+        }
+    }
+
+    /// Carries out what needs no store; returns the rest. Workers that are asked to leave, or ended, must not wait for a
+    /// store that has no room.
+    fn without_store(&mut self, actions: Vec<Action>) -> Vec<Action> {
+        let mut later = Vec::new();
+        for action in actions {
+            let at_once = match &action {
+                // A stage whose claim is waited for is told once it has a worker.
+                Action::Terminate { stage } | Action::Kill { stage } => {
+                    self.attempts.contains_key(stage)
                 }
+                Action::SetTimer { .. } | Action::Close(_) => true,
+                _ => false,
+            };
+            if at_once {
+                self.carry_out(action, &mut std::iter::empty(), &mut HashMap::new());
+            } else {
+                later.push(action);
             }
         }
+        later
     }
 
     /// The answer of the store to the claim on a stage.
@@ -216,6 +227,10 @@ impl Actor<'_> {
         let standing = match Claimed::from(claim) {
             Claimed::Won(attempt) => {
                 self.spawn(stage, (slot, leased), attempt);
+                if self.keeper.is_lost(stage) {
+                    // While the claim was being made: there was nothing to end yet.
+                    self.signal(stage, Signal::Kill);
+                }
                 return;
             }
             Claimed::Held(owner) => {

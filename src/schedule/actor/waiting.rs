@@ -48,7 +48,7 @@ impl Actor<'_> {
 
     /// Waits for a write, and listens if it takes long: another program holds the database locked. Once a stop was asked
     /// for and the workers are gone it isn't waited for any more.
-    pub(super) async fn patiently<T>(
+    pub(in crate::schedule) async fn patiently<T>(
         &mut self,
         write: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<Result<T, StoreError>, ScheduleError> {
@@ -63,7 +63,10 @@ impl Actor<'_> {
                 self.run.store.give_up();
             }
             tokio::select! {
-                result = &mut write => return Ok(result),
+                result = &mut write => {
+                    self.run.store.wait_again();
+                    return Ok(result);
+                }
                 Some(input) = self.inputs.recv() => self.take_without_store(input).await?,
                 _ = looks.tick() => self.cap_logs(),
             }

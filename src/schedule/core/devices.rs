@@ -59,12 +59,22 @@ impl Core {
             }
         }
         self.running -= 1;
+        // What it had is free, too.
+        self.taken = None;
     }
 
     pub(super) fn slot_busy(&mut self, stage: usize, slot: usize) {
         if matches!(self.states[stage], State::Running { .. }) {
             self.free(stage);
             self.slots[slot].held = true;
+            self.make_ready(stage);
+        }
+    }
+
+    pub(super) fn memory_busy(&mut self, stage: usize, taken: (u64, u64)) {
+        if matches!(self.states[stage], State::Running { .. }) {
+            self.free(stage);
+            self.taken = Some(taken);
             self.make_ready(stage);
         }
     }
@@ -113,8 +123,10 @@ impl Core {
 
     /// Whether that memory has room for the stage besides them.
     fn has_memory(&self, stage: usize) -> bool {
-        self.memory_in_use()
-            .is_none_or(|used| used.saturating_add(self.need(stage)) <= self.capacity)
+        self.taken.is_none()
+            && self
+                .memory_in_use()
+                .is_none_or(|used| used.saturating_add(self.need(stage)) <= self.capacity)
     }
 
     /// Free slots for the stage, the first ones: as many different devices as it uses, with memory for it.
@@ -156,10 +168,12 @@ impl Core {
                 workers: self.limit,
             }
         } else if free >= wants {
+            let own = (self.memory_in_use().unwrap_or(0), self.capacity);
+            let (used, capacity) = self.taken.unwrap_or(own);
             Reason::Memory {
                 needs: self.need(stage),
-                used: self.memory_in_use().unwrap_or(0),
-                capacity: self.capacity,
+                used,
+                capacity,
             }
         } else if devices(&|slot| slot.stage.is_none() && !slot.closed) >= wants {
             let is_held = |slot: &SlotState| slot.held && slot.stage.is_none() && !slot.closed;

@@ -110,6 +110,15 @@ pub enum Message {
     SlotBusy { stage: usize, slot: usize },
     /// The slot may be tried again.
     SlotFree { slot: usize },
+    /// The answer to [`Action::Spawn`] where others have so many bytes of the host's memory that there is no room for
+    /// the stage, whatever slot it gets.
+    MemoryBusy {
+        stage: usize,
+        used: u64,
+        capacity: u64,
+    },
+    /// There may be room in the host's memory again.
+    MemoryFree,
     /// The slot's device is lost.
     DeviceLost { slot: usize },
     /// The slot's device, which was lost, is well.
@@ -221,7 +230,7 @@ pub enum Reason {
     Slots { wants: usize, free: usize },
     /// No more workers at once than this, since the host's memory was full.
     Lowered { workers: usize },
-    /// The stages that run leave too little of the memory of the host, in bytes.
+    /// The stages that run, those of others among them, leave too little of the memory of the host, in bytes.
     Memory {
         needs: u64,
         used: u64,

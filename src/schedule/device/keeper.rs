@@ -6,7 +6,7 @@
 use super::Slot;
 use super::gpus::{Gpus, OnFault};
 use super::lease::{Lease, Refusal, lease};
-use super::memory::Pool;
+use super::memory::{Pool, Short};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -39,6 +39,8 @@ pub enum Answer {
         slot: usize,
         news: Option<String>,
     },
+    /// Not now, on no slot of the CPU: others have the memory.
+    NoMemory(Short),
     /// Never again, unless a health check says otherwise.
     Lost {
         uuid: String,
@@ -109,21 +111,26 @@ impl Keeper {
     /// Leases `slots` for the worker of `stage`, which needs `memory` bytes of the host's where it isn't on a GPU, until
     /// [`Keeper::release`].
     pub fn lease(&mut self, stage: usize, slots: &[usize], memory: u64) -> Answer {
+        // One may have been lost since the stage was given its slots.
+        let mut shares = slots.iter().flat_map(|&slot| &self.slots[slot].gpus);
+        if let Some((uuid, what)) = shares.find_map(|share| self.lost.get_key_value(&share.uuid)) {
+            return Answer::Lost {
+                uuid: uuid.clone(),
+                what: what.clone(),
+            };
+        }
         let mut leases = Vec::new();
         if let Some(&slot) = slots.first()
             && !self.slots[slot].is_gpu()
         {
-            let claims: Result<Vec<_>, String> = self
+            let claims: Result<Vec<_>, Short> = self
                 .memory
                 .iter_mut()
                 .map(|pool| pool.claim(memory))
                 .collect();
             match claims {
-                Ok(claims) => {
-                    leases.extend(claims.into_iter().flatten().map(Lease::from));
-                    self.held.remove(&slot);
-                }
-                Err(why) => return self.busy(slot, &why),
+                Ok(claims) => leases.extend(claims.into_iter().flatten().map(Lease::from)),
+                Err(short) => return Answer::NoMemory(short),
             }
         }
         for &slot in slots {
@@ -178,6 +185,17 @@ impl Keeper {
         own.filter(|slot| !slot.is_share())
             .flat_map(|slot| &slot.gpus)
             .any(|share| gpus.busy(&share.uuid).is_some_and(|busy| busy > 0.0))
+    }
+
+    /// Whether a GPU of the stage was lost since it was leased.
+    pub fn is_lost(&self, stage: usize) -> bool {
+        let worker = self.workers.get(&stage);
+        worker.is_some_and(|worker| {
+            worker
+                .slots
+                .iter()
+                .any(|&slot| self.lost_at(slot).is_some())
+        })
     }
 
     /// The worker of `stage` is gone. Returns what happened to its GPU, if that was lost meanwhile.
@@ -414,6 +432,14 @@ mod tests {
             "all its slots, and the worker on it"
         );
         assert_eq!(keeper.lose(uuid, "XID 79"), None);
+        // Whoever was given its slot before that was known doesn't get it, whatever the GPU says.
+        scene.write("");
+        let Answer::Lost { what, .. } = keeper.lease(6, &[0], 0) else {
+            panic!("it is lost");
+        };
+        assert_eq!(what, "XID 79");
+        assert!(keeper.is_lost(5) && !keeper.is_lost(6));
+        scene.write(&lost);
         assert!(
             keeper
                 .farewell(uuid, "XID 79")
@@ -454,11 +480,11 @@ mod tests {
         let keeper = || Keeper::new(None, slots()).in_memory(vec![Pool::new(&name, 4 * GIB)]);
         let (mut here, mut there) = (keeper(), keeper());
         assert_eq!(here.lease(0, &[0], 3 * GIB), Answer::Yes);
-        let Answer::Busy { slot: 1, news } = there.lease(5, &[1], 2 * GIB) else {
+        let Answer::NoMemory(short) = there.lease(5, &[1], 2 * GIB) else {
             panic!("there is no room for it");
         };
-        assert!(news.unwrap().contains("need 3.0 GiB of 4.0 GiB"));
-        assert_eq!(there.held(), [1]);
+        assert!(short.to_string().contains("need 3.0 GiB of 4.0 GiB"));
+        assert!(there.held().is_empty());
         assert_eq!(there.lease(6, &[0], GIB), Answer::Yes);
         here.release(0);
         assert_eq!(there.lease(5, &[1], 2 * GIB), Answer::Yes);

@@ -20,6 +20,32 @@ pub struct Pool {
     claims: u64,
 }
 
+/// There is no room for a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Short {
+    /// Bytes that it needs.
+    pub need: u64,
+    /// Bytes that all others have; `None` where somebody else is just taking theirs.
+    pub taken: Option<u64>,
+    pub capacity: u64,
+}
+
+impl std::fmt::Display for Short {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.taken {
+            Some(taken) => write!(
+                f,
+                "it needs {} of memory, and the stages that run on this machine, those of other `ablate run` among \
+                 them, need {} of {}",
+                gib(self.need),
+                gib(taken),
+                gib(self.capacity)
+            ),
+            None => f.write_str("another `ablate run` is taking its share of the memory"),
+        }
+    }
+}
+
 impl Pool {
     /// Those of the machine that this process is on: its own, and that of the control group whose limit is lower (a
     /// batch job's, a service's), whose stages share both.
@@ -48,35 +74,47 @@ impl Pool {
     /// Claims `need` bytes; no claim where there is nothing to claim or nobody can see it.
     ///
     /// # Errors
-    /// Others have so much that there is no room for it; what the user is told. A stage that needs more than there is
-    /// runs when nobody else has any.
-    pub fn claim(&mut self, need: u64) -> Result<Option<Claim>, String> {
+    /// Others have so much that there is no room for it. A stage that needs more than there is runs when nobody else
+    /// has any.
+    pub fn claim(&mut self, need: u64) -> Result<Option<Claim>, Short> {
         if need == 0 || self.capacity == u64::MAX {
             return Ok(None);
         }
         // One at a time looks and claims.
         let Some(_turn) = self.turn() else {
-            return Err("another `ablate run` is taking its share of the memory".to_owned());
+            return Err(Short {
+                need,
+                taken: None,
+                capacity: self.capacity,
+            });
         };
         let Some(taken) = self.taken() else {
             return Ok(None);
         };
         if taken > 0 && taken.saturating_add(need) > self.capacity {
-            return Err(format!(
-                "it needs {} of memory, and the stages that run on this machine, those of other `ablate run` among them, need {} of {}",
-                gib(need),
-                gib(taken),
-                gib(self.capacity)
-            ));
+            return Err(Short {
+                need,
+                taken: Some(taken),
+                capacity: self.capacity,
+            });
         }
-        self.claims += 1;
-        let own = format!(
-            "{}/{need}/{}-{}",
-            self.name,
-            std::process::id(),
-            self.claims
-        );
-        Ok(claim(&own).ok())
+        // A process in another container may have the same number.
+        const TRIES: u32 = 1000;
+        for _ in 0..TRIES {
+            self.claims += 1;
+            let own = format!(
+                "{}/{need}/{}-{}",
+                self.name,
+                std::process::id(),
+                self.claims
+            );
+            match claim(&own) {
+                Ok(claim) => return Ok(Some(claim)),
+                Err(Refused::Taken) => {}
+                Err(Refused::Unsupported) => break,
+            }
+        }
+        Ok(None)
     }
 
     fn turn(&self) -> Option<Option<Claim>> {
@@ -137,7 +175,7 @@ mod tests {
     fn who_shares_a_machine_shares_its_memory() {
         let (mut here, mut there) = (pool("shared"), pool("shared"));
         let first = here.claim(5 * GIB).unwrap().unwrap();
-        let refused = there.claim(4 * GIB).unwrap_err();
+        let refused = there.claim(4 * GIB).unwrap_err().to_string();
         assert!(refused.contains("it needs 4.0 GiB"), "{refused}");
         assert!(refused.contains("need 5.0 GiB of 8.0 GiB"), "{refused}");
         let _second = there.claim(3 * GIB).unwrap().unwrap();

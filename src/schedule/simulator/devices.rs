@@ -24,7 +24,20 @@ impl World {
     /// Leases the devices of a stage that is to be started; false if it can't be now.
     pub(super) fn lease(&mut self, by: usize, stage: usize) -> bool {
         let slots = self.schedulers[by].core.slots_of(stage);
+        if slots.is_empty() {
+            return false;
+        }
         if !self.is_gpu() {
+            if self.now < self.memory_until {
+                self.ensure_look_again(by);
+                let busy = Message::MemoryBusy {
+                    stage,
+                    used: 1,
+                    capacity: 1,
+                };
+                self.schedulers[by].messages.push_back(busy);
+                return false;
+            }
             return true;
         }
         let mut busy = None;
@@ -36,9 +49,7 @@ impl World {
                 busy = Some(slot);
             } else if state.foreign || state.shares[share].is_some() {
                 self.schedulers[by].held.insert(slot);
-                if !std::mem::replace(&mut self.schedulers[by].asking, true) {
-                    self.tell(LOOK_AGAIN, by, Input::LookAgain);
-                }
+                self.ensure_look_again(by);
                 busy = Some(slot);
             } else {
                 self.schedulers[by].held.remove(&slot);
@@ -56,6 +67,12 @@ impl World {
             self.devices[device].shares[share] = Some((by, stage));
         }
         true
+    }
+
+    fn ensure_look_again(&mut self, by: usize) {
+        if !std::mem::replace(&mut self.schedulers[by].asking, true) {
+            self.tell(LOOK_AGAIN, by, Input::LookAgain);
+        }
     }
 
     /// The scheduler doesn't use the GPU any more: what runs there can't be rescued.

@@ -208,6 +208,7 @@ impl World {
             }
             Input::LookAgain => {
                 scheduler.asking = false;
+                scheduler.messages.push_back(Message::MemoryFree);
                 let free = |&slot: &usize| Message::SlotFree { slot };
                 scheduler.messages.extend(scheduler.held.iter().map(free));
             }
@@ -242,20 +243,9 @@ impl World {
 
     fn hasten(&mut self, by: usize) -> Result<(), Dead> {
         while let Some(message) = self.schedulers[by].messages.pop_front() {
-            for action in self.schedulers[by].core.handle(message) {
-                let at_once = match &action {
-                    Action::Terminate { stage } | Action::Kill { stage } => {
-                        self.schedulers[by].workers.contains_key(stage)
-                    }
-                    Action::SetTimer { .. } | Action::Close(_) => true,
-                    _ => false,
-                };
-                if at_once {
-                    self.carry_out(by, action, &mut VecDeque::new());
-                } else {
-                    self.schedulers[by].due.push(action);
-                }
-            }
+            let actions = self.schedulers[by].core.handle(message);
+            let later = self.without_store(by, actions);
+            self.schedulers[by].due.extend(later);
         }
         let scheduler = &self.schedulers[by];
         let is_gone = |stage: &usize| {
@@ -267,6 +257,25 @@ impl World {
             return Err(self.give_up(by));
         }
         Ok(())
+    }
+
+    fn without_store(&mut self, by: usize, actions: Vec<Action>) -> Vec<Action> {
+        let mut later = Vec::new();
+        for action in actions {
+            let at_once = match &action {
+                Action::Terminate { stage } | Action::Kill { stage } => {
+                    self.schedulers[by].workers.contains_key(stage)
+                }
+                Action::SetTimer { .. } | Action::Close(_) => true,
+                _ => false,
+            };
+            if at_once {
+                self.carry_out(by, action, &mut VecDeque::new());
+            } else {
+                later.push(action);
+            }
+        }
+        later
     }
 
     fn look_for_space(&mut self, by: usize) {
@@ -367,6 +376,7 @@ impl World {
             if actions.is_empty() {
                 break;
             }
+            let actions = self.without_store(by, actions);
             if self.step(by)? == Some(Fault::CommitFails) {
                 return Err(self.give_up(by));
             }

@@ -2,8 +2,10 @@
 
 use crate::rundir::event::FailureClass;
 use crate::schedule::actor::ledger::Entry;
+use crate::schedule::reconcile::is_transient;
 use crate::store::rows::Status;
-use crate::store::{Claim, Owner, StageState};
+use crate::store::{Claim, Owner, StageState, abandoned};
+use std::collections::HashMap;
 
 /// A stage as store and run directory have it.
 #[derive(Debug, Clone)]
@@ -15,6 +17,8 @@ pub struct Row {
     pub lease: Option<(usize, u32)>,
     /// Attempts whose logs say that they finished.
     pub finished: Vec<u32>,
+    /// Why attempts failed, as far as their logs say.
+    pub told: HashMap<u32, FailureClass>,
     /// Workers that are alive: scheduler and attempt.
     pub workers: Vec<(usize, u32)>,
     /// The furthest checkpoint.
@@ -29,6 +33,7 @@ impl Default for Row {
             attempts: 0,
             lease: None,
             finished: Vec::new(),
+            told: HashMap::new(),
             workers: Vec::new(),
             step: 0,
         }
@@ -119,8 +124,10 @@ impl Row {
     pub fn abandon(&mut self) {
         let attempt = self.lease.take().map(|(_, attempt)| attempt);
         if self.status == Status::Running {
-            let done = attempt.is_some_and(|attempt| self.finished.contains(&attempt));
-            self.status = if done { Status::Done } else { Status::Pending };
+            let finished = attempt.is_some_and(|attempt| self.finished.contains(&attempt));
+            let told = attempt.and_then(|attempt| self.told.get(&attempt).copied());
+            self.status = abandoned(finished, told, is_transient);
+            self.failure = told.map(|class| (class, String::new()));
         }
     }
 

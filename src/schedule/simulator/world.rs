@@ -146,6 +146,8 @@ pub struct World {
     pub rng: KeyedRng,
     /// Until when the disk is short, and the store full.
     pub short_until: Time,
+    /// Others of the machine have its memory until then.
+    pub memory_until: Time,
     pub full_until: Time,
     pub lose_notice: bool,
     /// Faults that have come about.
@@ -197,6 +199,7 @@ impl World {
             fault,
             chaos,
             short_until: 0,
+            memory_until: 0,
             full_until: 0,
             lose_notice: false,
             struck: 0,
@@ -339,7 +342,8 @@ impl World {
                 let after = self.rng.below(6_000);
                 self.send(after, Event::Leave(device));
             }
-            Fault::DeviceBusy => {}
+            // Without GPUs others take the memory.
+            Fault::DeviceBusy => self.memory_until = self.now + self.rng.below(6_000),
             Fault::DiskShort => self.short_until = self.now + self.rng.below(8_000),
             Fault::StoreFull => self.full_until = self.now + self.rng.below(8_000),
             Fault::Stop => {
@@ -432,9 +436,16 @@ impl World {
             return;
         };
         row.workers.remove(place);
-        if self.schedulers[by].workers[&stage].outcome == Outcome::Done {
-            row.finished.push(attempt);
-            assert_eq!(row.finished.len(), 1, "stage {stage} was trained twice");
+        match &self.schedulers[by].workers[&stage].outcome {
+            Outcome::Done => {
+                row.finished.push(attempt);
+                assert_eq!(row.finished.len(), 1, "stage {stage} was trained twice");
+            }
+            // What ends a worker in the middle of something leaves it no time to say so.
+            Outcome::Failed(failure) if self.rng.chance(0.5) => {
+                row.told.insert(attempt, failure.class);
+            }
+            Outcome::Failed(_) => {}
         }
         self.leave_devices(by, stage);
     }

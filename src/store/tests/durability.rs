@@ -50,7 +50,7 @@ async fn child_that_commits() {
     let dir = Path::new(&dir);
     let _lock = StoreLock::exclusive(dir).unwrap();
     let store = open(dir).await;
-    store.abandon_running(&[]).await.unwrap();
+    store.abandon_running(&[], |_| false).await.unwrap();
     let sample = Sample::new("loss", 40, 1);
     sample.save(&store).await;
     let fingerprint = sample.fingerprint(0);
@@ -122,7 +122,7 @@ async fn what_was_committed_survives_a_kill() {
             .await
             .unwrap();
         assert_eq!(check.rows, [[Cell::Text("ok".to_owned())]]);
-        store.abandon_running(&[]).await.unwrap();
+        store.abandon_running(&[], |_| false).await.unwrap();
         assert_eq!(
             number(
                 &store,

@@ -287,6 +287,33 @@ async fn the_headline_is_told_from_further_evaluations() {
     assert_eq!(curve, [(0, 40.0), (1, 42.0)]);
 }
 
+/// Weights that were removed are made again: until that is done, what is known of the stage stays.
+#[tokio::test]
+async fn a_stage_that_is_made_again_keeps_its_results() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    let sample = Sample::new("loss", 1, 1);
+    sample.save(&store).await;
+    let fingerprint = sample.fingerprint(0);
+    let attempt = store.begin_attempt(&fingerprint, &start()).await.unwrap();
+    let first = history(50.0);
+    store.record_events(&fingerprint, &first).await.unwrap();
+    store
+        .end_attempt(&fingerprint, attempt, &end(Status::Done))
+        .await
+        .unwrap();
+    let results = store.results("loss").await.unwrap();
+    let curves = store.curves("loss").await.unwrap();
+    assert!(!results.is_empty() && !curves.is_empty());
+    store.begin_attempt(&fingerprint, &start()).await.unwrap();
+    let next = first.len() as u64 + 1;
+    let again = [event(next, 2, started(0)), event(next + 1, 2, step(3, 2.5))];
+    store.record_events(&fingerprint, &again).await.unwrap();
+    let now = store.results("loss").await.unwrap();
+    assert_eq!(now.len(), results.len());
+    assert_eq!(store.curves("loss").await.unwrap().len(), curves.len());
+}
+
 #[tokio::test]
 async fn abandoned_attempts_end_as_their_events_say() {
     let folder = tempfile::tempdir().unwrap();
@@ -318,8 +345,8 @@ async fn abandoned_attempts_end_as_their_events_say() {
         .end_attempt(&sample.fingerprint(3), 1, &end(Status::Done))
         .await
         .unwrap();
-    assert_eq!(store.abandon_running(&[]).await.unwrap(), 3);
-    assert_eq!(store.abandon_running(&[]).await.unwrap(), 0);
+    assert_eq!(store.abandon_running(&[], |_| false).await.unwrap(), 3);
+    assert_eq!(store.abandon_running(&[], |_| false).await.unwrap(), 0);
     let all: Vec<String> = (0..4).map(|index| sample.fingerprint(index)).collect();
     let states = store.stage_states(&all).await.unwrap();
     let state = |index: usize| (states[&all[index]].status, states[&all[index]].failure);

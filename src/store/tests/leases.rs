@@ -193,7 +193,13 @@ async fn only_the_leases_of_the_dead_are_taken_over() {
         .unwrap();
     // An attempt from before there were leases.
     store.begin_attempt(&names[3], &start()).await.unwrap();
-    assert_eq!(other.abandon_running(&["a".to_owned()]).await.unwrap(), 3);
+    assert_eq!(
+        other
+            .abandon_running(&["a".to_owned()], |_| false)
+            .await
+            .unwrap(),
+        3
+    );
     let states = other.stage_states(&names).await.unwrap();
     let of = |index: usize| states[&names[index]].status;
     assert_eq!(
@@ -205,10 +211,50 @@ async fn only_the_leases_of_the_dead_are_taken_over() {
             Status::Pending
         ]
     );
-    assert_eq!(other.abandon_running(&["a".to_owned()]).await.unwrap(), 0);
+    assert_eq!(
+        other
+            .abandon_running(&["a".to_owned()], |_| false)
+            .await
+            .unwrap(),
+        0
+    );
     let leases = other.leases().await.unwrap();
     assert_eq!(leases.len(), 1);
     assert_eq!(leases[0].owner, b);
+}
+
+/// What a worker said of its end before its scheduler died is no verdict where circumstances were to blame.
+#[tokio::test]
+async fn stages_that_were_asked_to_stop_are_free_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, other, sample) = two(folder.path()).await;
+    let a = owner("a");
+    let told = [
+        (FailureClass::Killed, Status::Pending),
+        (FailureClass::OutOfMemory, Status::Pending),
+        (FailureClass::DiskFull, Status::Pending),
+        (FailureClass::Diverged, Status::Failed),
+    ];
+    let names: Vec<String> = (0..4).map(|index| sample.fingerprint(index)).collect();
+    for (name, (class, _)) in names.iter().zip(told) {
+        one(&store, &a, claim(name, 0)).await;
+        let message = "why".to_owned();
+        let events = [
+            event(1, 1, started(0)),
+            event(2, 1, EventKind::Failed { class, message }),
+        ];
+        store.record_events(name, &events).await.unwrap();
+    }
+    let dead = ["a".to_owned()];
+    let is_transient = |class| class != FailureClass::Diverged;
+    assert_eq!(other.abandon_running(&dead, is_transient).await.unwrap(), 4);
+    let states = other.stage_states(&names).await.unwrap();
+    for (name, (class, expected)) in names.iter().zip(told) {
+        let state = &states[name];
+        assert_eq!(state.status, expected, "{class:?}");
+        // Why its attempt ended is known all the same.
+        assert_eq!(state.failure, Some(class));
+    }
 }
 
 /// Several schedulers that all want every stage: each goes to one of them.

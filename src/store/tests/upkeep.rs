@@ -319,12 +319,25 @@ async fn damaged_records_and_logs_are_named_and_cost_what_they_hold() {
     assert!(views(&store).await["v_notes"].is_empty());
 }
 
-/// Later records refer to rows that only a damaged one holds: nothing else may get the numbers of those.
+/// All files of a store.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+/// Later records refer to rows that only a damaged one holds: nothing else may get the numbers of those. A second
+/// recovery comes to the same, also once the damaged record can be read again.
 #[tokio::test]
-async fn a_damaged_first_record_gives_no_result_to_another_run() {
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path();
-    let (store, _) = full(dir).await;
+async fn a_damaged_record_gives_no_result_to_another_run() {
+    let original = tempfile::tempdir().unwrap();
+    let (store, sample) = full(original.path()).await;
     let stages = "SELECT r.name, s.fingerprint FROM runs r JOIN run_stages rs ON rs.run = r.id
         JOIN stages s ON s.id = rs.stage ORDER BY r.name, rs.position";
     let of = async |store: &Store| {
@@ -336,29 +349,119 @@ async fn a_damaged_first_record_gives_no_result_to_another_run() {
     };
     let before = of(&store).await;
     store.close().await.unwrap();
-    let mut records: Vec<_> = fs::read_dir(dir.join("records"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    records.sort();
-    assert!(records.len() > 1, "{records:?}");
-    for damaged in &records {
-        let whole = fs::read(damaged).unwrap();
+    let records = |dir: &Path| {
+        let entries = fs::read_dir(dir.join("records")).unwrap();
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
+    };
+    let count = records(original.path()).len();
+    assert!(count > 1);
+    for index in 0..count {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        copy(original.path(), dir);
+        let damaged = records(dir).remove(index);
+        let whole = fs::read(&damaged).unwrap();
         let mut bytes = whole.clone();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 0xff;
-        fs::write(damaged, &bytes).unwrap();
+        fs::write(&damaged, &bytes).unwrap();
         let lock = StoreLock::exclusive(dir).unwrap();
-        recover(dir, &lock).await.unwrap();
+        let recovered = recover(dir, &lock).await.unwrap();
+        assert!(!recovered.problems.is_empty());
         drop(lock);
         let store = open(dir).await;
         all_keys_exist(&store).await;
         for (run, stage) in of(&store).await {
             assert!(before.contains(&(run.clone(), stage)), "{damaged:?}: {run}");
         }
+        let kept = damaged.with_file_name(format!(
+            "{}.damaged",
+            damaged.file_name().unwrap().to_str().unwrap()
+        ));
+        assert_eq!(fs::read(&kept).unwrap(), bytes);
+        // The next run stores the plan anew.
+        sample.save(&store).await;
+        let name = "loss/l1/s0".to_owned();
+        store
+            .tag(std::slice::from_ref(&name), "after")
+            .await
+            .unwrap();
+        let now = of(&store).await;
         store.close().await.unwrap();
-        fs::write(damaged, whole).unwrap();
+        for again in ["still damaged", "whole again"] {
+            if again == "whole again" {
+                fs::write(&damaged, &whole).unwrap();
+            }
+            fs::remove_file(dir.join("ablate.db")).unwrap();
+            let lock = StoreLock::exclusive(dir).unwrap();
+            let recovered = recover(dir, &lock).await.unwrap();
+            assert_eq!(recovered.problems, [] as [&str; 0], "{damaged:?}, {again}");
+            drop(lock);
+            let store = open(dir).await;
+            assert_eq!(of(&store).await, now, "{damaged:?}, {again}");
+            let marks = store.marks(&name).await.unwrap();
+            assert!(marks.tags.contains(&"after".to_owned()), "{again}");
+            store.close().await.unwrap();
+        }
     }
+}
+
+/// Marks of lost runs are named, for only people can set them again.
+#[tokio::test]
+async fn lost_marks_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let store = open(dir).await;
+    let sample = Sample::new("loss", 2, 1);
+    sample.save(&store).await;
+    let runs = ["loss/l0/s0".to_owned()];
+    store.tag(&runs, "paper").await.unwrap();
+    store.note(&runs[0], "ask Ada").await.unwrap();
+    store.close().await.unwrap();
+    fs::remove_file(dir.join("ablate.db")).unwrap();
+    fs::write(dir.join("records/0000001.jsonl.gz"), "damaged").unwrap();
+    let lock = StoreLock::exclusive(dir).unwrap();
+    let problems = recover(dir, &lock).await.unwrap().problems.join("\n");
+    assert!(
+        problems.contains("tag paper: the run is in a damaged record"),
+        "{problems}"
+    );
+    assert!(
+        problems.contains("note \u{201c}ask Ada\u{201d}"),
+        "{problems}"
+    );
+}
+
+/// An older program would leave out what it doesn't know of.
+#[tokio::test]
+async fn records_of_a_newer_schema_are_refused() {
+    use std::io::Write;
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let store = open(dir).await;
+    Sample::new("loss", 2, 1).save(&store).await;
+    store.close().await.unwrap();
+    let path = dir.join("ablate.db");
+    fs::write(&path, "damaged").unwrap();
+    let record = fs::File::create(dir.join("records/0000009.jsonl.gz")).unwrap();
+    let mut record = flate2::write::GzEncoder::new(record, flate2::Compression::fast());
+    writeln!(
+        record,
+        r#"{{"version":1,"number":9,"schema":99,"kind":"snapshot"}}"#
+    )
+    .unwrap();
+    record.finish().unwrap();
+    let lock = StoreLock::exclusive(dir).unwrap();
+    let error = recover(dir, &lock).await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::Newer { found: 99, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("update ablate"));
+    assert_eq!(fs::read(&path).unwrap(), b"damaged");
+    assert!(dir.join("records/0000001.jsonl.gz").exists());
 }
 
 /// Every row refers to rows that are there.

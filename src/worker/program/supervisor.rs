@@ -256,12 +256,20 @@ impl Program {
             Ok(guard) => Arc::new(guard),
             Err(error) => {
                 let name = &self.program.argv[0];
-                let class = match error.kind() {
-                    io::ErrorKind::NotFound
-                    | io::ErrorKind::PermissionDenied
-                    | io::ErrorKind::NotADirectory => FailureClass::Config,
-                    // Short of processes or memory: there may be some again in a moment.
-                    _ => FailureClass::Killed,
+                let class = match error.raw_os_error() {
+                    // Short of processes, memory or descriptors, or the file is being written: in a moment it may go.
+                    Some(
+                        libc::EAGAIN
+                        | libc::ENOMEM
+                        | libc::EMFILE
+                        | libc::ENFILE
+                        | libc::ETXTBSY
+                        | libc::EINTR,
+                    )
+                    | None => FailureClass::Killed,
+                    Some(libc::EIO | libc::ESTALE) => FailureClass::IoError,
+                    // It isn't there, isn't a program, isn't one of this machine, is given too much: as the file says it.
+                    Some(_) => FailureClass::Config,
                 };
                 return self.refuse(&mut log, class, format!("can't start `{name}`: {error}"));
             }
@@ -517,7 +525,8 @@ impl Program {
             _ => Ok(()),
         };
         // One that was asked to leave may do so well, in the middle of its work.
-        let is_final = !stopped || from_file || self.has_last(reports);
+        let of_file = from_file && self.program.metrics.is_empty();
+        let is_final = !stopped || of_file || self.has_last(reports);
         if end.code == Some(0) && verdict.is_ok() && is_final {
             for kind in reports.results(from_file) {
                 log.append(kind)?;

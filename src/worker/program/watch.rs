@@ -110,3 +110,26 @@ fn notices(path: &Path) -> Option<OwnedFd> {
         (watch >= 0).then_some(file)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `>` instead of `>>`: what is written then is heard, too.
+    #[test]
+    fn a_file_that_is_written_anew_is_read_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("reports.jsonl");
+        let mut watch = Watch::create(&path).unwrap();
+        assert_eq!(watch.next().unwrap(), b"");
+        std::fs::write(&path, "first\nsecond\n").unwrap();
+        assert_eq!(watch.next().unwrap(), b"first\nsecond\n");
+        assert_eq!(watch.next().unwrap(), b"");
+        std::fs::write(&path, "third\n").unwrap();
+        assert_eq!(watch.next().unwrap(), b"third\n");
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(watch.next().unwrap(), b"");
+        std::fs::write(&path, "fourth\n").unwrap();
+        assert_eq!(watch.next().unwrap(), b"fourth\n");
+    }
+}

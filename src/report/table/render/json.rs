@@ -6,7 +6,8 @@ use crate::report::table::{Cell, Delta, Estimate, Table, Value, Verdict, Within}
 use crate::report::text::is_unsafe;
 use serde_json::{Value as Json, json};
 
-/// One object: `name`, `title`, `caption`, `footnotes`, `columns` (`head`, `group`, `kind`) and `rows`
+/// One object: `name`, `title`, `caption`, `footnotes`, `columns` (`head`, `group`, `kind`, and as `note`
+/// the letter of its footnote) and `rows`
 /// (`group`, `baseline`, `cells`). A cell is an object with `text` (what people read) and, by the kind
 /// of its column, `mean`, `sd`, `n`, `low`, `high`, `p`, `state`. Text is as it is in the experiment file; control
 /// and invisible characters are escaped (`\u202e`), which reads back as itself.
@@ -39,7 +40,11 @@ fn object(table: &Table) -> Json {
     let columns: Vec<Json> = table
         .columns
         .iter()
-        .map(|column| json!({"head": column.head, "group": column.group, "kind": column.kind.name()}))
+        .map(|column| {
+            json!({
+                "head": column.head, "group": column.group, "kind": column.kind.name(), "note": column.note,
+            })
+        })
         .collect();
     let rows: Vec<Json> = table
         .rows

@@ -78,7 +78,7 @@ impl Render for LatexPreview {
             "% Shows {0}.tex: pdflatex {0}-preview.tex\n\
              \\documentclass[10pt]{{article}}\n\
              \\usepackage[T1]{{fontenc}}\n\
-             \\usepackage[a4paper, landscape, margin=15mm]{{geometry}}\n\
+             \\usepackage[paperwidth=420mm, paperheight=297mm, margin=15mm]{{geometry}}\n\
              \\usepackage{{array, booktabs, siunitx, xcolor}}\n\
              \\pagestyle{{empty}}\n\
              \\begin{{document}}\n\

@@ -57,7 +57,7 @@ impl Render for Markdown {
         if !table.footnotes.is_empty() {
             text.push('\n');
             for note in &table.footnotes {
-                text.push_str(&format!("- {}\n", escape(note)));
+                text.push_str(&format!("- {}\n", escape(note.trim())));
             }
         }
         text
@@ -65,7 +65,7 @@ impl Render for Markdown {
 }
 
 /// `text` as inline Markdown that renders as `text`: active characters are escaped by a backslash, HTML
-/// by entities, line breaks become spaces, control and invisible characters `\u{…}`.
+/// by entities, line breaks become spaces, what GitHub would make a link or a picture of is taken apart, control and invisible characters `\u{…}`.
 pub(in crate::report) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for (position, c) in text.char_indices() {
@@ -82,6 +82,15 @@ pub(in crate::report) fn escape(text: &str) -> String {
                     out.push('\\');
                     out.push(c);
                 }
+            }
+            // GitHub makes links of addresses.
+            ':' if text[position..].starts_with("://") => out.push_str("\\:"),
+            '.' if ends_in_www(&text[..position]) => out.push_str("\\."),
+            // And of `@name`, `#12` and `:name:` mentions, numbers of issues and pictures, in what is shown: only what
+            // stands between tells it that they are apart.
+            '@' | '#' | ':' if is_reference(c, &text[position + 1..]) => {
+                out.push(c);
+                out.push_str("<!-- -->");
             }
             // A label can't start a heading, a list or a quotation.
             '#' | '-' | '+' | '=' | '!' if position == 0 && is_block_start(text) => {
@@ -102,6 +111,25 @@ pub(in crate::report) fn escape(text: &str) -> String {
         }
     }
     out
+}
+
+fn ends_in_www(text: &str) -> bool {
+    let start = text.len().saturating_sub(3);
+    text.get(start..)
+        .is_some_and(|end| end.eq_ignore_ascii_case("www"))
+}
+
+/// Whether `mark` and what comes `after` it would be a mention, the number of an issue, or the name of a picture.
+fn is_reference(mark: char, after: &str) -> bool {
+    let next = after.chars().next();
+    match mark {
+        '@' => next.is_some_and(|c| c.is_ascii_alphanumeric()),
+        '#' => next.is_some_and(|c| c.is_ascii_digit()),
+        _ => {
+            let name = after.find(|c: char| !c.is_ascii_alphanumeric() && !"_+-".contains(c));
+            name.is_some_and(|end| end > 0 && after[end..].starts_with(':'))
+        }
+    }
 }
 
 fn is_block_start(text: &str) -> bool {

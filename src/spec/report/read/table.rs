@@ -22,6 +22,9 @@ const TABLE_KEYS: &[&str] = &[
     "transposed",
 ];
 
+/// How the LaTeX preview beside a table's file ends.
+const PREVIEW: &str = "-preview";
+
 impl Reader<'_> {
     fn sort(&mut self, node: &Node, place: &str) -> Option<Sort> {
         let text = self.text(node, place)?;
@@ -76,7 +79,11 @@ impl Reader<'_> {
                 });
             }
         }
-        ticks.truncate(MOST);
+        if ticks.len() > MOST {
+            let message = format!("`ticks` has more than {MOST} parts");
+            self.error(node.position, message, None);
+            ticks.truncate(MOST);
+        }
         ticks
     }
 
@@ -120,7 +127,17 @@ impl Reader<'_> {
         for entry in entries {
             let node = &entry.value;
             match entry.key.as_str() {
-                "name" => table.name = self.name(node, "`name`").unwrap_or_default(),
+                "name" => {
+                    table.name = self.name(node, "`name`").unwrap_or_default();
+                    if table.name.ends_with(PREVIEW) {
+                        let message = format!(
+                            "`{}` ends like the preview that every table has beside it",
+                            table.name
+                        );
+                        let hint = format!("leave `{PREVIEW}` out");
+                        self.error(node.position, message, Some(hint));
+                    }
+                }
                 "title" => table.title = self.text(node, "`title`"),
                 "kind" => {
                     if let Some(kind) = self.choice(node, "table", TABLE_KINDS) {
