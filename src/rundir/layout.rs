@@ -60,13 +60,17 @@ impl RunDir {
         }
     }
 
-    /// Removes the checkpoints (`step-*`) of a stage whose event log says that it has finished, once that is on the
-    /// disk. What can't be removed costs space only.
-    pub fn drop_checkpoints(&self) {
+    /// [`drop_checkpoints`](Self::drop_checkpoints) of a stage whose event log says that it has finished, once that is on
+    /// the disk: whoever wrote it may not have come to that.
+    pub fn drop_checkpoints_of_finished(&self) {
         let is_durable = std::fs::File::open(self.events()).and_then(|log| log.sync_data());
-        if is_durable.is_err() {
-            return;
+        if is_durable.is_ok() {
+            self.drop_checkpoints();
         }
+    }
+
+    /// Removes the checkpoints (`step-*`) of a stage that is done. What can't be removed costs space only.
+    pub fn drop_checkpoints(&self) {
         for entry in std::fs::read_dir(self.checkpoints())
             .into_iter()
             .flatten()

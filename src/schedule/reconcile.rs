@@ -118,7 +118,7 @@ async fn take_in<'f>(
             }
         }
         if is_finished {
-            run_dir.drop_checkpoints();
+            run_dir.drop_checkpoints_of_finished();
         }
     }
     Ok(found)

@@ -54,13 +54,18 @@ impl Store {
     /// Opens the store at `dir` as one of several schedulers. The first one there, alone for that moment,
     /// creates or migrates it; later ones join.
     pub async fn enter(dir: &Path) -> Result<(StoreLock, Store), StoreError> {
-        if let Ok(lock) = StoreLock::exclusive(dir) {
-            let store = Store::open(dir).await?;
-            return Ok((lock.share()?, store));
+        match StoreLock::exclusive(dir) {
+            Ok(lock) => {
+                let store = Store::open(dir).await?;
+                Ok((lock.share()?, store))
+            }
+            Err(StoreError::InUse { .. }) => {
+                let lock = StoreLock::shared(dir)?;
+                let store = Store::join(dir).await?;
+                Ok((lock, store))
+            }
+            Err(error) => Err(error),
         }
-        let lock = StoreLock::shared(dir)?;
-        let store = Store::join(dir).await?;
-        Ok((lock, store))
     }
 
     /// Opens the store at `dir` to read and write, creating or migrating it. Take an

@@ -182,7 +182,7 @@ impl Actor<'_> {
         };
         if outcome == Outcome::Done && exit.code != Some(0) {
             let dir = RunDir::in_store(self.run.dir, &self.run.jobs[stage].fingerprint);
-            dir.drop_checkpoints();
+            dir.drop_checkpoints_of_finished();
         }
         let outcome = self.whose_memory(attempt.slot, outcome);
         let outcome = match (outcome, self.guard.end(stage)) {
