@@ -106,7 +106,7 @@ fn built_in_experiments_plan_without_a_problem() {
         ("epochs", "quick", 24, 24),
         ("epochs", "paper", 24, 24),
         ("fixres", "quick", 12, 24),
-        ("fixres", "paper", 12, 24),
+        ("fixres", "paper", 72, 144),
         ("in21k", "paper", 6, 12),
     ];
     for (name, profile, runs, stages) in sizes {
@@ -209,6 +209,40 @@ fn paper_profiles_hold_the_published_values() {
         plan.stages[run.stages[1] as usize].parent,
         Some(run.stages[0])
     );
+}
+
+/// Where it has the published resolutions, each row of `fixres` is the published recipe of its model and length.
+#[test]
+fn fixres_trains_by_the_published_recipes() {
+    let plan = builtin("fixres", "paper");
+    let published = |name: &str| {
+        let plan = plan_text(&format!("recipe: {name}\n"), &Options::default());
+        let recipe = plan
+            .unwrap_or_else(|problems| panic!("{problems}"))
+            .stage_spec(0)
+            .recipe;
+        serde_json::to_value(recipe).unwrap()
+    };
+    for (variant, pretrain, finetune) in [
+        ("ViT-B 400,192", "deit3_400_vit_b", "deit3_fixres"),
+        ("ViT-B 800,192", "deit3_800_vit_b", "deit3_fixres"),
+        ("ViT-L 400,192", "deit3_400_vit_l", "deit3_fixres_vit_l"),
+        ("ViT-L 800,192", "deit3_800_vit_l", "deit3_fixres_vit_l"),
+        ("ViT-H 400,160", "deit3_400_vit_h", "deit3_fixres_vit_h"),
+        ("ViT-H 800,160", "deit3_800_vit_h", "deit3_fixres_vit_h"),
+    ] {
+        let index = plan.variants.iter().position(|own| own.name == variant);
+        let index = index.unwrap_or_else(|| panic!("{variant}")) as u32;
+        let run = plan.runs.iter().find(|run| run.variant == index).unwrap();
+        for (stage, name) in run.stages.iter().zip([pretrain, finetune]) {
+            let mut ours = serde_json::to_value(plan.stage_spec(*stage).recipe).unwrap();
+            let theirs = published(name);
+            // It is tested at further resolutions, too.
+            ours["eval"]["resolutions"] = theirs["eval"]["resolutions"].clone();
+            ours["eval"]["resolution"] = theirs["eval"]["resolution"].clone();
+            assert_eq!(ours, theirs, "{variant}, {name}");
+        }
+    }
 }
 
 #[test]

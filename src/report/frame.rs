@@ -7,6 +7,7 @@
 use super::data::ExperimentData;
 use super::statistics::Sample;
 use polars::prelude::*;
+use std::collections::BTreeMap;
 
 /// A frame that can't be made.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +50,6 @@ impl Arm {
 #[derive(Debug, Clone, PartialEq)]
 pub struct CurvePoint {
     pub variant_index: u32,
-    pub stage: String,
-    pub metric: String,
     /// 0-based.
     pub epoch: u32,
     /// By seed.
@@ -131,21 +130,6 @@ pub fn results(data: &ExperimentData) -> Result<DataFrame, FrameError> {
         .map_err(failed("results"))
 }
 
-/// One row per run, stage, metric and epoch: `variant_index`, `seed`, `stage`, `metric`, `epoch`,
-/// `value`.
-pub fn curves(data: &ExperimentData) -> Result<DataFrame, FrameError> {
-    let rows = &data.curves;
-    df!(
-        "variant_index" => rows.iter().map(|row| row.variant_index).collect::<Vec<_>>(),
-        "seed" => rows.iter().map(|row| row.seed).collect::<Vec<_>>(),
-        "stage" => rows.iter().map(|row| &*row.stage).collect::<Vec<_>>(),
-        "metric" => rows.iter().map(|row| &*row.metric).collect::<Vec<_>>(),
-        "epoch" => rows.iter().map(|row| row.epoch).collect::<Vec<_>>(),
-        "value" => rows.iter().map(|row| row.value).collect::<Vec<_>>(),
-    )
-    .map_err(failed("curves"))
-}
-
 /// The arms of the frame that [`results`] made, by variant, stage, set and metric; and by test resolution
 /// too, if `by_resolution`.
 pub fn arms(results: &DataFrame, by_resolution: bool) -> Result<Vec<Arm>, FrameError> {
@@ -204,41 +188,26 @@ fn read_arms(grouped: &DataFrame, by_resolution: bool) -> PolarsResult<Vec<Arm>>
     Ok(arms)
 }
 
-/// The points of the frame that [`curves`] made, for one stage and metric, by variant and epoch.
-pub fn curve_points(
-    curves: &DataFrame,
-    stage: &str,
-    metric: &str,
-) -> Result<Vec<CurvePoint>, FrameError> {
-    let grouped = curves
-        .clone()
-        .lazy()
-        .filter(
-            col("stage")
-                .eq(lit(stage))
-                .and(col("metric").eq(lit(metric))),
-        )
-        .sort(["variant_index", "epoch", "seed"], in_order())
-        .group_by_stable([col("variant_index"), col("epoch")])
-        .agg([col("value")]);
-    let grouped = collect(grouped).map_err(failed("curve points"))?;
-    let read = || -> PolarsResult<Vec<CurvePoint>> {
-        let variants = grouped.column("variant_index")?.u32()?;
-        let epochs = grouped.column("epoch")?.u32()?;
-        let values = grouped.column("value")?.list()?;
-        (0..grouped.height())
-            .map(|row| {
-                Ok(CurvePoint {
-                    variant_index: variants.get(row).unwrap_or_default(),
-                    stage: stage.to_owned(),
-                    metric: metric.to_owned(),
-                    epoch: epochs.get(row).unwrap_or_default(),
-                    values: list_f64(values, row)?,
-                })
-            })
-            .collect()
-    };
-    read().map_err(failed("curve points"))
+/// The points of the curves of one stage and metric, by variant and epoch.
+pub fn curve_points(data: &ExperimentData, stage: &str, metric: &str) -> Vec<CurvePoint> {
+    // Without a frame: names alone would take more room than all numbers.
+    let mut points: BTreeMap<(u32, u32), Vec<(u64, f64)>> = BTreeMap::new();
+    let rows = data.curves.iter();
+    for row in rows.filter(|row| &*row.metric == metric && &*row.stage == stage) {
+        let values = points.entry((row.variant_index, row.epoch)).or_default();
+        values.push((row.seed, row.value));
+    }
+    points
+        .into_iter()
+        .map(|((variant_index, epoch), mut values)| {
+            values.sort_by_key(|(seed, _)| *seed);
+            CurvePoint {
+                variant_index,
+                epoch,
+                values: values.into_iter().map(|(_, value)| value).collect(),
+            }
+        })
+        .collect()
 }
 
 /// `frame` as CSV: a header, fields quoted where they must be, every float in the shortest form that

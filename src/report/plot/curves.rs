@@ -56,10 +56,9 @@ pub enum Curves<'a> {
     LearningRate,
 }
 
-/// For each stage, or `only` one, the curves of `what`, where recorded; `curves` is the frame of all of them.
+/// For each stage, or `only` one, the curves of `what`, where recorded.
 pub fn plots(
     cells: &Cells<'_>,
-    curves: &DataFrame,
     what: Curves<'_>,
     only: Option<&str>,
 ) -> Result<Vec<Plot>, PlotError> {
@@ -82,7 +81,7 @@ pub fn plots(
             continue;
         }
         for name in &names {
-            let points = frame::curve_points(curves, stage, name)?;
+            let points = frame::curve_points(cells.data, stage, name);
             // A set that only the final weights are evaluated on has no curve.
             if points.iter().all(|point| point.epoch == points[0].epoch) {
                 continue;

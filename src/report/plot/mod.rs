@@ -39,7 +39,7 @@ pub use picture::Picture;
 pub use raster::png;
 
 use super::data::ExperimentData;
-use super::frame::{self, FrameError};
+use super::frame::FrameError;
 use super::table::build::headline;
 use super::table::cells::Cells;
 use curves::Curves;
@@ -136,12 +136,11 @@ fn usual(cells: &Cells<'_>) -> Result<Vec<Plot>, PlotError> {
     for cost in [Cost::Flops, Cost::Parameters] {
         plots.extend(against_cost::plot(cells, &headline, cost, None)?);
     }
-    let frame = frame::curves(cells.data)?;
     let metric = Curves::Metric(&headline.metric);
-    plots.extend(curves::plots(cells, &frame, metric, None)?);
-    plots.extend(published_curves::plots(cells, &frame, None)?);
+    plots.extend(curves::plots(cells, metric, None)?);
+    plots.extend(published_curves::plots(cells, None)?);
     for what in [Curves::TrainLoss, Curves::EvalLoss, Curves::LearningRate] {
-        plots.extend(curves::plots(cells, &frame, what, None)?);
+        plots.extend(curves::plots(cells, what, None)?);
     }
     plots.extend(samples::plot(cells, "samples".to_owned(), None)?);
     Ok(plots)

@@ -28,13 +28,8 @@ struct Theirs {
     points: Vec<(f64, f64)>,
 }
 
-/// One plot per stage, or of `only` one, that the file references curves for; their metric is top-1. `curves` is the
-/// frame of all of ours.
-pub fn plots(
-    cells: &Cells<'_>,
-    curves: &DataFrame,
-    only: Option<&str>,
-) -> Result<Vec<Plot>, PlotError> {
+/// One plot per stage, or of `only` one, that the file references curves for; their metric is top-1.
+pub fn plots(cells: &Cells<'_>, only: Option<&str>) -> Result<Vec<Plot>, PlotError> {
     let references: Vec<&ReferenceSpec> = cells
         .data
         .experiment
@@ -65,7 +60,7 @@ pub fn plots(
             continue;
         }
         let set = &cells.sets()[0];
-        let points = frame::curve_points(curves, stage, &format!("{set}/top1"))?;
+        let points = frame::curve_points(cells.data, stage, &format!("{set}/top1"));
         let ours = curves::lines(&own, position, &points, false);
         plots.extend(plot(cells, stage, set, &ours, theirs(&of_stage))?);
     }

@@ -6,7 +6,6 @@ use super::{
     Plot, PlotError, forest, heatmap, published_curves, samples, slopes, sweep, test_resolution,
     variants,
 };
-use crate::report::frame;
 use crate::report::table::build::headline;
 use crate::report::table::cells::{Cells, Source};
 use crate::spec::report::{PlotKind, PlotSpec, PlotX};
@@ -21,24 +20,19 @@ pub fn plots(cells: &Cells<'_>, spec: &PlotSpec) -> Result<Vec<Plot>, PlotError>
         PlotKind::Usual => super::usual(cells)?,
         PlotKind::Result => one(variants::plot(cells, &source, name("result"))?),
         PlotKind::Curves => {
-            let frame = frame::curves(cells.data)?;
             let metric = Curves::Metric(&source.metric);
-            let mut plots = curves::plots(cells, &frame, metric, stage)?;
+            let mut plots = curves::plots(cells, metric, stage)?;
             if source.metric == "top1" {
-                plots.extend(published_curves::plots(cells, &frame, stage)?);
+                plots.extend(published_curves::plots(cells, stage)?);
             }
             plots
         }
         PlotKind::Loss => {
-            let frame = frame::curves(cells.data)?;
-            let mut plots = curves::plots(cells, &frame, Curves::TrainLoss, stage)?;
-            plots.extend(curves::plots(cells, &frame, Curves::EvalLoss, stage)?);
+            let mut plots = curves::plots(cells, Curves::TrainLoss, stage)?;
+            plots.extend(curves::plots(cells, Curves::EvalLoss, stage)?);
             plots
         }
-        PlotKind::Lr => {
-            let frame = frame::curves(cells.data)?;
-            curves::plots(cells, &frame, Curves::LearningRate, stage)?
-        }
+        PlotKind::Lr => curves::plots(cells, Curves::LearningRate, stage)?,
         PlotKind::Against => one(against_cost::plot(cells, &source, cost(spec), None)?),
         PlotKind::Resolution => {
             let mut plots = sweep::plots(cells, &source, "resolution", stage)?;
