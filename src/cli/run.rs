@@ -227,6 +227,10 @@ async fn run_plans(
                 "warning: `ablate attach` can't show this run: {error}"
             ));
         }
+        if let Some(signal) = signals::pending(&mut inputs) {
+            say(format_args!("{}: nothing was started", signal_name(signal)));
+            return Ok(Exit::Signal(u8::try_from(signal).unwrap_or(u8::MAX)));
+        }
         hub = Some((progress.hub(), socket));
         execute(
             args,

@@ -146,46 +146,54 @@ pub fn write(data: &ExperimentData, out: &Path, with_plots: bool) -> Result<Writ
     summary.files = files.iter().map(|(name, _)| name.clone()).collect();
     let mut obsolete = Vec::new();
     if let Some(earlier) = earlier {
-        let mut others = earlier.files;
-        others.retain(|name| !summary.files.contains(name));
-        if with_plots {
-            obsolete = others;
-        } else {
+        obsolete = earlier.files;
+        obsolete.retain(|name| !summary.files.contains(name) && name != index::SUMMARY);
+        if !with_plots {
             // Its plots are still there.
             summary.plot = earlier.plot;
-            summary.files.extend(others);
+            let stem = |name: &str| name.rsplit_once('.').map(|(stem, _)| stem.to_owned());
+            let plots: Vec<_> = obsolete
+                .iter()
+                .filter(|name| name.ends_with(".svg"))
+                .map(|name| stem(name))
+                .collect();
+            let of_plots = |name: &mut String| plots.contains(&stem(name));
+            summary.files.extend(obsolete.extract_if(.., of_plots));
         }
     }
     summary.files.sort();
-    let mut text = serde_json::to_string_pretty(&summary).expect("plain data");
-    text.push('\n');
-    files.push((index::SUMMARY.to_owned(), text.into_bytes()));
     std::fs::create_dir_all(&folder).map_err(|source| WriteError::Io {
         path: folder.display().to_string(),
         source,
     })?;
-    let mut paths = Vec::with_capacity(files.len());
-    for (name, bytes) in files {
+    let mut paths = Vec::with_capacity(files.len() + 1);
+    let mut put = |name: &str, bytes: &[u8]| -> Result<(), WriteError> {
         let path = folder.join(name);
-        replace(&path, &bytes).map_err(|source| WriteError::Io {
+        replace(&path, bytes).map_err(|source| WriteError::Io {
             path: path.display().to_string(),
             source,
         })?;
         paths.push(path);
+        Ok(())
+    };
+    for (name, bytes) in files {
+        put(&name, &bytes)?;
     }
-    // A name of ours, not a path to somewhere else.
+    // Names of ours, not paths to somewhere else.
     for name in obsolete.iter().filter(|name| index::is_own(name)) {
         let path = folder.join(name);
-        match std::fs::remove_file(&path) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(WriteError::Io {
-                    path: path.display().to_string(),
-                    source,
-                });
-            }
-            _ => {}
+        if !path.is_file() {
+            continue;
         }
+        std::fs::remove_file(&path).map_err(|source| WriteError::Io {
+            path: path.display().to_string(),
+            source,
+        })?;
     }
+    // Last: until then the earlier one tells what may have to go.
+    let mut text = serde_json::to_string_pretty(&summary).expect("plain data");
+    text.push('\n');
+    put(index::SUMMARY, text.as_bytes())?;
     Ok(Written { paths, missing })
 }
 
@@ -420,6 +428,16 @@ mod tests {
             expected.remove(changed).unwrap();
         }
         assert_eq!(same, expected);
+
+        // Its tables are those of this one all the same.
+        let mut others = fixture::loss().data;
+        others.experiment.report.tables = Some(vec![TableSpec {
+            name: "table".to_owned(),
+            ..TableSpec::default()
+        }]);
+        write(&others, out.path(), false).unwrap();
+        let fewer = contents(&folder);
+        assert!(!fewer.contains_key("variants.tex") && fewer.contains_key("forest.csv"));
 
         let only = TableSpec {
             name: "own".to_owned(),

@@ -82,7 +82,7 @@ impl Actor<'_> {
     pub(super) async fn refresh(&mut self) -> Result<(), ScheduleError> {
         match self.look_at_others().await {
             Err(ScheduleError::Store(StoreError::Busy { .. })) => {
-                self.ensure_refresh();
+                self.after(LOCKED, Input::Peers);
                 Ok(())
             }
             looked => looked,
@@ -97,15 +97,14 @@ impl Actor<'_> {
         let name = |stage: usize| self.run.jobs[stage].fingerprint.clone();
         let names: Vec<String> = stages.iter().map(|&stage| name(stage)).collect();
         // Leases first: a stage that loses its lease in between is seen with its new state.
+        let store = self.run.store;
         let leases: HashMap<String, Owner> = self
-            .run
-            .store
-            .leases_of(&names)
-            .await?
+            .patiently(store.leases_of(&names))
+            .await??
             .into_iter()
             .map(|lease| (lease.fingerprint, lease.owner))
             .collect();
-        let states = self.run.store.stage_states(&names).await?;
+        let states = self.patiently(store.stage_states(&names)).await??;
         for (stage, name) in stages.into_iter().zip(names) {
             if let Some(owner) = leases.get(&name) {
                 self.peers.watch(owner);
@@ -168,8 +167,9 @@ impl Actor<'_> {
         self.refresh().await
     }
 
-    async fn leases_of_owner(&self, id: &str) -> Result<Vec<Lease>, ScheduleError> {
-        let mut leases = self.run.store.leases().await?;
+    async fn leases_of_owner(&mut self, id: &str) -> Result<Vec<Lease>, ScheduleError> {
+        let store = self.run.store;
+        let mut leases = self.patiently(store.leases()).await??;
         leases.retain(|lease| lease.owner.id == id);
         Ok(leases)
     }

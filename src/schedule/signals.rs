@@ -43,6 +43,20 @@ pub async fn interruption(inputs: &mut UnboundedReceiver<Input>) -> i32 {
     }
 }
 
+/// A signal that has asked for the end since, if there is one.
+pub fn pending(inputs: &mut UnboundedReceiver<Input>) -> Option<i32> {
+    let mut asked = None;
+    while let Ok(input) = inputs.try_recv() {
+        match input {
+            Input::Interrupt(signal) => asked = asked.or(Some(signal)),
+            Input::Suspend => stand_still(),
+            // Whoever asks anything now asks again.
+            _ => {}
+        }
+    }
+    asked
+}
+
 fn listen(kind: SignalKind, inputs: &UnboundedSender<Input>, input: Input) -> std::io::Result<()> {
     let mut signals = signal(kind)?;
     let inputs = inputs.clone();

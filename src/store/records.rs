@@ -280,6 +280,16 @@ fn sync_folder(folder: &Path) -> Result<(), StoreError> {
         .map_err(StoreError::io("sync", folder))
 }
 
+/// Moves the record `number` of the store at `from` to the one at `to`, durably.
+pub(super) fn adopt(from: &Path, to: &Path, number: i64) -> Result<(), StoreError> {
+    let name = format!("{number:07}.jsonl.gz");
+    let target = folder(to).join(&name);
+    std::fs::create_dir_all(folder(to)).map_err(StoreError::io("create", &folder(to)))?;
+    std::fs::rename(folder(from).join(&name), &target).map_err(StoreError::io("write", &target))?;
+    sync_folder(&folder(to))?;
+    sync_folder(to)
+}
+
 /// Removes the records that a snapshot of `number` has replaced. One that stays is void, so an error only
 /// costs space.
 pub(super) fn remove_before(dir: &Path, number: i64) {
@@ -325,40 +335,65 @@ pub(super) struct Reader {
     lines: std::io::Lines<BufReader<GzDecoder<File>>>,
     path: PathBuf,
     pub(super) kind: Kind,
-    /// Of the database that the rows are from, where the record says so.
-    pub(super) schema: Option<i64>,
+}
+
+/// Why a record's rows aren't known.
+pub(super) enum Unread {
+    /// What it holds is lost; where, and what is wrong.
+    Damaged(String),
+    /// It can't be read for the moment, or by this program: nothing is known of what it holds.
+    Unknown(StoreError),
+}
+
+impl Unread {
+    /// Of an error at `place` in the record at `path`: of its content, or of the disk.
+    fn of(path: &Path, place: &str, error: std::io::Error) -> Unread {
+        use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+        match error.kind() {
+            InvalidData | InvalidInput | UnexpectedEof => {
+                Unread::Damaged(format!("{}{place}: {error}", path.display()))
+            }
+            _ => Unread::Unknown(StoreError::io("read", path)(error)),
+        }
+    }
 }
 
 impl Reader {
     /// Opens the record at `path`.
-    pub(super) fn open(path: &Path) -> Result<Reader, String> {
-        let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    pub(super) fn open(path: &Path) -> Result<Reader, Unread> {
+        let file = File::open(path).map_err(|error| Unread::of(path, "", error))?;
         let mut lines = BufReader::new(GzDecoder::new(file)).lines();
         let text = match lines.next() {
-            Some(line) => line.map_err(|error| format!("{}: {error}", path.display()))?,
-            None => return Err(format!("{} is empty", path.display())),
+            Some(line) => line.map_err(|error| Unread::of(path, "", error))?,
+            None => return Err(Unread::Damaged(format!("{} is empty", path.display()))),
         };
         let header: Header = serde_json::from_str(&text)
-            .map_err(|error| format!("{}, line 1: {error}", path.display()))?;
-        if header.version > VERSION {
-            return Err(format!("{} was written by a newer ablate", path.display()));
+            .map_err(|error| Unread::Damaged(format!("{}, line 1: {error}", path.display())))?;
+        let known = newest_migration();
+        let schema = header.schema.unwrap_or(0);
+        if header.version > VERSION || schema > known {
+            return Err(Unread::Unknown(StoreError::Newer {
+                path: path.to_owned(),
+                found: schema.max(known + i64::from(header.version > VERSION)),
+                known,
+            }));
         }
         Ok(Reader {
             lines,
             path: path.to_owned(),
             kind: header.kind,
-            schema: header.schema,
         })
     }
 
     /// All rows, checked to the end.
-    pub(super) fn rows(self) -> Result<Vec<TableRows>, String> {
+    pub(super) fn rows(self) -> Result<Vec<TableRows>, Unread> {
         let mut tables: Vec<TableRows> = Vec::new();
         for (number, line) in self.lines.enumerate() {
+            let place = format!(", line {}", number + 2);
             let at = |error: &dyn std::fmt::Display| {
-                format!("{}, line {}: {error}", self.path.display(), number + 2)
+                Unread::Damaged(format!("{}{place}: {error}", self.path.display()))
             };
-            let line = line.map_err(|error| at(&error))?;
+            let line = line.map_err(|error| Unread::of(&self.path, &place, error))?;
             if line.starts_with('{') {
                 let head: TableHead = serde_json::from_str(&line).map_err(|error| at(&error))?;
                 tables.push(TableRows {

@@ -13,7 +13,8 @@ use crate::rundir::log::{Tail, unix_time};
 use crate::rundir::stage::StageSpec;
 use crate::store::connection::with_suffix;
 use crate::store::journal::{self, GPU_COLUMNS, GPUS, STAGE_STATUS};
-use crate::store::open::{Durability, Store, newest_migration};
+use crate::store::open::{Durability, Store};
+use crate::store::records::Unread;
 use crate::store::{StoreError, StoreLock, records};
 use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, Executor, Row, SqliteConnection};
@@ -73,11 +74,15 @@ pub async fn recover(dir: &Path, _lock: &StoreLock) -> Result<Recovered, StoreEr
     let mut store = Store::open(&folder).await?;
     store.dir = dir.to_owned();
     store.rebuild(&mut recovered).await?;
+    // Not among the others yet: the database in place is still the former one.
+    store.dir = folder.clone();
+    recovered.snapshot = store.record_all().await?;
     store.close().await?;
     let new = folder.join("ablate.db");
     std::fs::File::open(&new)
         .and_then(|file| file.sync_all())
         .map_err(io("sync", &new))?;
+    records::adopt(&folder, dir, recovered.snapshot)?;
     recovered.kept = set_aside(dir)?;
     let path = dir.join("ablate.db");
     std::fs::rename(&new, &path).map_err(io("replace", &path))?;
@@ -263,8 +268,16 @@ impl Store {
                 count(5)
             ));
         }
-        recovered.snapshot = self.record_everything(&mut transaction).await?;
         self.commit(transaction).await
+    }
+
+    /// Records all that was rebuilt, with the number after the last one's.
+    async fn record_all(&self) -> Result<i64, StoreError> {
+        let mut writer = self.writer(Durability::Full).await?;
+        let mut transaction = self.begin(&mut writer).await?;
+        let number = self.record_everything(&mut transaction).await?;
+        self.commit(transaction).await?;
+        Ok(number)
     }
 
     /// Applies the records in their order, from the last snapshot on. One that is damaged is left out.
@@ -275,19 +288,16 @@ impl Store {
             last = number;
             match records::Reader::open(&path) {
                 Ok(reader) => {
-                    let known = newest_migration();
-                    if let Some(found) = reader.schema.filter(|schema| *schema > known) {
-                        return Err(StoreError::Newer { path, found, known });
-                    }
                     if reader.kind == records::Kind::Snapshot {
                         readers.clear();
                     }
                     readers.push((path, reader));
                 }
-                Err(problem) => {
+                Err(Unread::Damaged(problem)) => {
                     recovered.problems.push(problem);
                     recovered.damaged.push(path);
                 }
+                Err(Unread::Unknown(error)) => return Err(error),
             }
         }
         let mut writer = self.writer(Durability::Full).await?;
@@ -303,10 +313,11 @@ impl Store {
                 Ok(tables) => apply(&mut transaction, &kind, &tables)
                     .await
                     .map_err(self.sql())?,
-                Err(problem) => {
+                Err(Unread::Damaged(problem)) => {
                     recovered.problems.push(problem);
                     recovered.damaged.push(path);
                 }
+                Err(Unread::Unknown(error)) => return Err(error),
             }
         }
         let lost = drop_dangling(&mut transaction).await.map_err(self.sql())?;

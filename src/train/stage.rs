@@ -250,10 +250,10 @@ impl Stage<'_> {
         let (resumed, refused) =
             checkpoint::latest(&self.dir.checkpoints(), &self.spec.fingerprint)?;
         for refused in refused {
-            refused.set_aside()?;
             observer.event(EventKind::Warning {
                 message: format!("checkpoint refused: {}", refused.error),
             })?;
+            refused.set_aside()?;
         }
         if resumed.is_none() && (self.spec.parent.is_some() || self.spec.init_weights.is_some()) {
             let adapted = weights::load(&mut model, self.starting_weights()?, true)

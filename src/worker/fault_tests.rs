@@ -103,7 +103,7 @@ fn every_step_of_the_disk_may_fail_and_the_result_is_the_same() {
         ["best.safetensors", "final.safetensors", "predictions.bin"]
     );
 
-    let mut seen = BTreeMap::new();
+    let (mut seen, mut resumes) = (BTreeMap::new(), 0);
     for n in 1.. {
         let errno = if n % 2 == 0 { libc::ENOSPC } else { libc::EIO };
         let (folder, dir) = fresh();
@@ -145,6 +145,7 @@ fn every_step_of_the_disk_may_fail_and_the_result_is_the_same() {
             resumed >= last,
             "step {n}, {step:?}: {resumed:?} after {last:?}"
         );
+        resumes += usize::from(last.is_some());
         let again = results(&dir);
         for (name, bytes) in &calm {
             assert!(
@@ -154,6 +155,7 @@ fn every_step_of_the_disk_may_fail_and_the_result_is_the_same() {
         }
         assert_eq!(again.len(), calm.len(), "{:?}", again.keys());
     }
+    assert!(resumes > 5, "{resumes} attempts had a checkpoint");
     for step in ["Create", "Write", "Sync", "Rename", "SyncFolder"] {
         assert!(seen.get(step).is_some_and(|count| *count >= 2), "{seen:?}");
     }

@@ -23,5 +23,14 @@ fn report_in_the_readme_is_that_of_the_program() {
             root.join(format!("reports/{name}/report.md")).is_file(),
             "{name}"
         );
+        // Results of another trainer may have other digits.
+        let revision = format!(
+            "<dt>trainer revision</dt><dd>{}</dd>",
+            ablate::rundir::stage::TRAINER_REVISION
+        );
+        assert!(
+            read(&format!("reports/{name}/index.html")).contains(&revision),
+            "`reports/make {name}` trains it by the trainer as it is now"
+        );
     }
 }

@@ -287,7 +287,9 @@ fn beside(
 /// The set that a published number was measured on, where the file or its row says so.
 fn evaluation_set<'a>(reference: &'a ReferenceSpec, theirs: &Theirs<'_>) -> Option<&'a str> {
     let of_row = theirs.row.and_then(Published::evaluation_set);
-    reference.set.as_deref().or(of_row)
+    // The validation split has no name among published rows.
+    let named = reference.set.as_deref();
+    named.or(of_row).filter(|set| *set != "val")
 }
 
 /// The published number of a variant's baseline that belongs to `theirs`: of several the one from the same table.

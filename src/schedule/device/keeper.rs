@@ -129,7 +129,12 @@ impl Keeper {
                 .map(|pool| pool.claim(memory))
                 .collect();
             match claims {
-                Ok(claims) => leases.extend(claims.into_iter().flatten().map(Lease::from)),
+                Ok(claims) => {
+                    leases.extend(claims.into_iter().flatten().map(Lease::from));
+                    self.held.remove(&slot);
+                }
+                // Somebody else is just taking theirs: it says nothing of the memory.
+                Err(short) if short.taken.is_none() => return self.busy(slot, &short.to_string()),
                 Err(short) => return Answer::NoMemory(short),
             }
         }

@@ -122,6 +122,11 @@ impl Store {
                 add(path, Reason::Copy);
             }
         }
+        for path in entries(&self.dir.join("records")) {
+            if copies && name(&path).ends_with(".damaged") {
+                add(path, Reason::Copy);
+            }
+        }
     }
 }
 

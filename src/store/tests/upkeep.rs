@@ -434,6 +434,35 @@ async fn lost_marks_are_named() {
     );
 }
 
+/// A record that can't be read for the moment isn't damaged: nothing is done without it.
+#[tokio::test]
+async fn records_that_can_not_be_read_are_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let store = open(dir).await;
+    Sample::new("loss", 2, 1).save(&store).await;
+    store
+        .tag(&["loss/l0/s0".to_owned()], "paper")
+        .await
+        .unwrap();
+    let before = views(&store).await;
+    store.close().await.unwrap();
+    fs::remove_file(dir.join("ablate.db")).unwrap();
+    let (record, aside) = (dir.join("records/0000001.jsonl.gz"), dir.join("aside"));
+    fs::rename(&record, &aside).unwrap();
+    // Reading a folder is an error that no file system keeps to itself.
+    fs::create_dir(&record).unwrap();
+    let lock = StoreLock::exclusive(dir).unwrap();
+    let error = recover(dir, &lock).await.unwrap_err();
+    assert!(matches!(error, StoreError::Io { .. }), "{error}");
+    fs::remove_dir(&record).unwrap();
+    fs::rename(&aside, &record).unwrap();
+    let recovered = recover(dir, &lock).await.unwrap();
+    assert_eq!(recovered.problems, [] as [&str; 0]);
+    drop(lock);
+    assert_eq!(views(&open(dir).await).await, before);
+}
+
 /// An older program would leave out what it doesn't know of.
 #[tokio::test]
 async fn records_of_a_newer_schema_are_refused() {
@@ -460,6 +489,19 @@ async fn records_of_a_newer_schema_are_refused() {
         "{error}"
     );
     assert!(error.to_string().contains("update ablate"));
+    let names = || -> BTreeSet<_> {
+        let entries = fs::read_dir(dir.join("records")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect()
+    };
+    let before = names();
+    // Nor in a form that it doesn't know.
+    let record = fs::File::create(dir.join("records/0000009.jsonl.gz")).unwrap();
+    let mut record = flate2::write::GzEncoder::new(record, flate2::Compression::fast());
+    writeln!(record, r#"{{"version":2,"number":9,"kind":"snapshot"}}"#).unwrap();
+    record.finish().unwrap();
+    let error = recover(dir, &lock).await.unwrap_err();
+    assert!(matches!(error, StoreError::Newer { .. }), "{error}");
+    assert_eq!(names(), before);
     assert_eq!(fs::read(&path).unwrap(), b"damaged");
     assert!(dir.join("records/0000001.jsonl.gz").exists());
 }

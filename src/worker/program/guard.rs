@@ -594,7 +594,9 @@ mod tests {
         assert_eq!(number(&path) as u32, guard.program());
         guard.request(Request::Suspend);
         let stat = format!("/proc/{}/stat", guard.program());
-        while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+        // A shell that is just starting something stands still along with its child, uninterruptibly.
+        let stands_still = |stat: &str| stat.contains(") T ") || stat.contains(") D ");
+        while !stands_still(&std::fs::read_to_string(&stat).unwrap()) {
             std::thread::sleep(Duration::from_millis(5));
         }
         guard.request(Request::Resume);

@@ -44,7 +44,7 @@ impl Start {
     pub fn named(command: &Command, name: &OsStr, log: File, cores: &[usize]) -> io::Result<Start> {
         let environment = environment(command);
         let program = locate(command, &environment)?;
-        let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::other);
+        let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(has_nul);
         let arguments: Vec<CString> = [name]
             .into_iter()
             .chain(command.get_args())
@@ -55,7 +55,7 @@ impl Start {
             .map(|(mut name, value)| {
                 name.push("=");
                 name.push(value);
-                CString::new(name.into_vec()).map_err(io::Error::other)
+                CString::new(name.into_vec()).map_err(has_nul)
             })
             .collect::<io::Result<_>>()?;
         let pointers = |texts: &[CString]| {
@@ -172,6 +172,11 @@ impl Raw {
             -(answer as i32)
         }
     }
+}
+
+/// An argument or a variable with a zero byte can't be given to a program.
+fn has_nul(_: std::ffi::NulError) -> io::Error {
+    io::Error::from_raw_os_error(libc::EINVAL)
 }
 
 /// Our environment with the command's changes, sorted.
