@@ -580,6 +580,14 @@ async fn until(what: &str, mut is: impl FnMut() -> bool) {
     panic!("waited in vain for {what}");
 }
 
+/// Waits until a worker has begun to write the log at `events`.
+async fn until_begun(events: &Path) {
+    until("the start", || {
+        log::read(events).is_ok_and(|events| !events.is_empty())
+    })
+    .await;
+}
+
 fn failure(end: &End) -> (FailureClass, &str) {
     match end {
         End::Failed(failure) => (failure.class, &failure.message),
@@ -732,10 +740,7 @@ async fn a_stop_lets_workers_checkpoint_and_the_next_run_goes_on() {
     let summary = bench
         .disturbed(1, |sender| {
             tokio::spawn(async move {
-                until("the start", || {
-                    log::read(&events).is_ok_and(|events| !events.is_empty())
-                })
-                .await;
+                until_begun(&events).await;
                 sender.send(Input::Interrupt(libc::SIGINT)).unwrap();
             });
         })
@@ -770,10 +775,7 @@ async fn requests_to_drain_in_one_go_kill_nobody() {
     let summary = bench
         .disturbed(1, |sender| {
             tokio::spawn(async move {
-                until("the start", || {
-                    log::read(&events).is_ok_and(|events| !events.is_empty())
-                })
-                .await;
+                until_begun(&events).await;
                 for _ in 0..3 {
                     sender.send(Input::Interrupt(signals::DRAIN)).unwrap();
                 }
@@ -797,10 +799,7 @@ async fn stops_that_come_with_the_end_of_a_worker_leave_the_next_stage() {
     let summary = bench
         .disturbed(1, |sender| {
             tokio::spawn(async move {
-                until("the start", || {
-                    log::read(&events).is_ok_and(|events| !events.is_empty())
-                })
-                .await;
+                until_begun(&events).await;
                 // The loop is on this thread: it is deaf until it finds all of it at once.
                 std::thread::sleep(Duration::from_millis(1500));
                 for _ in 0..3 {
@@ -823,10 +822,7 @@ async fn an_attempt_that_fails_while_it_is_asked_to_leave_keeps_its_cause() {
     let summary = bench
         .disturbed(1, |sender| {
             tokio::spawn(async move {
-                until("the start", || {
-                    log::read(&events).is_ok_and(|events| !events.is_empty())
-                })
-                .await;
+                until_begun(&events).await;
                 sender.send(Input::Interrupt(libc::SIGINT)).unwrap();
             });
         })

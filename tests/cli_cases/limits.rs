@@ -3,7 +3,7 @@
 use crate::control_group::ControlGroup;
 use crate::lab::{Lab, SMALL, wait_for};
 use serde_json::Value;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 /// An experiment of one stage that runs `script`, with `execution` as its section.
 fn script(lab: &Lab, execution: &str, script: &str) {
@@ -190,6 +190,17 @@ exit $?"
     );
 }
 
+/// Starts the program in `group`; what it says is in the file `said`.
+fn start(lab: &Lab, group: &ControlGroup, line: &str) -> Child {
+    let mut command = lab.command(line.split_whitespace());
+    group.hold(&mut command);
+    command
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(lab.path("said")).unwrap())
+        .spawn()
+        .unwrap()
+}
+
 /// The second half of a batch comes after the first where both don't fit at once: the same batches, and a note of it
 /// wherever the result is shown.
 #[test]
@@ -207,13 +218,7 @@ fn a_stage_that_memory_is_too_short_for_goes_on_in_smaller_parts() {
         + "execution: {out_of_memory: smaller_parts}\n";
     lab.write("small.yaml", &yaml);
     let line = "run small.yaml --slots 1 --store s";
-    let mut command = lab.command(line.split_whitespace());
-    group.hold(&mut command);
-    let mut run = command
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(lab.path("said")).unwrap())
-        .spawn()
-        .unwrap();
+    let mut run = start(&lab, &group, line);
     // Between what the whole batch needs and what its half does.
     let started = "SELECT 1 FROM v_attempts WHERE status = 'running' AND pid IS NOT NULL";
     wait_for("the worker", || {
@@ -251,13 +256,7 @@ fn a_machine_without_room_for_processes_is_waited_for() {
         "two.yaml",
         "name: two\nseeds: 2\nstages:\n  it: {command: [sh, -c, \"sleep 1\"]}\n",
     );
-    let mut command = lab.command("run two.yaml --slots 1 --store s".split_whitespace());
-    group.hold(&mut command);
-    let mut run = command
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(lab.path("said")).unwrap())
-        .spawn()
-        .unwrap();
+    let mut run = start(&lab, &group, "run two.yaml --slots 1 --store s");
     let log = |stage: &String| lab.events("s", stage);
     wait_for("the first program", || {
         let stages = lab.stages("s");
